@@ -1,0 +1,1 @@
+"""errseg-rt: segmentation cascades that know where they are wrong."""

@@ -1,0 +1,36 @@
+"""From the raw error logit to an error probability that means what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A monotone, piecewise linear map from error logits to error probabilities, constant beyond its ends.
+
+    Raw P_ep is no probability: eq. 2 balances errors against correct pixels, and so moves it up.
+
+    Attributes:
+        logits: Error logits at the knots, increasing.
+        probabilities: Error probabilities at the knots, in 0..1, never decreasing.
+    """
+
+    logits: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless the knots describe a monotone map."""
+        if len(self.logits) != len(self.probabilities) or not self.logits:
+            raise ValueError(f"knots must pair: {len(self.logits)} logits, {len(self.probabilities)} probabilities")
+        if not np.all(np.isfinite(self.logits)) or np.any(np.diff(self.logits) <= 0):
+            raise ValueError(f"logits of the knots must increase, got {self.logits}")
+        if min(self.probabilities) < 0 or max(self.probabilities) > 1 or np.any(np.diff(self.probabilities) < 0):
+            raise ValueError(f"probabilities of the knots must not decrease in 0..1, got {self.probabilities}")
+
+    def __call__(self, error_logit: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Error probability, `float32` of the shape of the error logits."""
+        return np.interp(error_logit, self.logits, self.probabilities).astype(np.float32)

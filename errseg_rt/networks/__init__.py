@@ -1,0 +1,5 @@
+"""PyTorch modules: semantic networks, the two branches, and the cascade that is the definition of the method."""
+
+from errseg_rt.networks.cascade import SEMANTIC_NETWORKS, Cascade, CascadeConfig, CascadeOutput, Front
+
+__all__ = ["SEMANTIC_NETWORKS", "Cascade", "CascadeConfig", "CascadeOutput", "Front"]

@@ -1,0 +1,138 @@
+"""The whole method, as a definition (Gong et al. 2021, eq. 1 to 5; the losses, eq. 2 and 3, are in `training.losses`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from errseg_rt.networks.detail_branch import DetailBranch
+from errseg_rt.networks.error_branch import ErrorBranch
+from errseg_rt.networks.squeezenas import SqueezeNAS
+from errseg_rt.networks.taps import Taps
+
+SEMANTIC_NETWORKS = {"squeezenas": SqueezeNAS}
+
+
+@dataclass(frozen=True)
+class CascadeConfig:
+    """Everything that decides the shape of a cascade's weights.
+
+    Attributes:
+        semantic: Name of the semantic network, a key of `SEMANTIC_NETWORKS`.
+        classes: Number of classes.
+        error_width: Channels of the error-prediction branch.
+        detail_width: Channels of the detail branch.
+        residual: Whether both branches start from the semantic branch's own answer.
+    """
+
+    semantic: str
+    classes: int
+    error_width: int
+    detail_width: int
+    residual: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an unknown network, and for counts that no network can have."""
+        if self.semantic not in SEMANTIC_NETWORKS:
+            raise ValueError(f"no semantic network is called {self.semantic!r}: choose from {sorted(SEMANTIC_NETWORKS)}")
+        if not 2 <= self.classes <= 255:
+            raise ValueError(f"classes must be 2 to 255, got {self.classes}")
+        if self.error_width < 2 or self.detail_width < 1:
+            raise ValueError(f"widths are too small: {self.error_width = }, {self.detail_width = }")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as JSON and TOML hold them."""
+        return asdict(self)
+
+
+class Front(NamedTuple):
+    """Outputs of the dense part: semantic branch, error-prediction branch, stages 1 and 2 of the detail branch."""
+
+    logits: Tensor  # [B, classes, h, w]
+    error_logit: Tensor  # [B, 1, h, w]
+    low: Tensor  # [B, low_channels, h, w]
+    coarse: Tensor  # [B, detail_width, h8, w8]
+    gate: Tensor  # [B, detail_width, 1, 1]
+
+
+class CascadeOutput(NamedTuple):
+    """Probabilities of the three branches and their fusion, on the grid."""
+
+    p_sb: Tensor  # [B, classes, h, w]
+    p_ep: Tensor  # [B, 1, h, w]
+    p_db: Tensor  # [B, classes, h, w]
+    flagged: Tensor  # bool [B, 1, h, w], E_ep of eq. 4
+    p_f: Tensor  # [B, classes, h, w]
+
+
+def error_map(labels: Tensor, truth: Tensor) -> Tensor:
+    """Eq. 1: where a label differs from the truth; bool, of the common shape of both."""
+    return labels != truth
+
+
+def flag(error_logit: Tensor, threshold: float) -> Tensor:
+    """Eq. 4: where P_ep > t, compared as logits, since a sigmoid saturates into ties.
+
+    Args:
+        error_logit: Any shape.
+        threshold: t, strictly between 0 and 1.
+    """
+    return error_logit > math.log(threshold) - math.log1p(-threshold)
+
+
+def fuse(p_sb: Tensor, p_db: Tensor, flagged: Tensor) -> Tensor:
+    """Eq. 5: P_db where flagged, P_sb elsewhere."""
+    return p_db.where(flagged, p_sb)
+
+
+class Cascade(nn.Module):
+    """A frozen semantic branch, a branch that predicts its errors, and a branch that labels those pixels again.
+
+    Args:
+        config: Shape of the cascade.
+    """
+
+    def __init__(self, config: CascadeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.semantic = SEMANTIC_NETWORKS[config.semantic](config.classes)
+        self.error = ErrorBranch(
+            config.classes,
+            self.semantic.high_channels,
+            config.error_width,
+            residual=config.residual,
+            align_corners=self.semantic.align_corners,
+        )
+        self.detail = DetailBranch(self.semantic, config.detail_width, residual=config.residual)
+
+    def taps(self, image: Tensor) -> Taps:
+        """Taps of the semantic branch, with its logits enlarged to the grid `[B, classes, ceil(H/4), ceil(W/4)]`."""
+        taps = self.semantic(image)
+        logits = F.interpolate(
+            taps.logits, size=taps.low.shape[2:], mode="bilinear", align_corners=self.semantic.align_corners
+        )
+        return taps._replace(logits=logits)
+
+    def front(self, image: Tensor) -> Front:
+        """The dense part, for an image `[B, 3, H, W]`."""
+        taps = self.taps(image)
+        error_logit = self.error(image, taps.logits, taps.high)
+        coarse, gate = self.detail.decode(taps)
+        return Front(taps.logits, error_logit, taps.low, coarse, gate)
+
+    def forward(self, image: Tensor, threshold: float = 0.7) -> CascadeOutput:
+        """All of it, dense.
+
+        Args:
+            image: Normalised input, `[B, 3, H, W]`.
+            threshold: t of eq. 4.
+        """
+        front = self.front(image)
+        p_sb = front.logits.softmax(dim=1)
+        p_db = self.detail.refine(front.logits, front.low, front.coarse, front.gate).softmax(dim=1)
+        flagged = flag(front.error_logit, threshold)
+        return CascadeOutput(p_sb, front.error_logit.sigmoid(), p_db, flagged, fuse(p_sb, p_db, flagged))

@@ -1,0 +1,62 @@
+"""Global attention upsampling (Pyramid Attention Network, Li et al. 2018; Gong et al. 2021, fig. 2)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_GROUPS = 32  # Gong et al. 2021, section 4.3
+_MIN_GROUP = 4  # fewer channels a group would make it an instance norm
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with 32 groups where a group keeps at least 4 channels, else the most groups that do."""
+    if channels % _GROUPS == 0 and channels // _GROUPS >= _MIN_GROUP:
+        return nn.GroupNorm(_GROUPS, channels)
+    most = max(1, min(_GROUPS, channels // _MIN_GROUP))
+    groups = next(groups for groups in range(most, 0, -1) if channels % groups == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+def conv_norm(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution without bias, then GroupNorm."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), group_norm(outputs))
+
+
+class GAU(nn.Module):
+    """One decoder block: low-level features, weighed by what the high-level features see of the whole map.
+
+    Args:
+        low_channels: Channels of the low-level features L.
+        high_channels: Channels of the high-level features H.
+        width: Channels of the result.
+        align_corners: How H is laid over L when it is enlarged.
+    """
+
+    def __init__(self, low_channels: int, high_channels: int, width: int, *, align_corners: bool) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.attend = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(high_channels, width, 1), nn.ReLU())
+        self.low = conv_norm(low_channels, width)
+        self.project = nn.Conv2d(high_channels, width, 1)
+        self.fuse = nn.Sequential(conv_norm(width, width), nn.ReLU(), conv_norm(width, width), nn.ReLU())
+
+    def gate(self, high: Tensor) -> Tensor:
+        """Channel weights `[B, width, 1, 1]` of H `[B, high_channels, h, w]`: the only part that is not local."""
+        weights: Tensor = self.attend(high)
+        return weights
+
+    def forward(self, low: Tensor, high: Tensor, gate: Tensor | None = None) -> Tensor:
+        """Decode L `[B, low_channels, h, w]` and H `[B, high_channels, h', w']` into `[B, width, h, w]`.
+
+        Args:
+            low: L.
+            high: H, on a grid that is as fine as L's or coarser.
+            gate: What `gate(high)` gives, where it is already known.
+        """
+        gate = self.gate(high) if gate is None else gate
+        up = F.interpolate(
+            self.project(high), size=low.shape[2:], mode="bilinear", align_corners=self.align_corners
+        )
+        out: Tensor = self.fuse(up + gate * self.low(low))
+        return out

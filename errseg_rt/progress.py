@@ -1,0 +1,19 @@
+"""The progress bars of everything that lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track as rich_track
+
+T = TypeVar("T")
+
+# Bars go to stderr: stdout holds answers, which a program may read.
+_STDERR = Console(stderr=True)
+
+
+def track(items: Iterable[T], title: str, total: int) -> Iterator[T]:
+    """Go through `items` under a progress bar."""
+    yield from rich_track(items, title, total, console=_STDERR, transient=True)

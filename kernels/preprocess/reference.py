@@ -1,0 +1,37 @@
+"""The definition, in float64."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+
+def preprocess_reference(
+    frame: npt.NDArray[np.uint8],  # [H, W, 3]
+    content_size: tuple[int, int],
+    input_size: tuple[int, int],
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    color: str = "bgr",
+) -> npt.NDArray[np.float64]:  # [1, 3, Hi, Wi]
+    """Resize, order the channels as RGB, normalise, and pad at bottom and right with the mean colour.
+
+    Args and result as those of `preprocess`.
+    """
+    content = resize(frame, content_size)
+    rgb = content[..., ::-1] if color == "bgr" else content
+    padded = np.broadcast_to(np.asarray(mean) * 255.0, (*input_size, 3)).copy()
+    padded[: content_size[0], : content_size[1]] = rgb
+    normalised = (padded / 255.0 - mean) / std
+    return normalised.transpose(2, 0, 1)[None]
+
+
+def resize(frame: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Resize with half-pixel centres: bilinear to enlarge, by area to shrink; the frame itself where nothing changes."""
+    if frame.shape[:2] == size:
+        return frame
+    shrinks = size[0] * size[1] < frame.shape[0] * frame.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, size[::-1], interpolation=interpolation), np.uint8)
