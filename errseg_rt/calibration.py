@@ -28,9 +28,10 @@ class Calibration:
             raise ValueError(f"knots must pair: {len(self.logits)} logits, {len(self.probabilities)} probabilities")
         if not np.all(np.isfinite(self.logits)) or np.any(np.diff(self.logits) <= 0):
             raise ValueError(f"logits of the knots must increase, got {self.logits}")
-        if min(self.probabilities) < 0 or max(self.probabilities) > 1 or np.any(np.diff(self.probabilities) < 0):
+        if not all(0 <= p <= 1 for p in self.probabilities) or np.any(np.diff(self.probabilities) < 0):
             raise ValueError(f"probabilities of the knots must not decrease in 0..1, got {self.probabilities}")
 
     def __call__(self, error_logit: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Error probability, `float32` of the shape of the error logits."""
-        return np.interp(error_logit, self.logits, self.probabilities).astype(np.float32)
+        probability: npt.NDArray[np.float64] = np.interp(error_logit, self.logits, self.probabilities)
+        return probability.astype(np.float32)

@@ -36,8 +36,10 @@ class InputSpec:
             raise ValueError(f"scale must be a positive number, got {self.scale}")
         if self.multiple < 1 or self.enlarge_up_to < 0:
             raise ValueError(f"sizes must be positive: {self.multiple = }, {self.enlarge_up_to = }")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < part < math.inf for part in self.std):
             raise ValueError(f"mean and std are three numbers, std positive: {self.mean = }, {self.std = }")
+        if not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"the mean colour must be finite, got {self.mean}")
 
     def content_size(self, frame: Size) -> Size:
         """Size of the frame within the input, before padding."""

@@ -44,7 +44,8 @@ class ConfusionMatrix:
         """Intersection over union per class, in 0..1; NaN for a class that neither truth nor labels hold."""
         hits = np.diag(self.counts)
         union = self.counts.sum(0) + self.counts.sum(1) - hits
-        return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+        iou: npt.NDArray[np.float64] = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+        return iou
 
     def miou(self) -> float:
         """Mean IoU over the classes that occur, in 0..1; NaN when none does."""

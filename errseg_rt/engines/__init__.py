@@ -1,0 +1,51 @@
+"""Engines execute the graphs of a bundle; each is loaded only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from errseg_rt.bundle import WEIGHTS, Bundle
+from errseg_rt.engines.engine import Array, Engine, TensorSpec
+from errseg_rt.errors import EngineError
+
+ENGINES = ("onnxruntime", "torch")
+
+__all__ = ["ENGINES", "Array", "Engine", "TensorSpec", "open_engine"]
+
+
+def open_engine(
+    engine: str,
+    bundle: Bundle,
+    graph: str,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
+) -> Engine:
+    """An engine that executes one graph of a bundle.
+
+    Args:
+        engine: One of `ENGINES`.
+        bundle: The bundle.
+        graph: `"front"` or `"refine"`.
+        threads: CPU threads of one run (onnxruntime; torch has one setting for the whole process, its own).
+        providers: ONNX Runtime's execution providers.
+
+    Raises:
+        EngineError: There is no such engine, it is not installed, or it cannot load the graph.
+    """
+    if engine not in ENGINES:
+        raise EngineError(f"no engine is called {engine!r}: choose from {', '.join(ENGINES)}")
+    if providers is not None and engine != "onnxruntime":
+        raise EngineError(f"providers= is for the onnxruntime engine, not for {engine}; leave it out")
+    try:
+        if engine == "onnxruntime":
+            from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
+
+            return OnnxRuntimeEngine(bundle.read(f"graphs/{graph}.onnx"), graph, threads=threads, providers=providers)
+        from errseg_rt.engines.torch import TorchEngine
+
+        return TorchEngine(bundle.read(WEIGHTS), bundle.manifest.cascade, graph)
+    except ImportError as error:
+        extra = "" if engine == "onnxruntime" else f"[{engine}]"
+        raise EngineError(f"engine {engine} is not installed ({error}): pip install 'errseg-rt{extra}'") from error

@@ -1,4 +1,4 @@
-"""The whole method, as a definition (Gong et al. 2021, eq. 1 to 5; the losses, eq. 2 and 3, are in `training.losses`)."""
+"""The whole method, as a definition (Gong et al. 2021): eq. 1, 4, 5 here; eq. 2 and 3 are `training.losses`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class CascadeConfig:
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown network, and for counts that no network can have."""
         if self.semantic not in SEMANTIC_NETWORKS:
-            raise ValueError(f"no semantic network is called {self.semantic!r}: choose from {sorted(SEMANTIC_NETWORKS)}")
+            raise ValueError(
+                f"no semantic network is called {self.semantic!r}: choose from {sorted(SEMANTIC_NETWORKS)}"
+            )
         if not 2 <= self.classes <= 255:
             raise ValueError(f"classes must be 2 to 255, got {self.classes}")
         if self.error_width < 2 or self.detail_width < 1:
@@ -111,7 +113,7 @@ class Cascade(nn.Module):
 
     def taps(self, image: Tensor) -> Taps:
         """Taps of the semantic branch, with its logits enlarged to the grid `[B, classes, ceil(H/4), ceil(W/4)]`."""
-        taps = self.semantic(image)
+        taps: Taps = self.semantic(image)
         logits = F.interpolate(
             taps.logits, size=taps.low.shape[2:], mode="bilinear", align_corners=self.semantic.align_corners
         )

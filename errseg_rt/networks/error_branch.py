@@ -23,9 +23,7 @@ class ErrorBranch(nn.Module):
         align_corners: Alignment of the grids.
     """
 
-    def __init__(
-        self, classes: int, high_channels: int, width: int, *, residual: bool, align_corners: bool
-    ) -> None:
+    def __init__(self, classes: int, high_channels: int, width: int, *, residual: bool, align_corners: bool) -> None:
         super().__init__()
         self.residual = residual
         self.probabilities = nn.Sequential(conv_norm(classes + _CUES * residual, width), nn.ReLU())

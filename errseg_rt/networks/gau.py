@@ -55,8 +55,6 @@ class GAU(nn.Module):
             gate: What `gate(high)` gives, where it is already known.
         """
         gate = self.gate(high) if gate is None else gate
-        up = F.interpolate(
-            self.project(high), size=low.shape[2:], mode="bilinear", align_corners=self.align_corners
-        )
+        up = F.interpolate(self.project(high), size=low.shape[2:], mode="bilinear", align_corners=self.align_corners)
         out: Tensor = self.fuse(up + gate * self.low(low))
         return out

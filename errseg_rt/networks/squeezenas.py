@@ -1,4 +1,4 @@
-"""SqueezeNAS "MAC large": an efficient semantic network found by architecture search (Shaw et al., ICCV Workshops 2019)."""
+"""SqueezeNAS "MAC large": a semantic network found by architecture search (Shaw et al., ICCV Workshops 2019)."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ class _InvertedResidual(nn.Module):
 class _Encoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(
-            nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
-        )
+        self.conv1 = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
         inputs = (16, *(spec.channels for spec in _BLOCKS))
         self.residuals = nn.ModuleList(_InvertedResidual(c, spec) for c, spec in zip(inputs, _BLOCKS, strict=False))
 
@@ -122,7 +120,7 @@ class _LiteASPP(nn.Module):
 def _pool(x: Tensor) -> Tensor:
     """Average over 49x49 windows; a map smaller than the window is averaged whole, also with dynamic sizes."""
     height, width = x.shape[2:]
-    pad = (0, torch.sym_max(_POOL - width, 0), 0, torch.sym_max(_POOL - height, 0))
+    pad = [0, torch.sym_max(_POOL - width, 0), 0, torch.sym_max(_POOL - height, 0)]  # type: ignore[no-untyped-call]
     # Padding with zeros and dividing by the pooled mask keeps the window a constant, which an exported graph needs.
     total = F.avg_pool2d(F.pad(x, pad), _POOL, _POOL_STRIDE)
     share = F.avg_pool2d(F.pad(torch.ones_like(x[:, :1]), pad), _POOL, _POOL_STRIDE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +71,7 @@ class Lens:
         u = (np.arange(width, dtype=np.float32) - width / 2) / width
         self._gain = look.exposure * (1.0 - look.vignette * 2.0 * (v[:, None] ** 2 + u[None] ** 2))
         self._noise = look.noise * rng.standard_normal((height + _NOISE_SHIFTS, width + _NOISE_SHIFTS), np.float32)
-        self._sigma = look.defocus * max(min(height, width * 0.75) / 360.0, 0.6)
+        self._sigma = look.defocus * math.sqrt(max(min(height, width * 0.75) / 360.0, 0.5))
 
     def develop(
         self, canvas: Canvas, rng: np.random.Generator, motion: float, center: float, horizon: float
@@ -86,10 +88,14 @@ class Lens:
         h, w = canvas.height, canvas.width
         keep = np.asarray(cv2.LUT(canvas.depths(), self._fade), np.float32)
         picture = cv2.blendLinear(canvas.color, self._haze, keep, 1.0 - keep)
-        grow = 1.0 + motion * self._look.zoom_blur
-        onto = np.array([[grow, 0, center * (1 - grow)], [0, grow, horizon * (1 - grow)]])
-        moved = cv2.warpAffine(picture, onto, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        picture = cv2.GaussianBlur(cv2.addWeighted(picture, 0.5, moved, 0.5, 0), (0, 0), self._sigma)
+        # Two pictures further apart than the blur would show as ghosts.
+        smear = min(motion * self._look.zoom_blur, 2.5 * self._sigma / (0.5 * math.hypot(h, w)))
+        moved = []
+        for sign in (-0.5, 0.5):  # both ways, so that the smear stays centred on the labels
+            grow = 1.0 + sign * smear
+            onto = np.array([[grow, 0, center * (1 - grow)], [0, grow, horizon * (1 - grow)]])
+            moved.append(cv2.warpAffine(picture, onto, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        picture = cv2.GaussianBlur(cv2.addWeighted(moved[0], 0.5, moved[1], 0.5, 0), (0, 0), self._sigma)
         top, left = (int(n) for n in rng.integers(0, _NOISE_SHIFTS, 2))
         noise = self._noise[top : top + h, left : left + w]
         planes = [

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 NEAR = 0.4
 """Nothing closer than this many metres is drawn."""
-FAR = 150.0
+FAR = 120.0
 """Nothing further than this many metres is drawn."""
+
+_BEHIND = 15.0
+"""The longest thing reaches this many metres forward from where it is counted."""
 
 Point3 = tuple[float, float, float]
 
@@ -62,6 +65,11 @@ class Camera:
         if any(depth < NEAR for _, _, depth in ahead):
             ahead = _cut_near(ahead)
         return [self.project(x, y, depth) for x, y, depth in ahead]
+
+    def slots(self, slot: float, moved: float = 0.0) -> range:
+        """Numbers of the stretches of `slot` metres that may show; number 0 begins at z = `moved`."""
+        origin = self.z - moved
+        return range(math.floor((origin - _BEHIND) / slot), math.ceil((origin + FAR) / slot))
 
     def wall_depths(
         self,

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from errseg_rt.scenes.camera import FAR
 from errseg_rt.scenes.canvas import PAVEMENT, ROAD, SKY, TREE, tag_depths
 from errseg_rt.scenes.painter import Painter
 from errseg_rt.scenes.textures import grain
@@ -84,7 +85,7 @@ class Ground:
             lawn = np.asarray(cv2.remap(self.grass, us, vs, cv2.INTER_LINEAR), np.uint8)
             cv2.copyTo(lawn, green.view(np.uint8), color)
             labels[green] = TREE
-        canvas.tags[top:] = labels | tag_depths(SKY, depths)[:, None]
+        canvas.tags[top:] = labels | tag_depths(SKY, np.minimum(depths, FAR))[:, None]
 
 
 def random_ground(rng: np.random.Generator, road: float, pavement: float, density: int) -> Ground:

@@ -24,7 +24,7 @@ class Look:
         clouds: Contrast of clouds, 0..1.
         leafy: Share of trees that carry leaves, 0..1.
         foliage: BGR of leaves.
-        defocus: Sigma of the lens blur in pixels at 360 rows.
+        defocus: Sigma of the lens blur in pixels at 360 rows; it grows with the root of the size.
         noise: Sigma of sensor noise in grey levels.
         zoom_blur: Share of the motion between frames that smears.
         vignette: Loss of light in the corners, 0..1.
@@ -56,7 +56,7 @@ _SKIES: tuple[tuple[Color, Color, Color, float, float], ...] = (
     ((246, 244, 240), (254, 253, 250), (1.0, 1.0, 1.0), 0.35, 1.0),  # white, overexposed
     ((170, 165, 160), (215, 212, 208), (1.05, 1.0, 0.96), 0.1, 0.9),  # overcast
     ((200, 160, 135), (190, 220, 250), (0.85, 0.97, 1.1), 1.0, 0.95),  # low sun
-    ((135, 120, 110), (165, 160, 165), (1.08, 0.98, 0.94), 0.15, 0.6),  # dusk
+    ((135, 120, 110), (165, 160, 165), (1.08, 0.98, 0.94), 0.15, 0.74),  # dusk
 )
 
 

@@ -64,7 +64,7 @@ class Tree:
             return
         light = painter.look.lit(0.0) + 0.15
         if not self.leaves:
-            size = 1.25 * self.height
+            size = 1.45 * self.height
             paint_sprite(painter, card, stock.bare[self.variant], TREE, (0.0, 0.5 * size), size, size)
             return
         low = 0.3 * self.height
@@ -156,9 +156,9 @@ def build_stock(rng: np.random.Generator, look: Look, lot: float, density: int) 
     return Stock(fronts, storeys, walls, leafy, bare)
 
 
-def random_tree(rng: np.random.Generator, leafy: float, tallest: float = 11.0) -> Tree:
+def random_tree(rng: np.random.Generator, leafy: float, tallest: float = 12.5) -> Tree:
     """A tree of five metres or more."""
-    height = float(rng.uniform(5, tallest))
+    height = float(rng.uniform(5.5, tallest))
     return Tree(
         variant=int(rng.integers(4)),
         leaves=bool(rng.random() < leafy),
@@ -175,11 +175,11 @@ def random_lot(rng: np.random.Generator, garden: bool, leafy: float, length: flo
     trees: tuple[tuple[float, float, Tree], ...] = ()
     signs: tuple[tuple[float, ShopSign], ...] = ()
     if garden:
-        count = int(rng.integers(3, 7))
+        count = int(rng.integers(2, 5))
         trees = tuple(
             (float(rng.uniform(1, 12)), float(rng.uniform(0, length)), random_tree(rng, leafy)) for _ in range(count)
         )
-    elif rng.random() < 0.6:
+    elif rng.random() < 0.45:
         signs = tuple(
             (float(rng.uniform(0.5, length - 0.5)), random_shop_sign(rng)) for _ in range(int(rng.integers(1, 3)))
         )

@@ -11,6 +11,8 @@ from errseg_rt.scenes.canvas import Canvas, Color
 from errseg_rt.scenes.look import Look
 
 _CIRCLE = tuple((math.cos(i * math.pi / 7), math.sin(i * math.pi / 7)) for i in range(14))
+_WIDEST = 8.0
+"""Nothing on a card reaches further than this many metres to the side of its foot."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,10 @@ class Painter:
         if not NEAR < depth < FAR:
             return None
         u, v = self.camera.project(x, 0.0, depth)
-        return Card(self.canvas, u, v, self.camera.focal / depth, depth)
+        scale = self.camera.focal / depth
+        if not -_WIDEST * scale < u < self.canvas.width + _WIDEST * scale:
+            return None
+        return Card(self.canvas, u, v, scale, depth)
 
 
 @dataclass(frozen=True)

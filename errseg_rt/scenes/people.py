@@ -14,10 +14,11 @@ _CLOTHES: tuple[Color, ...] = (
     (35, 33, 32), (70, 60, 50), (45, 45, 120), (120, 90, 60), (60, 60, 60), (150, 150, 155), (60, 90, 70),
     (40, 60, 150), (170, 175, 180), (80, 45, 60),
 )  # fmt: skip
+_TROUSERS: tuple[Color, ...] = ((35, 33, 32), (70, 60, 50), (95, 65, 45), (60, 60, 60), (85, 105, 120), (48, 42, 62))
 _TYRE: Color = (28, 28, 28)
 _SKINS: tuple[Color, ...] = ((150, 175, 215), (110, 140, 190), (60, 85, 130))
 
-_FAR_PIXELS = 18
+_FAR_PIXELS = 22
 """People less tall than this on the picture are drawn without arms and knees, which would not show."""
 
 
@@ -148,7 +149,7 @@ def random_person(rng: np.random.Generator, moving: bool = True) -> Person:
     return Person(
         height=float(rng.choice((rng.uniform(1.55, 1.9), rng.uniform(1.1, 1.4)), p=(0.9, 0.1))),
         coat=_CLOTHES[int(rng.integers(len(_CLOTHES)))],
-        trousers=_CLOTHES[int(rng.integers(6))],
+        trousers=_TROUSERS[int(rng.integers(len(_TROUSERS)))],
         skin=_SKINS[int(rng.integers(len(_SKINS)))],
         pace=float(rng.uniform(1.5, 2.0)) if moving else 0.0,
         phase=float(rng.uniform(0, 2 * math.pi)),

@@ -160,7 +160,7 @@ def bare_tree(rng: np.random.Generator, size: int, bark: Color) -> NDArray[np.ui
     color = np.zeros((size, size, 3), np.uint8)
     color[:] = bark
     shape = np.zeros((size, size), np.uint8)
-    ends: list[tuple[float, float, float, float, int]] = [(0.5, 1.0, -np.pi / 2, 0.2, 0)]
+    ends: list[tuple[float, float, float, float, int]] = [(0.5, 1.0, -np.pi / 2, 0.165, 0)]
     while ends:
         x, y, angle, length, order = ends.pop()
         x1, y1 = x + length * np.cos(angle), y + length * np.sin(angle)

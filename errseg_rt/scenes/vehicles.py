@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from errseg_rt.scenes.camera import NEAR
 from errseg_rt.scenes.canvas import CAR, Color
 from errseg_rt.scenes.painter import Painter, shaded
 
@@ -93,6 +94,8 @@ class Vehicle:
 
     def draw(self, painter: Painter, x: float, z: float, instance: int) -> None:
         """Draws it in the middle of its lane at `x`, its near end at `z`."""
+        if z + self.length < painter.camera.z + NEAR:
+            return
         size, half = self.size, 0.5 * self.width
         contour = [(s * size, y * size, glass) for s, y, glass in _PROFILES[self.profile][1]]
         length, roof = self.length, max(y for _, y, _ in contour)

@@ -9,9 +9,7 @@ from scipy.optimize import isotonic_regression
 from errseg_rt.calibration import Calibration
 
 
-def fit_calibration(
-    error_logit: npt.NDArray[np.floating], wrong: npt.NDArray[np.bool_], bins: int = 32
-) -> Calibration:
+def fit_calibration(error_logit: npt.NDArray[np.floating], wrong: npt.NDArray[np.bool_], bins: int = 32) -> Calibration:
     """Isotonic regression of the error rate over equal-mass bins of the error logit.
 
     Args:

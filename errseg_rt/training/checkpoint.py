@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -79,5 +80,5 @@ def load_semantic_weights(cascade: Cascade, path: Path, merge: tuple[tuple[int, 
             if merge and name in wanted and tensor.shape[:1] != wanted[name].shape[:1]:
                 weights[name] = torch.stack([tensor[list(rows)].mean(dim=0) for rows in merge])
         cascade.semantic.load_state_dict(weights)
-    except Exception as error:  # noqa: BLE001 torch.load has no narrower base for damaged files
+    except (RuntimeError, pickle.UnpicklingError, AttributeError, IndexError, EOFError, ValueError) as error:
         raise DataError(f"{path}: does not fit the semantic network ({str(error).splitlines()[0]})") from error

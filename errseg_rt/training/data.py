@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -22,11 +24,20 @@ from errseg_rt.training.recipe import Recipe
 
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 _SCENE_SIZE = (360, 480)
-_STREETS = 1_000_000  # seeds of the streets from which training draws
-_SCENE_LENGTH = 300  # frames of a rendered street from which training draws
+_STREETS = 48  # seeds of the streets from which training draws
+_SCENE_LENGTH = 300  # frames of a street from which training draws
+_VIEWS = 5  # frames of each street from which scores are taken
 
 
-class FolderData(Sequence[Sample]):
+class LabelledFrames(Protocol):
+    """Frames with their labels, by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class FolderData:
     """Frames in `images/` and 8-bit class ids in `labels/`, under the same names.
 
     Args:
@@ -58,7 +69,7 @@ class FolderData(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, index: int) -> Sample:
         """Frame `uint8 [H, W, 3]` in BGR and labels `uint8 [H, W]` with `IGNORE` for void.
 
         Raises:
@@ -70,13 +81,12 @@ class FolderData(Sequence[Sample]):
             raise DataError(f"{image_path if frame is None else label_path}: not a readable image")
         if labels.dtype != np.uint8 or labels.shape != frame.shape[:2]:
             raise DataError(
-                f"{label_path}: labels are {labels.dtype} {labels.shape}, wanted uint8 {frame.shape[:2]} as {image_path}"
+                f"{label_path}: labels are {labels.dtype} {labels.shape}, wanted uint8 {frame.shape[:2]} as the frame"
             )
         strange = np.unique(labels[~self._known[labels]])
         if strange.size:
             raise DataError(f"{label_path}: label ids {strange.tolist()} are neither classes nor void")
         return frame, self._to_id[labels]
-
 
     def subset(self, indices: Sequence[int]) -> FolderData:
         """The same data with only some of its frames."""
@@ -118,7 +128,7 @@ class CropStream(Dataset[tuple[Tensor, Tensor]]):
         length: Number of crops.
     """
 
-    def __init__(self, frames: Sequence[Sample], recipe: Recipe, stage: int, start: int, length: int) -> None:
+    def __init__(self, frames: LabelledFrames, recipe: Recipe, stage: int, start: int, length: int) -> None:
         self.frames, self.recipe, self.stage, self.start, self.length = frames, recipe, stage, start, length
 
     def __len__(self) -> int:
@@ -137,16 +147,22 @@ class CropStream(Dataset[tuple[Tensor, Tensor]]):
 
 def rendered_sample(seed: int, index: int) -> Sample:
     """One rendered frame with its labels."""
-    scene = StreetScene(seed, *_SCENE_SIZE).frame(index)
+    scene = _street(seed).frame(index)
     return scene.frame, scene.labels
 
 
-class RenderedData(Sequence[Sample]):
+@lru_cache(maxsize=_STREETS)
+def _street(seed: int) -> StreetScene:
+    # Building a street takes ten times as long as rendering a frame of it.
+    return StreetScene(seed, *_SCENE_SIZE)
+
+
+class RenderedData:
     """Rendered frames of streets that training never draws: their seeds start where its seeds end.
 
     Args:
-        length: Number of frames, one a street.
-        first: Streets to skip.
+        length: Number of frames.
+        first: Frames to skip.
     """
 
     def __init__(self, length: int, first: int = 0) -> None:
@@ -155,10 +171,10 @@ class RenderedData(Sequence[Sample]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, index: int) -> Sample:
         """Frame and labels, as `FolderData` gives them."""
-        number = self.first + index
-        return rendered_sample(_STREETS + number, 7 * number % _SCENE_LENGTH)
+        street, view = divmod(self.first + index, _VIEWS)
+        return rendered_sample(_STREETS + street, view * _SCENE_LENGTH // _VIEWS)
 
 
 def normalise(picture: npt.NDArray[np.uint8], spec: InputSpec) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,11 @@ from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.networks.cascade import Cascade, flag
 from errseg_rt.scores import ConfusionMatrix
-from errseg_rt.training.augmentation import Sample
 from errseg_rt.training.calibration import fit_calibration
+from errseg_rt.training.data import LabelledFrames
 from errseg_rt.training.stages import labels_on_grid
 
-Progress = Callable[[Iterator[int], str, int], Iterator[int]]
+Progress = Callable[[Iterable[int], str, int], Iterable[int]]
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    cascade: Cascade, spec: InputSpec, threshold: float, frames: Sequence[Sample], progress: Progress, title: str
+    cascade: Cascade, spec: InputSpec, threshold: float, frames: LabelledFrames, progress: Progress, title: str
 ) -> Evaluation:
     """Run a cascade, densely, over labelled frames.
 
@@ -78,16 +78,16 @@ def evaluate(
         title: What the bar says.
     """
     result = Evaluation(ConfusionMatrix(cascade.config.classes), ConfusionMatrix(cascade.config.classes))
-    for index in progress(iter(range(len(frames))), title, len(frames)):
+    for index in progress(range(len(frames)), title, len(frames)):
         frame, truth = frames[index]
-        size = frame.shape[:2]
+        size = (frame.shape[0], frame.shape[1])
         content, padded = spec.content_size(size), spec.input_size(size)
         image = torch.from_numpy(preprocess(frame, content, padded, mean=spec.mean, std=spec.std))
         front = cascade.front(image.contiguous(memory_format=torch.channels_last))
         detail = cascade.detail.refine(front.logits, front.low, front.coarse, front.gate)
         flagged = flag(front.error_logit, threshold)[0, 0]
         align = cascade.semantic.align_corners
-        geometry = Geometry(tuple(flagged.shape), padded, content, size, align)
+        geometry = Geometry((flagged.shape[0], flagged.shape[1]), padded, content, size, align)
         logits = front.logits[0].numpy()
         result.semantic.add(truth, fuse_labels(logits, None, None, geometry).labels)
         result.fused.add(truth, fuse_labels(logits, detail[0].numpy(), flagged.numpy(), geometry).labels)

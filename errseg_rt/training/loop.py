@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,14 +18,13 @@ from errseg_rt.atomic import write_atomically
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.progress import track
-from errseg_rt.training.augmentation import Sample
 from errseg_rt.training.checkpoint import (
     AtomicCheckpointIO,
     load_cascade,
     load_semantic_weights,
     save_cascade,
 )
-from errseg_rt.training.data import FolderData, RenderedData, hold_out
+from errseg_rt.training.data import FolderData, LabelledFrames, RenderedData, hold_out
 from errseg_rt.training.evaluation import evaluate
 from errseg_rt.training.recipe import STAGES, Recipe
 from errseg_rt.training.stages import STAGE_TRAININGS
@@ -81,7 +79,7 @@ def _claim(out: Path, recipe: Recipe) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _read(data: Path | None, recipe: Recipe) -> tuple[Sequence[Sample], Sequence[Sample], Sequence[Sample]]:
+def _read(data: Path | None, recipe: Recipe) -> tuple[LabelledFrames, LabelledFrames, LabelledFrames]:
     if data is None:
         return [], RenderedData(_RENDERED_FRAMES, first=_RENDERED_FRAMES), []
     classes, void = len(recipe.classes), recipe.data.void
@@ -91,8 +89,9 @@ def _read(data: Path | None, recipe: Recipe) -> tuple[Sequence[Sample], Sequence
     return frames.subset(learned), frames.subset(held), val
 
 
-def _train_stage(stage: str, cascade: Cascade, recipe: Recipe, frames: Sequence[Sample], out: Path) -> None:
-    training = STAGE_TRAININGS[stage](cascade.to(memory_format=torch.channels_last), recipe, frames)
+def _train_stage(stage: str, cascade: Cascade, recipe: Recipe, frames: LabelledFrames, out: Path) -> None:
+    training = STAGE_TRAININGS[stage](cascade, recipe, frames)
+    training.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     folder = out / stage
     trainer = Trainer(
         max_steps=training.stage.iterations,
@@ -114,9 +113,7 @@ def _train_stage(stage: str, cascade: Cascade, recipe: Recipe, frames: Sequence[
         raise KeyboardInterrupt
 
 
-def _notes(
-    cascade: Cascade, recipe: Recipe, held: Sequence[Sample], val: Sequence[Sample]
-) -> dict[str, Any]:
+def _notes(cascade: Cascade, recipe: Recipe, held: LabelledFrames, val: LabelledFrames) -> dict[str, Any]:
     """Scores, the calibration and the provenance of a finished training."""
     spec, threshold = recipe.input, recipe.threshold
     rendered = RenderedData(_RENDERED_FRAMES)

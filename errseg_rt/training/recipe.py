@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -98,6 +99,7 @@ class Recipe:
         semantic: Training of the semantic branch.
         error: Training of the error-prediction branch.
         detail: Training of the detail branch.
+        provenance: What the bundle shall say of data and initial weights: their sources and terms.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Recipe:
     semantic: StageConfig
     error: StageConfig
     detail: StageConfig
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def classes(self) -> ClassSet:
@@ -124,7 +127,9 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(Path(entry.name).stem for entry in (files(__package__) / "recipes").iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        Path(entry.name).stem for entry in (files(__package__) / "recipes").iterdir() if entry.name.endswith(".toml")
+    )
 
 
 def load_recipe(name: str, seed: int | None = None) -> Recipe:
@@ -172,7 +177,9 @@ def _build(kind: type[T], table: dict[str, Any]) -> T:
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     unknown = set(table) - known
     if unknown:
-        raise ValueError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
+        raise ValueError(
+            f"{kind.__name__} has no field {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
+        )
     return kind(**{key: _frozen(value) for key, value in table.items()})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,8 +13,7 @@ from torch.utils.data import DataLoader
 from errseg_rt.classes import IGNORE
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade
-from errseg_rt.training.augmentation import Sample
-from errseg_rt.training.data import CropStream
+from errseg_rt.training.data import CropStream, LabelledFrames
 from errseg_rt.training.losses import detail_loss, error_loss
 from errseg_rt.training.recipe import STAGES, Recipe
 
@@ -36,7 +34,7 @@ class StageTraining(LightningModule):
 
     name: str
 
-    def __init__(self, cascade: Cascade, recipe: Recipe, frames: Sequence[Sample]) -> None:
+    def __init__(self, cascade: Cascade, recipe: Recipe, frames: LabelledFrames) -> None:
         super().__init__()
         self.cascade, self.recipe, self.frames = cascade, recipe, frames
         self.stage = recipe.stage(self.name)

@@ -1,0 +1,5 @@
+"""Video files."""
+
+from errseg_rt.video.writer import VideoWriter
+
+__all__ = ["VideoWriter"]

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from errseg_rt.kernels.fuse_labels.geometry import Geometry, Taps1D
+from errseg_rt.kernels.fuse_labels.geometry import Geometry, Interpolation
 from errseg_rt.kernels.fuse_labels.reference import FusedLabels, fuse_labels_reference, upsample_reference
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FusedLabels",
     "Geometry",
-    "Taps1D",
+    "Interpolation",
     "fuse_labels",
     "fuse_labels_reference",
     "upsample",

@@ -56,12 +56,12 @@ def fuse_labels(
         detail, flagged = semantic, np.zeros(geometry.grid_size, np.bool_)
     logits = _bits(semantic), _bits(detail)
     mask = np.ascontiguousarray(flagged)
-    taps = _float32_taps(geometry)
+    axes = _float32_axes(geometry)
     labels = np.empty(geometry.output_size, np.uint8)
     largest = np.empty(geometry.output_size if confidence else (0, 0), np.float32)
 
     def band(begin: int, end: int) -> None:
-        _fuse_rows(*logits, mask, *taps, begin, end, confidence, labels, largest)
+        _fuse_rows(*logits, mask, *axes, begin, end, confidence, labels, largest)
 
     _share_rows(band, geometry.output_size[0], threads)
     return FusedLabels(labels, largest if confidence else None)
@@ -87,11 +87,11 @@ def upsample(
     """
     check_map(grid_map, geometry)
     values = np.ascontiguousarray(grid_map, np.float32)
-    taps = _float32_taps(geometry)
+    axes = _float32_axes(geometry)
     output = np.empty(geometry.output_size, np.float32)
 
     def band(begin: int, end: int) -> None:
-        _upsample_rows(values, *taps, begin, end, output)
+        _upsample_rows(values, *axes, begin, end, output)
 
     _share_rows(band, geometry.output_size[0], threads)
     return output
@@ -103,7 +103,7 @@ def _bits(logits: Logits) -> npt.NDArray[Any]:
     return compact.view(np.uint16) if compact.dtype == np.float16 else compact
 
 
-def _float32_taps(geometry: Geometry) -> tuple[npt.NDArray[Any], ...]:
+def _float32_axes(geometry: Geometry) -> tuple[npt.NDArray[Any], ...]:
     rows, cols = geometry.rows(), geometry.cols()
     # Unsigned columns: numba does not test them for wrap-around, so loops that gather by them become vector code.
     return rows.lower, rows.weight.astype(np.float32), cols.lower.astype(np.uint32), cols.weight.astype(np.float32)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 @dataclass(frozen=True)
-class Taps1D:
+class Interpolation:
     """Where each output pixel of one axis lies between grid lines.
 
     Attributes:
@@ -55,15 +55,20 @@ class Geometry:
                 f"the content must fit in the input: {self.content_size = } is larger than {self.input_size = }"
             )
 
-    def rows(self) -> Taps1D:
-        """Return the taps of the H output rows on the h grid rows."""
-        return self._taps(0)
+    def rows(self) -> Interpolation:
+        """Return where the H output rows lie on the h grid rows."""
+        return self._interpolate(0)
 
-    def cols(self) -> Taps1D:
-        """Return the taps of the W output columns on the w grid columns."""
-        return self._taps(1)
+    def cols(self) -> Interpolation:
+        """Return where the W output columns lie on the w grid columns."""
+        return self._interpolate(1)
 
-    def _taps(self, axis: int) -> Taps1D:
+    def seen(self) -> tuple[int, int]:
+        """Return how many grid rows and columns, from the first, some pixel of the frame is made from."""
+        rows, cols = (int((axis.lower + (axis.weight > 0)).max()) + 1 for axis in (self.rows(), self.cols()))
+        return rows, cols
+
+    def _interpolate(self, axis: int) -> Interpolation:
         grid, padded = self.grid_size[axis], self.input_size[axis]
         content, output = self.content_size[axis], self.output_size[axis]
         position = np.arange(output, dtype=np.float64)
@@ -75,4 +80,4 @@ class Geometry:
             position = (position + 0.5) * grid / padded - 0.5
         position = np.clip(position, 0, grid - 1)
         lower = np.minimum(np.floor(position), max(grid - 2, 0))
-        return Taps1D(lower.astype(np.int32), position - lower)
+        return Interpolation(lower.astype(np.int32), position - lower)

@@ -29,7 +29,7 @@ def preprocess_reference(
 
 
 def resize(frame: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Resize with half-pixel centres: bilinear to enlarge, by area to shrink; the frame itself where nothing changes."""
+    """Resize with half-pixel centres: bilinear to enlarge, by area to shrink; the same frame where sizes are equal."""
     if frame.shape[:2] == size:
         return frame
     shrinks = size[0] * size[1] < frame.shape[0] * frame.shape[1]

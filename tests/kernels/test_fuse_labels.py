@@ -436,6 +436,12 @@ assert callable(upsample) and callable(fuse_labels)
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_kernels_hands_on_the_same_objects():
+    package = import_module("errseg_rt.kernels")
+    assert package.Geometry is Geometry
+    assert package.upsample is upsample
+
+
 @pytest.mark.parametrize("package", ["errseg_rt.kernels", "errseg_rt.kernels.fuse_labels"])
 def test_unknown_names_are_refused(package):
     module, name = import_module(package), "nonesuch"

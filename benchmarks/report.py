@@ -1,0 +1,104 @@
+"""What every benchmark shares: paired timing, a row of results, and a file with a stamp of the machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("errseg-rt", "numpy", "opencv-python", "onnxruntime", "numba", "torch")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        name: What was measured, `operation/against@where`.
+        value: The figure.
+        unit: Its unit.
+        baseline: The figure that it is held against, in the same unit; None where there is none.
+        ratio: How many times better it is than the baseline.
+        quantiles: 10th, 50th and 90th percentile of the figure, or of the pairwise ratio where there is a baseline.
+        note: What a reader must know.
+    """
+
+    name: str
+    value: float
+    unit: str
+    baseline: float | None = None
+    ratio: float | None = None
+    quantiles: tuple[float, float, float] | None = None
+    note: str = ""
+
+
+def compare(
+    name: str, ours: Callable[[], Any], theirs: Callable[[], Any], *, pairs: int = 20, warm_up: int = 2, note: str = ""
+) -> Row:
+    """Time two functions in turn, ours and theirs, so that a drift of the machine hits both.
+
+    Args:
+        name: Name of the row.
+        ours: What is measured.
+        theirs: The baseline.
+        pairs: How often each is timed.
+        warm_up: How often each is run before.
+        note: What a reader must know.
+    """
+    for _ in range(warm_up):
+        ours(), theirs()
+    times = np.array([[_milliseconds(function) for function in (ours, theirs)] for _ in range(pairs)])
+    ratios = times[:, 1] / times[:, 0]
+    low, middle, high = (float(q) for q in np.quantile(ratios, (0.1, 0.5, 0.9)))
+    value, baseline = (float(median) for median in np.median(times, axis=0))
+    return Row(name, value, "ms", baseline, middle, (low, middle, high), note)
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what the figures were taken."""
+    return {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def finish(rows: Sequence[Row], stem: str) -> None:
+    """Print rows, and write them into the file that `--json` names, by default `results/STEM.json`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--json", type=Path, default=RESULTS / f"{stem}.json")
+    path = parser.parse_args().json
+    for row in rows:
+        against = "" if row.ratio is None else f"  {row.ratio:.2f} x better than {row.baseline:.4g} {row.unit}"
+        print(f"{row.name}: {row.value:.4g} {row.unit}{against}")
+    content = {"machine": machine(), "rows": [asdict(row) for row in rows]}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _milliseconds(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

@@ -1,0 +1,32 @@
+"""The command `errseg-rt`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from errseg_rt.cli import demo, doctor, export, inspect, segment, train
+from errseg_rt.errors import ErrsegError
+
+app = typer.Typer(
+    name="errseg-rt",
+    help="Segment frames, know where the labels are wrong, and label those pixels again.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (segment.segment, demo.demo, doctor.doctor, inspect.inspect, train.train, export.export):
+    app.command()(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a fault in what the user gave is one line and exit code 2."""
+    try:
+        app(arguments)
+    except (ErrsegError, OSError) as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,78 @@
+"""`errseg-rt doctor`: what is installed here, which engines work, and why others do not."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from errseg_rt.bundle import zoo_names
+from errseg_rt.cli.options import JsonOption, print_json, print_table
+from errseg_rt.engines import ENGINES
+from errseg_rt.errors import ErrsegError
+
+_PACKAGES = (
+    "errseg-rt", "numpy", "opencv-python", "onnxruntime", "numba", "av", "torch", "safetensors", "lightning", "onnx",
+    "onnxscript", "triton", "tensorrt",
+)  # fmt: skip
+_CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what is installed, which engines work here, and why others do not."""
+    engines = {engine: _try(engine) for engine in ENGINES}
+    report: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "gpu": _gpu(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "bundles": zoo_names(),
+        "engines": engines,
+    }
+    if as_json:
+        print_json(report)
+        return
+    machine = [[key, str(report[key])] for key in ("python", "platform", "cores", "gpu")]
+    machine.append(["bundles", ", ".join(report["bundles"]) or "none"])
+    print_table("Machine", ["", "value"], machine)
+    print_table("Packages", ["package", "version"], [[k, v or "-"] for k, v in report["packages"].items()])
+    print_table("Engines", ["engine", "state"], [[k, v] for k, v in engines.items()])
+
+
+def _try(engine: str) -> str:
+    """`works`, or why the engine does not: it segments a small frame with the embedded bundle."""
+    from errseg_rt.runtime import Runtime
+
+    try:
+        with Runtime(engine=engine) as runtime:
+            runtime.segment(np.zeros((64, 64, 3), np.uint8))
+    except ErrsegError as error:
+        return " ".join(str(error).split())
+    return "works"
+
+
+def _gpu() -> str:
+    """Whether the NVIDIA driver finds a device; asked of the driver alone, which no library can upset."""
+    for name in _CUDA_DRIVERS if sys.platform != "darwin" else ():
+        try:
+            driver = ctypes.CDLL(name)
+        except OSError:
+            continue
+        count = ctypes.c_int()
+        if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+            return "an NVIDIA driver, but no device"
+        return f"{count.value} NVIDIA device(s)"
+    return "none (no NVIDIA driver)"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

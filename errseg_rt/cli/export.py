@@ -1,0 +1,58 @@
+"""`errseg-rt export`: the weights of a cascade to a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from errseg_rt.cli.options import JsonOption, print_json
+from errseg_rt.errors import EngineError
+from errseg_rt.images import find_images, read_frame
+from errseg_rt.progress import track
+
+_CHECK_FRAMES = 4
+_LEAST_AGREEMENT = 0.9999
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="cascade.safetensors of a training.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
+    name: Annotated[str | None, typer.Option(help="The bundle's name [default: that of its folder].")] = None,
+    license_file: Annotated[Path | None, typer.Option("--license", help="Terms of the weights (Markdown).")] = None,
+    frames: Annotated[
+        list[str] | None, typer.Option(help="Image files, folders or globs to check on [default: rendered scenes].")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Export the graphs to ONNX, write the bundle, and check it against torch."""
+    try:
+        from errseg_rt.export.bundle import export_bundle
+        from errseg_rt.export.parity import compare
+    except ImportError as error:
+        raise EngineError(f"export is not installed ({error}): pip install 'errseg-rt[train]'") from error
+    from errseg_rt.runtime import Runtime
+    from errseg_rt.scenes import StreetScene
+
+    paths = [item.path for item in find_images(frames)] if frames else []
+    bundle = export_bundle(checkpoint, out, name or out.resolve().name, license_file)
+    with Runtime(out.resolve(), "torch") as reference, Runtime(out.resolve()) as runtime:
+        scene = StreetScene(0)
+        count = len(paths) or _CHECK_FRAMES
+        pictures = (
+            read_frame(paths[index], runtime.max_pixels) if paths else scene.frame(10 * index).frame
+            for index in track(range(count), "check against torch", count)
+        )
+        parity = compare(reference, runtime, pictures)
+    size = sum(record.size for record in bundle.manifest.files.values())
+    if as_json:
+        print_json({"bundle": str(out), "bytes": size, "agreement": parity.agreement, **asdict(parity)})
+    else:
+        print(f"{out}: {size:,} bytes; {parity.agreement:.4%} of {parity.pixels:,} labels equal torch's")
+    if parity.agreement < _LEAST_AGREEMENT:
+        raise EngineError(
+            f"{out}: only {parity.agreement:.4%} of the labels equal torch's, less than {_LEAST_AGREEMENT:.2%}; "
+            "report this with the versions that errseg-rt doctor prints"
+        )

@@ -1,0 +1,106 @@
+"""`errseg-rt segment`: image files to labels, colours, error maps and overlays."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from errseg_rt.atomic import write_atomically
+from errseg_rt.cli.options import (
+    BundleOption,
+    EngineOption,
+    JsonOption,
+    ThreadsOption,
+    ThresholdOption,
+    print_json,
+    print_scores,
+    print_stages,
+    score_summary,
+    stage_summary,
+)
+from errseg_rt.errors import EngineError, FrameError
+from errseg_rt.images import Item, find_images, read_frame, read_truth
+from errseg_rt.progress import track
+from errseg_rt.scores import ConfusionMatrix
+
+
+def segment(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Image files, folders or globs.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
+    bundle: BundleOption = "camvid",
+    engine: EngineOption = "onnxruntime",
+    threshold: ThresholdOption = None,
+    threads: ThreadsOption = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of true labels (PNG, named as the images), to score against.")
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, height times width.")] = 2**24,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.
+
+    A folder that holds images/ and labels/ is scored against its labels. A bad file is reported at the end, and the
+    others are done.
+    """
+    from errseg_rt.runtime import Runtime
+
+    items = find_images(inputs, labels)
+    frames: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    with Runtime(bundle, engine, threshold=threshold, threads=threads, max_pixels=max_pixels) as runtime:
+        classes = runtime.manifest.classes
+        semantic, fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
+        for item in track(items, "segment", len(items)):
+            try:
+                frames.append(_segment_one(runtime, item, out, semantic, fused))
+            except (FrameError, EngineError) as error:
+                failed.append({"input": str(item.path), "error": str(error)})
+        summary: dict[str, Any] = {
+            "bundle": runtime.manifest.name,
+            "engine": engine,
+            "threshold": runtime.threshold,
+            "milliseconds": stage_summary([frame["milliseconds"] for frame in frames]),
+            "flagged_share": sum(frame["flagged_share"] for frame in frames) / len(frames) if frames else None,
+            "scores": score_summary(semantic, fused, classes) if semantic.counts.any() else None,
+            "frames": frames,
+            "failed": failed,
+        }
+    with write_atomically(out / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(summary)
+    elif frames:
+        print_stages(summary["milliseconds"])
+        if summary["scores"]:
+            print_scores(summary["scores"])
+        print(f"{len(frames)} of {len(items)} images segmented, {summary['flagged_share']:.1%} flagged: {out}")
+    for failure in failed:
+        print("error: " + " ".join(failure["error"].split()), file=sys.stderr)
+    if failed:
+        raise typer.Exit(2)
+
+
+def _segment_one(
+    runtime: Any, item: Item, out: Path, semantic: ConfusionMatrix, fused: ConfusionMatrix
+) -> dict[str, Any]:
+    """Segment, save and score one image; what the summary says of it."""
+    frame = read_frame(item.path, runtime.max_pixels)
+    size = (frame.shape[0], frame.shape[1])
+    truth = read_truth(item.truth, size, len(runtime.manifest.classes)) if item.truth else None
+    result = runtime.segment(frame, semantic=truth is not None)
+    saved = result.save(out, item.name, frame)
+    if truth is not None:
+        semantic.add(truth, result.semantic_labels)
+        fused.add(truth, result.labels)
+    return {
+        "input": str(item.path),
+        "size": list(size),
+        "outputs": {what: path.relative_to(out).as_posix() for what, path in saved.items()},
+        "flagged_share": result.flagged_share,
+        "mean_error_probability": float(result.error_probability.mean()),
+        "milliseconds": dict(result.timings),
+    }

@@ -1,0 +1,87 @@
+"""ONNX Runtime: the default engine, which needs neither torch nor a GPU."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from errseg_rt.engines.engine import Array, TensorSpec
+from errseg_rt.errors import EngineError
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(int64)": np.dtype(np.int64),
+    "tensor(uint8)": np.dtype(np.uint8),
+}
+_LOG_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeEngine:
+    """One graph in ONNX Runtime.
+
+    Args:
+        graph: The ONNX model's bytes.
+        name: What the graph is called in messages.
+        threads: CPU threads of one run; None: all cores.
+        providers: ONNX Runtime's execution providers, in order of preference; None: the CPU.
+
+    Raises:
+        EngineError: A provider is not there, or the graph cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        graph: bytes,
+        name: str,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
+    ) -> None:
+        self.name = name
+        wanted = ["CPUExecutionProvider"] if providers is None else list(providers)
+        available = onnxruntime.get_available_providers()
+        missing = [p for p in (item if isinstance(item, str) else item[0] for item in wanted) if p not in available]
+        if missing:
+            raise EngineError(
+                f"onnxruntime has no {', '.join(missing)} here (it has {', '.join(available)}); choose among these, or "
+                "install the onnxruntime package that brings it"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = _LOG_ERRORS_ONLY
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=wanted)
+        except Exception as error:
+            raise EngineError(f"onnxruntime cannot load the {name} graph ({error}); export the bundle again") from error
+
+    @functools.cached_property
+    def inputs(self) -> Mapping[str, TensorSpec]:
+        """Inputs by name."""
+        return {node.name: _spec(node) for node in self._session.get_inputs()}
+
+    @functools.cached_property
+    def outputs(self) -> Mapping[str, TensorSpec]:
+        """Outputs by name."""
+        return {node.name: _spec(node) for node in self._session.get_outputs()}
+
+    def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Outputs by name, for inputs by name.
+
+        Raises:
+            EngineError: The graph cannot be run on these inputs.
+        """
+        try:
+            values = self._session.run(list(self.outputs), dict(feeds))
+        except Exception as error:
+            shapes = {name: array.shape for name, array in feeds.items()}
+            raise EngineError(f"onnxruntime cannot run the {self.name} graph on {shapes}: {error}") from error
+        return dict(zip(self.outputs, values, strict=True))
+
+
+def _spec(node: Any) -> TensorSpec:
+    return TensorSpec(_DTYPES[node.type], tuple(size if isinstance(size, int) else None for size in node.shape))

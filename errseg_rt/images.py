@@ -1,0 +1,178 @@
+"""Image files: which ones an input names, and reading them as frames with every fault named."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.classes import IGNORE
+from errseg_rt.errors import DataError, FrameError
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image file of an input.
+
+    Attributes:
+        path: The file.
+        name: What its results are called: its path within the input, without suffix; differs from item to item.
+        truth: Its true labels, where they are known.
+    """
+
+    path: Path
+    name: str
+    truth: Path | None = None
+
+
+def find_images(inputs: Sequence[str], labels: Path | None = None) -> list[Item]:
+    """The image files that files, folders and globs name, each once.
+
+    A folder is searched through and through; one that holds `images/` and `labels/` is a data set, whose images are
+    taken and whose labels are their truth.
+
+    Args:
+        inputs: Files, folders, or globs (also with `**`).
+        labels: Folder of true labels, PNG files named as the images; None: only those of data sets.
+
+    Raises:
+        DataError: An input names nothing, or `labels` is no folder.
+    """
+    if labels is not None and not labels.is_dir():
+        raise DataError(f"{labels}: no such folder of labels")
+    items: dict[Path, Item] = {}
+    taken: set[str] = set()
+    for text in inputs:
+        for path, stem, truths in _expand(text):
+            if path in items:
+                continue
+            name = _free_name(stem, path, taken)
+            taken.add(name)
+            folder = labels or truths
+            truth = folder / f"{path.stem}.png" if folder else None
+            items[path] = Item(path, name, truth if truth and truth.is_file() else None)
+    return list(items.values())
+
+
+def _expand(text: str) -> list[tuple[Path, Path, Path | None]]:
+    """Files of one input, with the path their results shall have and the folder of their labels."""
+    path = Path(text)
+    if path.is_dir():
+        is_dataset = (path / "images").is_dir() and (path / "labels").is_dir()
+        root = path / "images" if is_dataset else path
+        found = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if not found:
+            raise DataError(f"{path}: the folder holds no image ({', '.join(SUFFIXES)})")
+        return [(file, file.relative_to(root), path / "labels" if is_dataset else None) for file in found]
+    if path.exists():
+        return [(path, Path(path.name), None)]
+    matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
+    found = [match for match in matches if match.is_file()]
+    if not found:
+        raise DataError(f"{text}: no such file or folder, and no file matches it as a glob")
+    return [(file, Path(file.name), None) for file in found]
+
+
+def _free_name(stem: Path, path: Path, taken: set[str]) -> str:
+    """The name without suffix; where another file has it, with its suffix, then with a number."""
+    plain = stem.with_suffix("").as_posix()
+    names = [plain, f"{plain}_{path.suffix[1:].lower()}"]
+    number = 2
+    while names[0] in taken:
+        names.pop(0)
+        if not names:
+            names.append(f"{plain}_{number}")
+            number += 1
+    return names[0]
+
+
+def read_frame(path: Path, max_pixels: int) -> npt.NDArray[np.uint8]:
+    """Read an image file as a frame.
+
+    Args:
+        path: The file.
+        max_pixels: Largest frame, height times width; told from the file's header where the format allows, so that a
+            huge file is refused before it takes memory.
+
+    Returns:
+        BGR, `uint8 [H, W, 3]`.
+
+    Raises:
+        FrameError: The file cannot be read, is empty, truncated, too large, or no 8-bit colour image.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read ({error.strerror})") from error
+    if not data:
+        raise FrameError(f"{path}: the file is empty; copy it again")
+    if _is_truncated(data):
+        raise FrameError(f"{path}: the file is truncated; copy it again")
+    size = _header_size(data)
+    if size and size[0] * size[1] > max_pixels:
+        raise FrameError(
+            f"{path}: {size[0]}x{size[1]} pixels are over the limit of {max_pixels}; shrink it, or raise --max-pixels"
+        )
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise FrameError(
+            f"{path}: OpenCV refuses it ({error.err}); convert it to an 8-bit colour PNG or JPEG"
+        ) from error
+    if image is None:
+        raise FrameError(f"{path}: not an image that OpenCV reads; convert it to PNG or JPEG")
+    if image.dtype != np.uint8:
+        raise FrameError(f"{path}: {8 * image.dtype.itemsize}-bit {image.dtype}; convert it to 8 bits a channel")
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels != 3:
+        kind = {1: "a grey image", 4: "an image with alpha"}.get(channels, f"an image of {channels} channels")
+        raise FrameError(f"{path}: {kind}, wanted three colour channels; convert it to RGB")
+    return np.asarray(image, np.uint8)
+
+
+def read_truth(path: Path, size: tuple[int, int], classes: int) -> npt.NDArray[np.uint8]:
+    """Read true labels; ids that are no class become `IGNORE`.
+
+    Args:
+        path: An 8-bit, one-channel PNG of class ids.
+        size: Height and width of the frame.
+        classes: Number of classes.
+
+    Raises:
+        FrameError: The file cannot be read, or is not of the frame's size.
+    """
+    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if labels is None:
+        raise FrameError(f"{path}: not a readable image of labels")
+    if labels.dtype != np.uint8 or labels.shape != size:
+        raise FrameError(f"{path}: labels are {labels.dtype} {labels.shape}, wanted uint8 {size} as the frame")
+    return np.where(labels < classes, labels, IGNORE).astype(np.uint8)
+
+
+def _is_truncated(data: bytes) -> bool:
+    if data.startswith(b"\xff\xd8"):
+        # An earlier scan may belong to an embedded thumbnail; the end that counts follows the last one.
+        return data.find(_JPEG_END, max(data.rfind(_JPEG_SCAN), 0)) < 0
+    return data.startswith(_PNG_START) and _PNG_END not in data[-64:]
+
+
+def _header_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a PNG or JPEG by its header; None for other formats."""
+    if data.startswith(_PNG_START) and len(data) >= 24:
+        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    at = 2
+    while data.startswith(b"\xff\xd8") and at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start-of-frame segment
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None

@@ -1,0 +1,174 @@
+"""The way of a frame: preprocess, front graph, selection, refinement, fusion."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.bundle import Bundle
+from errseg_rt.engines import Array, open_engine
+from errseg_rt.errors import EngineError, FrameError
+from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels
+from errseg_rt.kernels.preprocess import preprocess
+from errseg_rt.segmentation import Segmentation
+from errseg_rt.selection import select
+
+
+class Runtime:
+    """Segments frames with a bundle; may be used from several threads at once.
+
+    Args:
+        bundle: Name of an embedded bundle, or a bundle's folder.
+        engine: What executes the graphs: `"onnxruntime"` or `"torch"`.
+        threshold: t of eq. 4, between 0 and 1; None: the bundle's. A pixel whose raw P_ep exceeds it is labelled again.
+        threads: CPU threads of one frame; None: all cores.
+        providers: ONNX Runtime's execution providers; None: the CPU.
+        max_pixels: Largest frame, height times width; larger ones are refused.
+
+    Raises:
+        BundleError: The bundle is missing or damaged.
+        EngineError: The engine is not installed, or cannot load the bundle.
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] = "camvid",
+        engine: str = "onnxruntime",
+        *,
+        threshold: float | None = None,
+        threads: int | None = None,
+        providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
+        max_pixels: int = 2**24,
+    ) -> None:
+        if threshold is not None and not 0 < threshold < 1:
+            raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        self.bundle = Bundle.open(bundle)
+        self.manifest = self.bundle.manifest
+        self.threshold = self.manifest.threshold if threshold is None else threshold
+        self.max_pixels = max_pixels
+        self._threads = threads or os.cpu_count() or 1
+        self._front = open_engine(engine, self.bundle, "front", threads=threads, providers=providers)
+        self._refine = open_engine(engine, self.bundle, "refine", threads=threads, providers=providers)
+        self._closed = False
+
+    def segment(
+        self,
+        frame: npt.NDArray[np.uint8],
+        *,
+        color: str = "bgr",
+        confidence: bool = False,
+        semantic: bool = False,
+    ) -> Segmentation:
+        """Label every pixel of a frame.
+
+        Args:
+            frame: `uint8 [H, W, 3]` of any size and orientation.
+            color: Channel order, `"bgr"` (as OpenCV reads) or `"rgb"`.
+            confidence: Also give the fused probability of each label.
+            semantic: Also give the labels of the semantic branch alone.
+
+        Returns:
+            Labels, error map, flagged pixels and timings.
+
+        Raises:
+            FrameError: The frame is of a wrong type, rank or size.
+            EngineError: A graph failed or gave non-finite values, or the runtime is closed.
+        """
+        self._check(frame)
+        spec, clock = self.manifest.input, _Stopwatch()
+        content, padded = spec.content_size(frame.shape[:2]), spec.input_size(frame.shape[:2])
+
+        image = preprocess(frame, content, padded, mean=spec.mean, std=spec.std, color=color)
+        clock.lap("preprocess")
+
+        front = _finite("front", self._front.run({"image": image}))
+        logits, error_logit = front["logits"], front["error_logit"][0, 0]
+        clock.lap("front")
+
+        geometry = Geometry(error_logit.shape, padded, content, frame.shape[:2], self.manifest.align_corners)
+        flagged = select(error_logit, self.threshold, geometry)
+        clock.lap("select")
+
+        detail = None
+        if flagged.any():
+            feeds = {name: front[name] for name in self._refine.inputs}
+            detail = _finite("refine", self._refine.run(feeds))["detail_logits"][0]
+        clock.lap("refine")
+
+        mask = None if detail is None else flagged
+        fused = fuse_labels(logits[0], detail, mask, geometry, confidence=confidence, threads=self._threads)
+        clock.lap("fuse")
+
+        return Segmentation(
+            labels=fused.labels,
+            error_probability=self.manifest.calibration(error_logit),
+            flagged=flagged,
+            classes=self.manifest.classes,
+            geometry=geometry,
+            timings=clock.laps,
+            confidence=fused.confidence,
+            semantic_labels=fuse_labels(logits[0], None, None, geometry).labels if semantic else None,
+        )
+
+    def close(self) -> None:
+        """Let go of the engines; frames that other threads have under way are finished."""
+        self._closed = True
+        self.__dict__.pop("_front", None)
+        self.__dict__.pop("_refine", None)
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, frame: object) -> None:
+        if self._closed:
+            raise EngineError("this runtime is closed; make a new one")
+        if not isinstance(frame, np.ndarray):
+            raise FrameError(f"a frame is a NumPy array uint8 [H, W, 3], got {type(frame).__name__}")
+        if frame.dtype != np.uint8:
+            raise FrameError(f"a frame is uint8, got {frame.dtype}; scale it to 0..255 and convert it")
+        if frame.ndim != 3 or frame.shape[2] != 3:
+            raise FrameError(f"a frame is [H, W, 3], got {list(frame.shape)}; convert grey or alpha with cv2.cvtColor")
+        if frame.size == 0:
+            raise FrameError(f"the frame has no pixels: {list(frame.shape)}")
+        if frame.shape[0] * frame.shape[1] > self.max_pixels:
+            raise FrameError(
+                f"the frame has {frame.shape[0]}x{frame.shape[1]} pixels, over the limit of {self.max_pixels}; "
+                "shrink it, or raise max_pixels"
+            )
+
+
+class _Stopwatch:
+    """Milliseconds from lap to lap."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = 1000 * (now - self._last)
+        self._last = now
+
+
+def _finite(graph: str, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The outputs; EngineError when a logit among them is NaN or infinite."""
+    for name, array in outputs.items():
+        if name.endswith(("logits", "logit")) and not np.isfinite(array).all():
+            raise EngineError(
+                f"the {graph} graph gave non-finite {name}; the bundle's weights are damaged: export it again"
+            )
+    return outputs

@@ -1,0 +1,70 @@
+"""From a training's result to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from errseg_rt.bundle import WEIGHTS, Bundle, write_bundle
+from errseg_rt.calibration import Calibration
+from errseg_rt.errors import DataError
+from errseg_rt.export.graphs import export_graphs
+from errseg_rt.export.model_card import model_card
+from errseg_rt.manifest import Manifest
+from errseg_rt.training.checkpoint import load_cascade
+from errseg_rt.training.recipe import parse_recipe
+
+
+def export_bundle(checkpoint: Path, folder: Path, name: str, license_file: Path | None = None) -> Bundle:
+    """Write the bundle of a trained cascade.
+
+    Args:
+        checkpoint: `cascade.safetensors` of a training.
+        folder: Where the bundle shall lie; a bundle that is there is replaced.
+        name: What it shall be called.
+        license_file: Terms of the weights, taken into the bundle.
+
+    Raises:
+        DataError: The checkpoint is not that of a finished training, or the licence cannot be read.
+        BundleError: `folder` holds something else.
+    """
+    cascade, notes = load_cascade(checkpoint)
+    if "metrics" not in notes:
+        raise DataError(f"{checkpoint}: its training is not finished; give cascade.safetensors of a finished one")
+    recipe = parse_recipe(notes["recipe"]["name"], {k: v for k, v in notes["recipe"].items() if k != "name"})
+    calibration = Calibration(*(tuple(notes["calibration"][key]) for key in ("logits", "probabilities")))
+    manifest = Manifest(
+        name=name,
+        classes=recipe.classes,
+        input=recipe.input,
+        align_corners=cascade.semantic.align_corners,
+        threshold=recipe.threshold,
+        lowest_threshold=recipe.threshold,
+        calibration=calibration,
+        cascade=cascade.config.to_dict(),
+        provenance=_provenance(notes),
+        metrics=notes["metrics"],
+    )
+    files = {f"graphs/{graph}.onnx": data for graph, data in export_graphs(cascade).items()}
+    files[WEIGHTS] = save({key: tensor.contiguous() for key, tensor in cascade.state_dict().items()})
+    files["MODEL_CARD.md"] = model_card(manifest).encode()
+    if license_file is not None:
+        try:
+            files["LICENSE.md"] = license_file.read_bytes()
+        except OSError as error:
+            raise DataError(f"{license_file}: cannot be read ({error.strerror})") from error
+    return write_bundle(folder, manifest, files)
+
+
+def _provenance(notes: dict[str, Any]) -> dict[str, Any]:
+    recipe = notes["recipe"]
+    return {
+        **recipe.get("provenance", {}),
+        "recipe": recipe["name"],
+        "seed": recipe["seed"],
+        "command": notes["command"],
+        "finished": notes["finished"],
+        "torch": notes["torch"],
+    }

@@ -1,0 +1,117 @@
+"""Fixtures that several tests share, and what becomes of tests that need what a machine may lack."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from errseg_rt.bundle import Bundle, write_bundle
+from errseg_rt.calibration import Calibration
+from errseg_rt.classes import CAMVID
+from errseg_rt.input_spec import InputSpec
+from errseg_rt.manifest import Manifest
+from errseg_rt.runtime import Runtime
+from errseg_rt.scenes import SceneFrame, StreetScene
+
+
+@lru_cache
+def gpu_fault() -> str | None:
+    """Why there is no GPU for tests; None where there is one. Asked of the driver alone, which needs no library."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no NVIDIA driver"
+    count = ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return "an NVIDIA driver, but no device"
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is None or gpu_fault() is None:
+        return
+    if os.environ.get("ERRSEG_REQUIRE_GPU") == "1":
+        pytest.fail(f"ERRSEG_REQUIRE_GPU=1 promises a GPU: {gpu_fault()}", pytrace=False)
+    pytest.skip(f"needs an NVIDIA GPU: {gpu_fault()}")
+
+
+@pytest.fixture(scope="session")
+def scene() -> StreetScene:
+    return StreetScene(seed=7, height=96, width=128)
+
+
+@pytest.fixture(scope="session")
+def rendered(scene: StreetScene) -> SceneFrame:
+    return scene.frame(0)
+
+
+@pytest.fixture
+def frame(rendered: SceneFrame) -> npt.NDArray[np.uint8]:
+    return rendered.frame.copy()
+
+
+@pytest.fixture(scope="session")
+def runtime() -> Iterator[Runtime]:
+    """The embedded bundle; a test that changes its runtime opens its own."""
+    with Runtime(threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def bundle_copy(tmp_path: Path) -> Path:
+    """A copy of the embedded bundle's folder, to be damaged."""
+    return Path(shutil.copytree(Bundle.open("camvid").folder, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    """A valid manifest that names no files."""
+    return Manifest(
+        name="tiny",
+        classes=CAMVID,
+        input=InputSpec(scale=1.5, enlarge_up_to=5000, multiple=8),
+        align_corners=False,
+        threshold=0.7,
+        lowest_threshold=0.3,
+        calibration=Calibration((-2.0, 0.0, 3.0), (0.01, 0.2, 0.9)),
+        cascade={"semantic": "squeezenas", "classes": 11},
+        provenance={"data": "none"},
+        metrics={"camvid": {"miou": 0.5}},
+    )
+
+
+@pytest.fixture
+def tiny_bundle(manifest: Manifest, tmp_path: Path) -> Path:
+    """Folder of a bundle whose files are whole but no graphs: enough for what is checked before an engine loads."""
+    files = {"graphs/front.onnx": b"front" * 100, "graphs/refine.onnx": b"refine", "weights.safetensors": b"weights"}
+    return write_bundle(tmp_path / "tiny", manifest, files).folder
+
+
+def data_folder(name: str, part: str) -> Path:
+    root = os.environ.get("ERRSEG_DATA")
+    if not root:
+        pytest.skip(f"needs {name}: the environment variable ERRSEG_DATA is not set")
+    folder = Path(root) / name
+    if not (folder / part).is_dir():
+        pytest.skip(f"needs {name}: there is no {folder / part}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def camvid_val() -> Path:
+    """Folder with the `images` and `labels` of CamVid's validation part."""
+    return data_folder("camvid", "val/images") / "val"
+
+
+@pytest.fixture(scope="session")
+def cityscapes() -> Path:
+    """Folder that holds `leftImg8bit/train/aachen`."""
+    return data_folder("cityscapes", "leftImg8bit/train/aachen")

@@ -1,0 +1,153 @@
+"""The cascade as the definition of the method: eq. 1, 4 and 5, the residual start, and its two halves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from errseg_rt.networks import Cascade, CascadeConfig
+from errseg_rt.networks.cascade import error_map, flag, fuse
+from errseg_rt.networks.graphs import GRAPHS
+
+SMALL = {"semantic": "squeezenas", "classes": 5, "error_width": 6, "detail_width": 4}
+
+
+def build(residual=True, seed=0):
+    torch.manual_seed(seed)
+    return Cascade(CascadeConfig(**SMALL, residual=residual)).eval()
+
+
+@pytest.fixture(scope="module")
+def image():
+    return torch.from_numpy(np.random.default_rng(1).standard_normal((2, 3, 65, 97))).float()
+
+
+def test_error_map_is_eq_1():
+    rng = np.random.default_rng(0)
+    labels, truth = rng.integers(0, 3, (2, 2, 7, 5))
+    found = error_map(torch.from_numpy(labels), torch.from_numpy(truth))
+    wanted = [[[a != b for a, b in zip(*rows, strict=True)] for rows in zip(*maps, strict=True)]
+              for maps in zip(labels.tolist(), truth.tolist(), strict=True)]  # fmt: skip
+    np.testing.assert_array_equal(found.numpy(), wanted)
+
+
+@pytest.mark.parametrize("threshold", [1e-12, 0.01, 0.3, 0.7, 0.95, 1 - 1e-12])
+def test_flag_is_eq_4_also_where_a_sigmoid_saturates(threshold):
+    logit = np.random.default_rng(0).uniform(-60, 60, 4000).astype(np.float32)
+    # P > t, from the side on which float64 resolves it.
+    above = 1 / (1 + np.exp(-logit.astype(np.float64))) > threshold
+    below = 1 / (1 + np.exp(logit.astype(np.float64))) < 1 - threshold
+    wanted = below if threshold > 0.5 else above
+    assert 0 < wanted.sum() < wanted.size
+    np.testing.assert_array_equal(flag(torch.from_numpy(logit), threshold).numpy(), wanted)
+
+
+def test_flag_is_strict_and_orders_saturated_logits():
+    assert flag(torch.tensor([-1e-6, 0.0, 1e-6]), 0.5).tolist() == [False, False, True]
+    logits = torch.tensor([27.0, 28.0])
+    assert logits.sigmoid().tolist() == [1.0, 1.0]
+    assert flag(logits, 1 - 1e-12).tolist() == [False, True]
+
+
+def test_fuse_is_eq_5():
+    rng = np.random.default_rng(0)
+    p_sb, p_db = rng.random((2, 2, 3, 4, 5))
+    flagged = rng.random((2, 1, 4, 5)) < 0.5
+    wanted = flagged * p_db + ~flagged * p_sb
+    found = fuse(torch.from_numpy(p_sb), torch.from_numpy(p_db), torch.from_numpy(flagged))
+    np.testing.assert_array_equal(found.numpy(), wanted)
+
+
+def test_forward_follows_eq_1_to_5(image):
+    cascade = build(residual=False)
+    with torch.no_grad():
+        front = cascade.front(image)
+        error_logit = front.error_logit.double().numpy()
+        out = cascade(image, threshold=1 / (1 + np.exp(-error_logit.mean())))
+    assert 0 < out.flagged.sum() < out.flagged.numel()
+    np.testing.assert_array_equal(out.flagged.numpy(), error_logit > error_logit.mean())
+    flagged = np.broadcast_to(out.flagged.numpy(), out.p_f.shape)
+    np.testing.assert_array_equal(out.p_f.numpy(), np.where(flagged, out.p_db.numpy(), out.p_sb.numpy()))
+    for probabilities in (out.p_sb, out.p_db, out.p_f):
+        np.testing.assert_allclose(probabilities.sum(dim=1).numpy(), 1, rtol=0, atol=1e-5)
+    exponents = np.exp(front.logits.double().numpy())
+    np.testing.assert_allclose(out.p_sb, exponents / exponents.sum(1, keepdims=True), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(out.p_ep, 1 / (1 + np.exp(-error_logit)), rtol=0, atol=1e-6)
+
+
+def test_residual_start_equals_the_semantic_branch(image):
+    cascade = build()
+    cascade.semantic.decoder._1x1_BR.weight.data *= 100  # so that doubt differs from pixel to pixel
+    with torch.no_grad():
+        out = cascade(image)
+    doubt = 1 - out.p_sb.max(dim=1, keepdim=True).values
+    assert doubt.max() - doubt.min() > 0.1
+    np.testing.assert_allclose(out.p_db, out.p_sb, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(out.p_ep, doubt, rtol=0, atol=1e-5)
+
+
+def test_plain_start_owes_nothing_to_the_semantic_branch(image):
+    with torch.no_grad():
+        out = build(residual=False)(image)
+    assert (out.p_db - out.p_sb).abs().max() > 0.01
+    assert (out.p_ep - (1 - out.p_sb.max(dim=1, keepdim=True).values)).abs().max() > 0.01
+
+
+def test_saturated_probabilities_keep_the_error_logit_finite(image):
+    cascade = build()
+    cascade.semantic.decoder._1x1_BR.bias.data[2] = 1e4
+    with torch.no_grad():
+        out = cascade.front(image)
+    assert out.error_logit.isfinite().all()
+    assert (out.error_logit < -10).all()
+
+
+@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
+def test_front_and_refine_graphs_compose_to_forward(image, residual):
+    cascade = build(residual)
+    torch.nn.init.normal_(cascade.detail.head.weight)
+    front_graph, refine_graph = (GRAPHS[name](cascade) for name in ("front", "refine"))
+    with torch.no_grad():
+        front = dict(zip(front_graph.output_shapes(), front_graph(image), strict=True))
+        (detail,) = refine_graph(*(front[name] for name in refine_graph.input_shapes()))
+        wanted = cascade(image, 0.7)
+    torch.testing.assert_close(detail.softmax(dim=1), wanted.p_db, rtol=0, atol=0)
+    torch.testing.assert_close(front["logits"].softmax(dim=1), wanted.p_sb, rtol=0, atol=0)
+    assert (wanted.p_db - wanted.p_sb).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("size", [(65, 97), (33, 17), (50, 62), (64, 128)], ids=lambda s: f"{s[0]}x{s[1]}")
+def test_grid_is_a_quarter_rounded_up(size):
+    cascade = build()
+    graphs = {name: graph(cascade) for name, graph in GRAPHS.items()}
+    with torch.no_grad():
+        front = cascade.front(torch.zeros(1, 3, *size))
+        refined = graphs["refine"](front.logits, front.low, front.coarse, front.gate)
+    grid = tuple(-(-side // 4) for side in size)
+    for name in ("logits", "error_logit", "low"):
+        assert tuple(getattr(front, name).shape[2:]) == grid, name
+    declared = [*graphs["front"].output_shapes().values(), *graphs["refine"].output_shapes().values()]
+    for shape, tensor in zip(declared, (*front, *refined), strict=True):
+        assert all(wanted in (None, found) for wanted, found in zip(shape, tensor.shape, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"semantic": "resnet"}, "no semantic network is called 'resnet': choose from"),
+        ({"classes": 1}, "classes must be 2 to 255, got 1"),
+        ({"classes": 256}, "classes must be 2 to 255, got 256"),
+        ({"error_width": 1}, "widths are too small: self.error_width = 1"),
+        ({"detail_width": 0}, "self.detail_width = 0"),
+    ],
+    ids=str,
+)
+def test_impossible_shapes_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        CascadeConfig(**{**SMALL, **change})
+
+
+def test_config_survives_its_dictionary():
+    config = CascadeConfig(**SMALL, residual=False)
+    assert CascadeConfig(**config.to_dict()) == config

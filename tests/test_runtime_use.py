@@ -1,0 +1,193 @@
+"""Using a runtime: bad frames and arguments, several threads, closing, and engines that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pytest
+
+from errseg_rt.errors import BundleError, EngineError, ErrsegError, FrameError
+from errseg_rt.runtime import Runtime
+
+GOOD = np.zeros((32, 48, 3), np.uint8)
+
+
+@pytest.fixture
+def own() -> Runtime:
+    """A runtime of the test's own, to be changed and closed."""
+    return Runtime(threads=1)
+
+
+class Stub:
+    """Runs an engine, then changes what it gave."""
+
+    def __init__(self, engine: Any, change: Any) -> None:
+        self._engine, self._change = engine, change
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+
+    def run(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+        outputs = dict(self._engine.run(feeds))
+        self._change(outputs)
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (None, "got NoneType"),
+        ([[[0, 0, 0]]], "got list"),
+        (GOOD.astype(np.float32), "uint8, got float32; scale it"),
+        (GOOD.astype(np.int64), "uint8, got int64"),
+        (GOOD.astype(bool), "uint8, got bool"),
+        (GOOD[..., 0], r"got \[32, 48\]; convert grey"),
+        (GOOD[None], r"got \[1, 32, 48, 3\]"),
+        (np.zeros((32, 48, 4), np.uint8), r"got \[32, 48, 4\]"),
+        (np.zeros((3, 32, 48), np.uint8), r"got \[3, 32, 48\]"),
+        (np.zeros((0, 48, 3), np.uint8), r"no pixels: \[0, 48, 3\]"),
+        (np.zeros((32, 0, 3), np.uint8), r"no pixels: \[32, 0, 3\]"),
+        (np.zeros((), np.uint8), r"got \[\]"),
+    ],
+    ids=["none", "list", "float", "int64", "bool", "grey", "batch", "alpha", "planes", "no_rows", "no_cols", "scalar"],
+)
+def test_what_is_no_frame(runtime: Runtime, frame, message) -> None:
+    with pytest.raises(FrameError, match=message):
+        runtime.segment(frame)
+
+
+def test_a_frame_over_the_limit() -> None:
+    with Runtime(threads=1, max_pixels=32 * 48) as runtime:
+        assert runtime.segment(GOOD).labels.shape == (32, 48)
+        assert runtime.segment(GOOD.transpose(1, 0, 2)).labels.shape == (48, 32)
+        with pytest.raises(FrameError, match="33x48 pixels, over the limit of 1536; shrink it, or raise max_pixels"):
+            runtime.segment(np.zeros((33, 48, 3), np.uint8))
+
+
+def test_an_unknown_order_of_colours(runtime: Runtime) -> None:
+    with pytest.raises(ValueError, match="color must be 'bgr' or 'rgb', got 'hsv'"):
+        runtime.segment(GOOD, color="hsv")
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, 1.5, float("nan")])
+def test_a_threshold_that_is_none(threshold) -> None:
+    with pytest.raises(ValueError, match="threshold must lie between 0 and 1"):
+        Runtime(threshold=threshold)
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_too_few_threads(threads) -> None:
+    with pytest.raises(ValueError, match=f"threads must be at least 1, got {threads}"):
+        Runtime(threads=threads)
+
+
+def test_a_missing_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no manifest\.json there"):
+        Runtime(tmp_path)
+
+
+def test_a_damaged_bundle(bundle_copy: Path) -> None:
+    path = bundle_copy / "graphs" / "refine.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=r"refine\.onnx: does not match its SHA-256"):
+        Runtime(bundle_copy)
+
+
+def test_a_moved_bundle_says_the_same(runtime: Runtime, bundle_copy: Path, frame) -> None:
+    with Runtime(bundle_copy, threads=1) as moved:
+        np.testing.assert_array_equal(moved.segment(frame).labels, runtime.segment(frame).labels)
+
+
+def test_an_unknown_engine() -> None:
+    with pytest.raises(EngineError, match="no engine is called 'tensorflow'"):
+        Runtime(engine="tensorflow")
+
+
+def test_a_missing_provider() -> None:
+    with pytest.raises(EngineError, match="onnxruntime has no NoSuchProvider here"):
+        Runtime(providers=["NoSuchProvider"])
+
+
+@pytest.mark.parametrize("graph", ["front", "refine"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+def test_non_finite_outputs(own: Runtime, frame, graph, value) -> None:
+    name = {"front": "error_logit", "refine": "detail_logits"}[graph]
+
+    def spoil(outputs: dict[str, Any]) -> None:
+        outputs[name] = outputs[name].copy()
+        outputs[name].flat[-1] = value
+
+    own.threshold = 1e-9
+    setattr(own, f"_{graph}", Stub(getattr(own, f"_{graph}"), spoil))
+    with pytest.raises(EngineError, match=f"the {graph} graph gave non-finite {name}"):
+        own.segment(frame)
+
+
+def test_several_threads_say_what_one_says(runtime: Runtime, scene) -> None:
+    frames = [scene.frame(index).frame[: 96 - 7 * index, : 128 - 5 * index] for index in range(4)]
+    alone = [runtime.segment(frame) for frame in frames]
+    start = Barrier(4)
+
+    def work(shift: int) -> list[Any]:
+        start.wait()
+        return [runtime.segment(frames[(index + shift) % 4]) for index in range(4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(work, range(4)))
+    for shift, results in enumerate(together):
+        for index, result in enumerate(results):
+            wanted = alone[(index + shift) % 4]
+            np.testing.assert_array_equal(result.labels, wanted.labels)
+            np.testing.assert_array_equal(result.flagged, wanted.flagged)
+            np.testing.assert_array_equal(result.error_probability, wanted.error_probability)
+
+
+def test_frames_of_several_sizes_do_not_mix(runtime: Runtime, frame) -> None:
+    sizes = [(96, 128), (33, 17), (96, 128), (17, 33), (33, 17)]
+    results = {}
+    for height, width in sizes:
+        labels = runtime.segment(frame[:height, :width]).labels
+        np.testing.assert_array_equal(labels, results.setdefault((height, width), labels))
+
+
+@pytest.mark.parametrize("threads", [None, 3])
+def test_the_number_of_threads_does_not_change_the_labels(runtime: Runtime, frame, threads) -> None:
+    with Runtime(threads=threads) as other:
+        # Sums in another order may turn a tie.
+        assert (other.segment(frame).labels == runtime.segment(frame).labels).mean() >= 0.9999
+
+
+def test_a_closed_runtime_says_so(own: Runtime) -> None:
+    own.segment(GOOD)
+    own.close()
+    own.close()
+    with pytest.raises(EngineError, match="this runtime is closed; make a new one"):
+        own.segment(GOOD)
+
+
+def test_a_with_block_closes(own: Runtime) -> None:
+    with pytest.raises(KeyError, match="stop"), own as entered:  # noqa: PT012 the block is what is tested
+        assert entered is own
+        raise KeyError("stop")
+    with pytest.raises(EngineError, match="closed"):
+        own.segment(GOOD)
+
+
+def test_closing_lets_a_frame_under_way_finish(own: Runtime, runtime: Runtime, frame) -> None:
+    own.threshold = 1e-9
+    own._front = Stub(own._front, lambda _: own.close())
+    result = own.segment(frame)
+    assert result.flagged.any()
+    with pytest.raises(EngineError, match="closed"):
+        own.segment(frame)
+
+
+@pytest.mark.parametrize("kind", [FrameError, BundleError])
+def test_errors_are_value_errors_too(kind) -> None:
+    assert issubclass(kind, ErrsegError)
+    assert issubclass(kind, ValueError)

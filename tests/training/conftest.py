@@ -1,0 +1,83 @@
+"""A training that takes seconds: tiny crops, branches and scenes."""
+
+from __future__ import annotations
+
+import copy
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from errseg_rt.networks import Cascade
+from errseg_rt.training import data, loop
+from errseg_rt.training.recipe import parse_recipe
+
+TINY = {
+    "seed": 3,
+    "threshold": 0.7,
+    "cascade": {"semantic": "squeezenas", "error_width": 4, "detail_width": 4},
+    "data": {"classes": "camvid", "void": [11]},
+    "input": {"scale": 1.0, "multiple": 16, "plus_one": True},
+    "augment": {"crop": [65, 65], "scales": [0.75, 1.0], "rotation": 5.0},
+    "semantic": {"iterations": 4, "batch": 2, "rate": 1e-3, "checkpoint_every": 2},
+    "error": {"iterations": 2, "batch": 2, "rate": 1e-3, "checkpoint_every": 2},
+    "detail": {"iterations": 4, "batch": 2, "rate": 1e-3, "checkpoint_every": 2},
+    "provenance": {"data": "rendered"},
+}
+SCENE_SIZE = (64, 96)
+
+
+@pytest.fixture
+def table():
+    """The TOML table of a tiny recipe, to be changed at will."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture(scope="session")
+def recipe():
+    return parse_recipe("tiny", copy.deepcopy(TINY))
+
+
+@pytest.fixture
+def cascade(recipe):
+    torch.manual_seed(0)
+    return Cascade(recipe.cascade)
+
+
+@pytest.fixture
+def small_scenes(monkeypatch):
+    """Rendered scenes of 64x96 pixels, and two of them to score on."""
+    data._street.cache_clear()
+    monkeypatch.setattr(data, "_SCENE_SIZE", SCENE_SIZE)
+    monkeypatch.setattr(loop, "_RENDERED_FRAMES", 2)
+    yield
+    data._street.cache_clear()
+
+
+@pytest.fixture
+def quiet_precision():
+    """Give torch its matmul precision back, which a training sets for the whole process."""
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def write_folder(root, count, size=(48, 64), classes=11, seed=0):
+    """`count` random labelled frames in the layout of `FolderData`; returns frames and labels."""
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (count, *size, 3), np.uint8)
+    labels = rng.integers(0, classes, (count, *size), np.uint8)
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for index in range(count):
+        cv2.imwrite(str(root / "images" / f"f{index:03d}.png"), frames[index])
+        cv2.imwrite(str(root / "labels" / f"f{index:03d}.png"), labels[index])
+    return frames, labels
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of four labelled frames, with what it holds."""
+    root = tmp_path / "frames"
+    return root, *write_folder(root, 4)
