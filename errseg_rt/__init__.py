@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ _HOMES = {"Bundle": "bundle", "Runtime": "runtime", "Segmentation": "segmentatio
 
 def __getattr__(name: str) -> Any:
     """Load a public name where it is first used: importing the package stays cheap."""
+    from importlib import import_module, metadata
+
     if name == "__version__":
         return metadata.version("errseg-rt")
     if name not in __all__:

@@ -16,7 +16,7 @@ from errseg_rt.errors import DataError, FrameError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Item:
     truth: Path | None = None
 
 
-def find_images(inputs: Sequence[str], labels: Path | None = None) -> list[Item]:
+def find_images(inputs: Sequence[str], labels: Path | None = None, out: Path | None = None) -> list[Item]:
     """The image files that files, folders and globs name, each once.
 
     A folder is searched through and through; one that holds `images/` and `labels/` is a data set, whose images are
@@ -43,23 +43,27 @@ def find_images(inputs: Sequence[str], labels: Path | None = None) -> list[Item]
     Args:
         inputs: Files, folders, or globs (also with `**`).
         labels: Folder of true labels, PNG files named as the images; None: only those of data sets.
+        out: Folder of results; what lies in it is no input.
 
     Raises:
-        DataError: An input names nothing, or `labels` is no folder.
+        DataError: An input names nothing, or is the folder of results itself, or `labels` is no folder.
     """
     if labels is not None and not labels.is_dir():
         raise DataError(f"{labels}: no such folder of labels")
     items: dict[Path, Item] = {}
     taken: set[str] = set()
     for text in inputs:
+        if out is not None and Path(text).is_dir() and Path(text).resolve() == out.resolve():
+            raise DataError(f"{text}: the results would lie among the images; give another --out")
         for path, stem, truths in _expand(text):
-            if path in items:
+            key = path.resolve()
+            if key in items or (out is not None and out.resolve() in key.parents):
                 continue
             name = _free_name(stem, path, taken)
             taken.add(name)
             folder = labels or truths
             truth = folder / f"{path.stem}.png" if folder else None
-            items[path] = Item(path, name, truth if truth and truth.is_file() else None)
+            items[key] = Item(path, name, truth if truth and truth.is_file() else None)
     return list(items.values())
 
 
@@ -109,6 +113,33 @@ def read_frame(path: Path, max_pixels: int) -> npt.NDArray[np.uint8]:
     Raises:
         FrameError: The file cannot be read, is empty, truncated, too large, or no 8-bit colour image.
     """
+    image = _decode(path, max_pixels)
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels != 3:
+        kind = {1: "a grey image", 4: "an image with alpha"}.get(channels, f"an image of {channels} channels")
+        raise FrameError(f"{path}: {kind}, wanted three colour channels; convert it to RGB")
+    return image
+
+
+def read_truth(path: Path, size: tuple[int, int], classes: int) -> npt.NDArray[np.uint8]:
+    """Read true labels; ids that are no class become `IGNORE`.
+
+    Args:
+        path: An 8-bit, one-channel PNG of class ids.
+        size: Height and width of the frame.
+        classes: Number of classes.
+
+    Raises:
+        FrameError: The file cannot be read, or is not of the frame's size.
+    """
+    labels = _decode(path, size[0] * size[1])
+    if labels.shape != size:
+        raise FrameError(f"{path}: labels are {list(labels.shape)}, wanted {list(size)}, one channel, as the frame")
+    return np.where(labels < classes, labels, IGNORE).astype(np.uint8)
+
+
+def _decode(path: Path, max_pixels: int) -> npt.NDArray[np.uint8]:
+    """An 8-bit image with the channels that the file has."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -132,37 +163,14 @@ def read_frame(path: Path, max_pixels: int) -> npt.NDArray[np.uint8]:
         raise FrameError(f"{path}: not an image that OpenCV reads; convert it to PNG or JPEG")
     if image.dtype != np.uint8:
         raise FrameError(f"{path}: {8 * image.dtype.itemsize}-bit {image.dtype}; convert it to 8 bits a channel")
-    channels = 1 if image.ndim == 2 else image.shape[2]
-    if channels != 3:
-        kind = {1: "a grey image", 4: "an image with alpha"}.get(channels, f"an image of {channels} channels")
-        raise FrameError(f"{path}: {kind}, wanted three colour channels; convert it to RGB")
     return np.asarray(image, np.uint8)
-
-
-def read_truth(path: Path, size: tuple[int, int], classes: int) -> npt.NDArray[np.uint8]:
-    """Read true labels; ids that are no class become `IGNORE`.
-
-    Args:
-        path: An 8-bit, one-channel PNG of class ids.
-        size: Height and width of the frame.
-        classes: Number of classes.
-
-    Raises:
-        FrameError: The file cannot be read, or is not of the frame's size.
-    """
-    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if labels is None:
-        raise FrameError(f"{path}: not a readable image of labels")
-    if labels.dtype != np.uint8 or labels.shape != size:
-        raise FrameError(f"{path}: labels are {labels.dtype} {labels.shape}, wanted uint8 {size} as the frame")
-    return np.where(labels < classes, labels, IGNORE).astype(np.uint8)
 
 
 def _is_truncated(data: bytes) -> bool:
     if data.startswith(b"\xff\xd8"):
         # An earlier scan may belong to an embedded thumbnail; the end that counts follows the last one.
         return data.find(_JPEG_END, max(data.rfind(_JPEG_SCAN), 0)) < 0
-    return data.startswith(_PNG_START) and _PNG_END not in data[-64:]
+    return data.startswith(_PNG_START) and _PNG_END not in data
 
 
 def _header_size(data: bytes) -> tuple[int, int] | None:

@@ -86,7 +86,7 @@ class Manifest:
         except ValueError as error:
             raise BundleError(f"{where}: not valid JSON ({error}); export the bundle again") from error
         version = table.pop("format_version", None) if isinstance(table, dict) else None
-        if not isinstance(version, int) or version < 1:
+        if type(version) is not int or version < 1:
             raise BundleError(f"{where}: format_version is {version!r}, not that of a bundle; export it again")
         if version > FORMAT_VERSION:
             raise BundleError(

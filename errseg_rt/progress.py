@@ -15,5 +15,6 @@ _STDERR = Console(stderr=True)
 
 
 def track(items: Iterable[T], title: str, total: int) -> Iterator[T]:
-    """Go through `items` under a progress bar."""
-    yield from rich_track(items, title, total, console=_STDERR, transient=True)
+    """Go through `items` under a progress bar, where a person looks on."""
+    # A disabled bar is silent; one that is no terminal's would leave an empty line among the errors.
+    yield from rich_track(items, title, total, console=_STDERR, transient=True, disable=not _STDERR.is_terminal)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle import Bundle
-from errseg_rt.engines import Array, open_engine
+from errseg_rt.engines import Array, Engine, open_engine
 from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels
 from errseg_rt.kernels.preprocess import preprocess
@@ -58,7 +58,6 @@ class Runtime:
         self._threads = threads or os.cpu_count() or 1
         self._front = open_engine(engine, self.bundle, "front", threads=threads, providers=providers)
         self._refine = open_engine(engine, self.bundle, "refine", threads=threads, providers=providers)
-        self._closed = False
 
     def segment(
         self,
@@ -83,6 +82,7 @@ class Runtime:
             FrameError: The frame is of a wrong type, rank or size.
             EngineError: A graph failed or gave non-finite values, or the runtime is closed.
         """
+        front_engine, refine_engine = self._engines()  # held, so that close() lets this frame finish
         self._check(frame)
         spec, clock = self.manifest.input, _Stopwatch()
         content, padded = spec.content_size(frame.shape[:2]), spec.input_size(frame.shape[:2])
@@ -90,7 +90,7 @@ class Runtime:
         image = preprocess(frame, content, padded, mean=spec.mean, std=spec.std, color=color)
         clock.lap("preprocess")
 
-        front = _finite("front", self._front.run({"image": image}))
+        front = _finite("front", front_engine.run({"image": image}))
         logits, error_logit = front["logits"], front["error_logit"][0, 0]
         clock.lap("front")
 
@@ -100,8 +100,8 @@ class Runtime:
 
         detail = None
         if flagged.any():
-            feeds = {name: front[name] for name in self._refine.inputs}
-            detail = _finite("refine", self._refine.run(feeds))["detail_logits"][0]
+            feeds = {name: front[name] for name in refine_engine.inputs}
+            detail = _finite("refine", refine_engine.run(feeds))["detail_logits"][0]
         clock.lap("refine")
 
         mask = None if detail is None else flagged
@@ -121,7 +121,6 @@ class Runtime:
 
     def close(self) -> None:
         """Let go of the engines; frames that other threads have under way are finished."""
-        self._closed = True
         self.__dict__.pop("_front", None)
         self.__dict__.pop("_refine", None)
 
@@ -133,9 +132,13 @@ class Runtime:
     ) -> None:
         self.close()
 
+    def _engines(self) -> tuple[Engine, Engine]:
+        try:
+            return self._front, self._refine
+        except AttributeError:
+            raise EngineError("this runtime is closed; make a new one") from None
+
     def _check(self, frame: object) -> None:
-        if self._closed:
-            raise EngineError("this runtime is closed; make a new one")
         if not isinstance(frame, np.ndarray):
             raise FrameError(f"a frame is a NumPy array uint8 [H, W, 3], got {type(frame).__name__}")
         if frame.dtype != np.uint8:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from errseg_rt.bundle import Bundle, write_bundle
 from errseg_rt.calibration import Calibration
 from errseg_rt.classes import CAMVID
+from errseg_rt.cli.app import main
 from errseg_rt.input_spec import InputSpec
 from errseg_rt.manifest import Manifest
 from errseg_rt.runtime import Runtime
@@ -93,6 +95,30 @@ def tiny_bundle(manifest: Manifest, tmp_path: Path) -> Path:
     """Folder of a bundle whose files are whole but no graphs: enough for what is checked before an engine loads."""
     files = {"graphs/front.onnx": b"front" * 100, "graphs/refine.onnx": b"refine", "weights.safetensors": b"weights"}
     return write_bundle(tmp_path / "tiny", manifest, files).folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code, and all that went to stdout and stderr, also from within libraries."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Runs `errseg-rt` with some arguments in this process."""
+    monkeypatch.setenv("COLUMNS", "300")  # wide enough that no table breaks its lines
+
+    def run(*arguments: str | Path) -> Outcome:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        printed = capfd.readouterr()
+        return Outcome(int(stop.value.code or 0), printed.out, printed.err)
+
+    return run
 
 
 def data_folder(name: str, part: str) -> Path:

@@ -138,7 +138,9 @@ def test_an_embedded_bundle_opens_by_name() -> None:
 
 def test_the_embedded_bundle_can_be_moved(bundle_copy: Path) -> None:
     assert Bundle.open(bundle_copy).manifest == Bundle.open("camvid").manifest
-    assert set(content(bundle_copy)) == {MANIFEST, *Bundle.open("camvid").manifest.files}
+    named = {MANIFEST, *Bundle.open("camvid").manifest.files}
+    # The wheel takes its terms from LICENSE.md, which may lie beside a bundle that was exported without it.
+    assert named <= set(content(bundle_copy)) <= named | {"LICENSE.md"}
 
 
 def test_a_bundle_is_replaced_as_a_whole(manifest: Manifest, tiny_bundle: Path) -> None:

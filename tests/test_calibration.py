@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ def by_definition(calibration: Calibration, logit: float) -> float:
     xs, ys = calibration.logits, calibration.probabilities
     if logit <= xs[0]:
         return ys[0]
-    for (left, right), (low, high) in zip(zip(xs, xs[1:], strict=False), zip(ys, ys[1:], strict=False), strict=True):
+    for (left, right), (low, high) in zip(pairwise(xs), pairwise(ys), strict=True):
         if logit <= right:
             return low + (high - low) * (logit - left) / (right - left)
     return ys[-1]

@@ -31,7 +31,13 @@ def png(width: int, height: int, *, depth: int = 8, kind: int = 2, palette: byte
 
     header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
     table = chunk(b"PLTE", palette) if palette else b""
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + table + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + table
+        + chunk(b"IDAT", zlib.compress(pixels))
+        + chunk(b"IEND", b"")
+    )
 
 
 def jpeg(height: int, width: int) -> bytes:
@@ -97,11 +103,19 @@ def test_a_jpeg_with_a_thumbnail(tmp_path: Path) -> None:
     whole = with_thumbnail(main, thumbnail)
     path = tmp_path / "a.jpg"
     path.write_bytes(whole)
-    np.testing.assert_array_equal(read_frame(path, LIMIT), cv2.imdecode(np.frombuffer(main, np.uint8), cv2.IMREAD_COLOR))
+    np.testing.assert_array_equal(
+        read_frame(path, LIMIT), cv2.imdecode(np.frombuffer(main, np.uint8), cv2.IMREAD_COLOR)
+    )
     with pytest.raises(FrameError, match=r"43x57 pixels are over the limit of 2000"):
         read_frame(path, 2000)
     after_thumbnail = len(thumbnail) + 12
-    for cut in (len(thumbnail) // 2, after_thumbnail, after_thumbnail + 200, len(whole) - len(main) // 3, len(whole) - 2):
+    for cut in (
+        len(thumbnail) // 2,
+        after_thumbnail,
+        after_thumbnail + 200,
+        len(whole) - len(main) // 3,
+        len(whole) - 2,
+    ):
         refused(tmp_path, whole[:cut], "cut.jpg", "truncated|not an image")
 
 
@@ -139,7 +153,9 @@ def test_a_palette_png_is_a_colour_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header_only", [False, True], ids=["whole", "cut"])
 def test_a_huge_png_is_refused_by_its_header(tmp_path: Path, header_only) -> None:
     data = png(100_000, 99_999)
-    refused(tmp_path, data[:40] if header_only else data, "a.png", "truncated" if header_only else "99999x100000 pixels")
+    refused(
+        tmp_path, data[:40] if header_only else data, "a.png", "truncated" if header_only else "99999x100000 pixels"
+    )
 
 
 def test_a_huge_jpeg_is_refused_by_its_header(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def test_a_folder_is_searched_through_and_through(here: Path) -> None:
     touch(here, "in/b.png", "in/a.JPG", "in/deep/er/c.tiff", "in/notes.txt", "in/d.png/e.webp")
     items = find_images(["in"])
     assert names(items) == ["a", "b", "d.png/e", "deep/er/c"]
-    assert [item.path for item in items] == [Path("in") / name for name in ("a.JPG", "b.png", "d.png/e.webp", "deep/er/c.tiff")]
+    assert [item.path for item in items] == [
+        Path("in") / name for name in ("a.JPG", "b.png", "d.png/e.webp", "deep/er/c.tiff")
+    ]
     assert all(item.truth is None for item in items)
 
 

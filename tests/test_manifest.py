@@ -49,7 +49,7 @@ def test_json_that_is_no_manifest(text) -> None:
 
 @pytest.mark.parametrize("version", [0, -1, "1", 1.5, None, [1]], ids=repr)
 def test_versions_that_are_none(manifest: Manifest, version) -> None:
-    with pytest.raises(BundleError, match="format_version is .*, not that of a bundle"):
+    with pytest.raises(BundleError, match=r"format_version is .*, not that of a bundle"):
         Manifest.from_json(changed(manifest, format_version=version), WHERE)
 
 

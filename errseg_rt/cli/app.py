@@ -27,6 +27,3 @@ def main(arguments: list[str] | None = None) -> None:
     except (ErrsegError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)

@@ -16,9 +16,20 @@ from errseg_rt.scores import ConfusionMatrix
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Embedded bundle's name, or a bundle's folder.")]
 EngineOption = Annotated[str, typer.Option(help="What executes the graphs: onnxruntime or torch.")]
+
+
+def _between_zero_and_one(value: float | None) -> float | None:
+    if value is not None and not 0 < value < 1:
+        raise typer.BadParameter(f"{value} does not lie between 0 and 1.")
+    return value
+
+
 ThresholdOption = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Raw error probability above which a pixel is labelled again [default: bundle's]."),
+    typer.Option(
+        callback=_between_zero_and_one,
+        help="Raw error probability, between 0 and 1, above which a pixel is labelled again [default: bundle's].",
+    ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of one frame [default: all cores].")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]

@@ -48,7 +48,7 @@ def segment(
     """
     from errseg_rt.runtime import Runtime
 
-    items = find_images(inputs, labels)
+    items = find_images(inputs, labels, out)
     frames: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     with Runtime(bundle, engine, threshold=threshold, threads=threads, max_pixels=max_pixels) as runtime:

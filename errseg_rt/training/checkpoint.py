@@ -81,4 +81,5 @@ def load_semantic_weights(cascade: Cascade, path: Path, merge: tuple[tuple[int, 
                 weights[name] = torch.stack([tensor[list(rows)].mean(dim=0) for rows in merge])
         cascade.semantic.load_state_dict(weights)
     except (RuntimeError, pickle.UnpicklingError, AttributeError, IndexError, EOFError, ValueError) as error:
-        raise DataError(f"{path}: does not fit the semantic network ({str(error).splitlines()[0]})") from error
+        reason = (str(error) or "the file is empty").splitlines()[0]
+        raise DataError(f"{path}: does not fit the semantic network ({reason})") from error

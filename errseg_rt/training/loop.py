@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import signal
+import sys
+import warnings
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from errseg_rt.atomic import write_atomically
@@ -52,6 +57,9 @@ def train(recipe: Recipe, data: Path | None, out: Path, init: Path | None = None
     result = out / "cascade.safetensors"
     if result.exists():
         return result
+    # What Lightning says is about its own settings; the loss and the bar say how the training goes.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
     seed_everything(recipe.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
     learned, held, val = _read(data, recipe)
@@ -85,6 +93,11 @@ def _read(data: Path | None, recipe: Recipe) -> tuple[LabelledFrames, LabelledFr
     classes, void = len(recipe.classes), recipe.data.void
     frames = FolderData(data / "train", classes, void)
     learned, held = hold_out(len(frames))
+    if not learned:
+        raise DataError(
+            f"{data / 'train'}: {len(frames)} frames are too few to learn from some and calibrate on others; "
+            "give 20 or more"
+        )
     val = FolderData(data / "val", classes, void) if (data / "val").is_dir() else []
     return frames.subset(learned), frames.subset(held), val
 
@@ -108,9 +121,15 @@ def _train_stage(stage: str, cascade: Cascade, recipe: Recipe, frames: LabelledF
         enable_model_summary=False,
     )
     last = folder / "last.ckpt"
-    trainer.fit(training.train(), ckpt_path=last if last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(training.train(), ckpt_path=last if last.exists() else None, weights_only=True)
+    except SystemExit as error:
+        if not trainer.interrupted:
+            raise
+        # Lightning turns an interrupt into an exit, and from then on ignores SIGINT.
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from error
 
 
 def _notes(cascade: Cascade, recipe: Recipe, held: LabelledFrames, val: LabelledFrames) -> dict[str, Any]:
@@ -134,9 +153,10 @@ def _notes(cascade: Cascade, recipe: Recipe, held: LabelledFrames, val: Labelled
 
 
 class _Bar(Callback):
-    """One bar for a stage, over all its epochs."""
+    """One bar for a stage, over all its epochs; where nobody looks on, a line at each checkpoint."""
 
     def __init__(self, stage: str, total: int) -> None:
+        self.console, self.stage, self.total, self.loss = Console(stderr=True), stage, total, float("nan")
         self.progress = Progress(
             TextColumn(f"train {stage}"),
             BarColumn(),
@@ -144,14 +164,21 @@ class _Bar(Callback):
             TextColumn("loss {task.fields[loss]:.4f}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
         )
-        self.task = self.progress.add_task(stage, total=total, loss=float("nan"))
+        self.task = self.progress.add_task(stage, total=total, loss=self.loss)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.progress.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        self.progress.update(self.task, completed=trainer.global_step, loss=float(outputs["loss"]))
+        self.loss = float(outputs["loss"])
+        self.progress.update(self.task, completed=trainer.global_step, loss=self.loss)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.console.is_terminal:
+            print(f"train {self.stage}: {trainer.global_step}/{self.total}, loss {self.loss:.4f}", file=sys.stderr)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.progress.stop()

@@ -39,6 +39,7 @@ class VideoWriter:
         temporary = self._stack.enter_context(write_atomically(self._path))
         # The index in front lets a browser play before it has the whole file.
         self._container = av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        self._stack.callback(self._container.close)
         return self
 
     def write(self, frame: npt.NDArray[np.uint8]) -> None:
@@ -65,7 +66,9 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self._stream is not None:
+        with self._stack:  # closes the container, then renames the file or, after an error, removes it
+            if error is not None:
+                raise error
+            if self._stream is None:
+                raise ValueError(f"{self._path}: no frame was written")
             self._container.mux(self._stream.encode())
-        self._container.close()
-        self._stack.__exit__(kind, error, trace)

@@ -45,34 +45,40 @@ def cascade(recipe):
     return Cascade(recipe.cascade)
 
 
-@pytest.fixture
-def small_scenes(monkeypatch):
-    """Rendered scenes of 64x96 pixels, and two of them to score on."""
+@pytest.fixture(scope="module")
+def small_scenes():
+    """Rendered scenes of 64x96 pixels from two streets, and two more frames to score on."""
     data._street.cache_clear()
-    monkeypatch.setattr(data, "_SCENE_SIZE", SCENE_SIZE)
-    monkeypatch.setattr(loop, "_RENDERED_FRAMES", 2)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "_SCENE_SIZE", SCENE_SIZE)
+        patch.setattr(data, "_STREETS", 2)
+        patch.setattr(loop, "_RENDERED_FRAMES", 2)
+        yield
     data._street.cache_clear()
 
 
-@pytest.fixture
-def quiet_precision():
+@pytest.fixture(scope="module")
+def process_settings():
     """Give torch its matmul precision back, which a training sets for the whole process."""
     before = torch.get_float32_matmul_precision()
     yield
     torch.set_float32_matmul_precision(before)
 
 
-def write_folder(root, count, size=(48, 64), classes=11, seed=0):
-    """`count` random labelled frames in the layout of `FolderData`; returns frames and labels."""
+@pytest.fixture
+def write_folder():
+    """Writes random labelled frames in the layout of `FolderData`; gives frames and labels."""
+    return _write_folder
+
+
+def _write_folder(root, count, size=(48, 64), classes=11, seed=0):
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 256, (count, *size, 3), np.uint8)
     labels = rng.integers(0, classes, (count, *size), np.uint8)
-    for folder in ("images", "labels"):
-        (root / folder).mkdir(parents=True)
-    for index in range(count):
-        cv2.imwrite(str(root / "images" / f"f{index:03d}.png"), frames[index])
-        cv2.imwrite(str(root / "labels" / f"f{index:03d}.png"), labels[index])
+    for name, pictures in (("images", frames), ("labels", labels)):
+        (root / name).mkdir(parents=True)
+        for index, picture in enumerate(pictures):
+            cv2.imwrite(str(root / name / f"f{index:03d}.png"), picture)
     return frames, labels
 
 
@@ -80,4 +86,4 @@ def write_folder(root, count, size=(48, 64), classes=11, seed=0):
 def folder(tmp_path):
     """A folder of four labelled frames, with what it holds."""
     root = tmp_path / "frames"
-    return root, *write_folder(root, 4)
+    return root, *_write_folder(root, 4)

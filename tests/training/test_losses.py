@@ -43,7 +43,9 @@ def detail_loss_by_definition(detail_logits, error_logit, truth, threshold):
         for place in np.ndindex(truth.shape[1:]):
             p = 1 / (1 + math.exp(-error_logit[image, 0][place]))
             if p > threshold and truth[image][place] != IGNORE:
-                terms.append(-math.log(probabilities(detail_logits[image][(slice(None), *place)].tolist())[truth[image][place]]))
+                terms.append(
+                    -math.log(probabilities(detail_logits[image][(slice(None), *place)].tolist())[truth[image][place]])
+                )
     return sum(terms) / max(len(terms), 1)
 
 

@@ -25,9 +25,7 @@ def write(path: Path, frames: list[np.ndarray], fps: float = 15) -> None:
             video.write(frame)
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(64, 96), (63, 96), (64, 95), (33, 17)], ids=lambda side: str(side)
-)
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (63, 96), (64, 95), (33, 17)], ids=lambda side: str(side))
 def test_frames_come_back(tmp_path: Path, height, width) -> None:
     frames = clip(7, height, width)
     write(tmp_path / "a.mp4", frames)

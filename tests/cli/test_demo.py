@@ -1,0 +1,90 @@
+"""`errseg-rt demo`: a rendered street, small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from errseg_rt.runtime import Runtime
+from errseg_rt.scenes import StreetScene
+
+SMALL = ("--frames", "2", "--height", "64", "--width", "96", "--seed", "5", "--threads", "1")
+
+
+@pytest.fixture
+def scene() -> StreetScene:
+    return StreetScene(5, 64, 96, 15.0)
+
+
+def test_writes_a_video_stills_and_a_summary(cli, tmp_path: Path, scene: StreetScene, runtime: Runtime) -> None:
+    out = tmp_path / "out"
+    done = cli("demo", *SMALL, "-o", out)
+    assert (done.code, done.err) == (0, "")
+    stills = {f"frame_{index:04d}_{what}.png" for index in (0, 1) for what in ("labels", "colors", "error", "overlay")}
+    assert {path.name for path in out.iterdir()} == {"demo.mp4", "summary.json", *stills}
+    for index in (0, 1):
+        labels = cv2.imread(str(out / f"frame_{index:04d}_labels.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(labels, runtime.segment(scene.frame(index).frame).labels)
+    with av.open(str(out / "demo.mp4")) as container:
+        assert container.streams.video[0].average_rate == 15
+        shown = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    assert [frame.shape for frame in shown] == [(64, 3 * 96, 3)] * 2
+    for index, frame in enumerate(shown):
+        # The frame is the left third; its name is written over the top, and the video is lossy.
+        difference = frame[20:, :96].astype(int) - scene.frame(index).frame[20:]
+        assert np.abs(difference).mean() < 12
+
+
+def test_scores_are_those_of_the_rendered_truth(cli, tmp_path: Path, scene: StreetScene, runtime: Runtime) -> None:
+    done = cli("demo", *SMALL, "-o", tmp_path / "out", "--json")
+    summary = json.loads(done.out)
+    assert (done.code, done.err) == (0, "")
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["clip"] == {"seed": 5, "frames": 2, "height": 64, "width": 96, "fps": 15.0}
+    frames = [scene.frame(index) for index in (0, 1)]
+    results = [runtime.segment(item.frame, semantic=True) for item in frames]
+    for kind, attribute in (("semantic", "semantic_labels"), ("fused", "labels")):
+        right = [getattr(result, attribute) == item.labels for result, item in zip(results, frames, strict=True)]
+        assert summary["scores"][kind]["accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_prints_stages_and_scores(cli, tmp_path: Path) -> None:
+    done = cli("demo", *SMALL[:1], "1", *SMALL[2:], "-o", tmp_path / "out")
+    words = done.out.split()
+    assert {"preprocess", "front", "select", "refine", "fuse", "sum", "miou", "accuracy", "semantic", "fused"} <= set(
+        words
+    )
+    assert str(tmp_path / "out" / "demo.mp4") in done.out
+
+
+def test_a_bundle_of_other_classes(cli, bundle_copy: Path, tmp_path: Path) -> None:
+    path = bundle_copy / "manifest.json"
+    table = json.loads(path.read_text())
+    table["classes"]["names"][0] = "heaven"
+    path.write_text(json.dumps(table))
+    done = cli("demo", *SMALL, "-o", tmp_path / "out", "--bundle", bundle_copy)
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"error: bundle {bundle_copy}: its classes are not those of the rendered streets")
+    assert not [item for item in (tmp_path / "out").glob("*") if item.is_file()]
+
+
+def test_a_missing_bundle(cli, tmp_path: Path) -> None:
+    done = cli("demo", *SMALL, "-o", tmp_path / "out", "--bundle", tmp_path)
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"error: bundle {tmp_path}: no manifest.json there")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [("--frames", "0"), ("--height", "31"), ("--width", "9000")], ids=" ".join)
+def test_options_out_of_range(cli, tmp_path: Path, options) -> None:
+    done = cli("demo", "-o", tmp_path / "out", *options)
+    assert done.code == 2
+    assert options[0] in done.err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,77 @@
+"""`errseg-rt doctor`: what works here, and why others do not."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from errseg_rt import bundle as bundle_module
+
+
+@pytest.fixture
+def broken_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if torch were not installed; and no test but those of torch waits for it to load."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "errseg_rt.engines.torch", raising=False)
+
+
+def test_json_says_what_is_installed(cli, broken_torch) -> None:
+    done = cli("doctor", "--json")
+    report = json.loads(done.out)
+    assert (done.code, done.err) == (0, "")
+    assert report["python"] == platform.python_version()
+    assert report["cores"] >= 1
+    assert isinstance(report["gpu"], str)
+    assert "camvid" in report["bundles"]
+    for name in ("errseg-rt", "numpy", "onnxruntime", "numba", "av"):
+        assert report["packages"][name] == metadata.version(name)
+
+
+def test_an_engine_that_is_missing_says_why(cli, broken_torch) -> None:
+    engines = json.loads(cli("doctor", "--json").out)["engines"]
+    assert engines["onnxruntime"] == "works"
+    assert engines["torch"].startswith("engine torch is not installed")
+    assert "pip install 'errseg-rt[torch]'" in engines["torch"]
+
+
+def test_every_installed_engine_works(cli) -> None:
+    engines = json.loads(cli("doctor", "--json").out)["engines"]
+    for engine in ("onnxruntime", "torch"):
+        is_there = all(importlib.util.find_spec(name) for name in (engine, *(["safetensors"] * (engine == "torch"))))
+        assert (engines[engine] == "works") == is_there
+
+
+def test_text_for_a_person(cli, broken_torch) -> None:
+    done = cli("doctor")
+    assert (done.code, done.err) == (0, "")
+    for word in ("Machine", "Packages", "Engines", "onnxruntime", "works", "camvid", "errseg-rt"):
+        assert word in done.out
+    assert "engine torch is not installed" in done.out
+
+
+def test_without_an_embedded_bundle_it_still_reports(cli, broken_torch, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(bundle_module, "_ZOO", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    report = json.loads(cli("doctor", "--json").out)
+    assert report["bundles"] == []
+    assert report["engines"]["onnxruntime"].startswith("bundle camvid: no manifest.json there")
+
+
+def test_a_package_that_is_not_installed_has_no_version(cli, broken_torch, monkeypatch) -> None:
+    version = metadata.version
+
+    def without_tensorrt(name: str) -> str:
+        if name == "tensorrt":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without_tensorrt)
+    assert json.loads(cli("doctor", "--json").out)["packages"]["tensorrt"] is None
+    (line,) = (line for line in cli("doctor").out.splitlines() if "tensorrt" in line)
+    assert "-" in line.split()

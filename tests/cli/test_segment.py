@@ -1,0 +1,162 @@
+"""`errseg-rt segment` on good images: what it writes, prints and scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from errseg_rt.runtime import Runtime
+
+SIZES = {"a.png": (64, 96), "deep/b.png": (33, 17), "c.bmp": (96, 64)}
+
+
+def read(path: Path) -> np.ndarray:
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+@pytest.fixture
+def images(tmp_path: Path, frame) -> Path:
+    """A folder of lossless images."""
+    for name, (height, width) in SIZES.items():
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), frame[:height, :width])
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def dataset(images: Path, tmp_path: Path, runtime: Runtime) -> Path:
+    """A data set whose truth is what the runtime says, all fused."""
+    (tmp_path / "labels").mkdir()
+    for name in SIZES:
+        labels = runtime.segment(read(images / name)).labels
+        cv2.imwrite(str(tmp_path / "labels" / f"{Path(name).stem}.png"), labels)
+    return tmp_path
+
+
+def test_writes_what_the_runtime_says(cli, images: Path, tmp_path: Path, runtime: Runtime) -> None:
+    out = tmp_path / "out"
+    done = cli("segment", "--threads", "1", images, "-o", out)
+    assert (done.code, done.err) == (0, "")
+    assert "3 of 3 images segmented" in done.out
+    for name in SIZES:
+        frame = read(images / name)
+        result, stem = runtime.segment(frame), str(Path(name).with_suffix(""))
+        pictures = {
+            "labels": result.labels,
+            "colors": result.colors(),
+            "error": result.heat(),
+            "overlay": result.overlay(frame),
+        }
+        for what, picture in pictures.items():
+            np.testing.assert_array_equal(read(out / f"{stem}_{what}.png"), picture)
+    assert len([path for path in out.rglob("*") if path.is_file()]) == 4 * len(SIZES) + 1
+
+
+def test_json_is_all_of_stdout_and_equals_the_summary(cli, images: Path, tmp_path: Path, runtime: Runtime) -> None:
+    out = tmp_path / "out"
+    done = cli("segment", "--threads", "1", images, "-o", out, "--json")
+    summary = json.loads(done.out)
+    assert (done.code, done.err) == (0, "")
+    assert summary == json.loads((out / "summary.json").read_text())
+    assert (summary["bundle"], summary["engine"]) == (runtime.manifest.name, "onnxruntime")
+    assert summary["threshold"] == runtime.manifest.threshold
+    assert (summary["scores"], summary["failed"]) == (None, [])
+    assert {item["input"]: tuple(item["size"]) for item in summary["frames"]} == {
+        str(images / name): size for name, size in SIZES.items()
+    }
+    stages = ["preprocess", "front", "select", "refine", "fuse"]
+    for item in summary["frames"]:
+        assert all((out / path).is_file() for path in item["outputs"].values())
+        assert list(item["milliseconds"]) == stages
+    for stage in stages:
+        laps = [item["milliseconds"][stage] for item in summary["frames"]]
+        assert summary["milliseconds"][stage] == np.median(laps)
+    shares = [item["flagged_share"] for item in summary["frames"]]
+    assert summary["flagged_share"] == pytest.approx(np.mean(shares))
+
+
+def test_files_and_globs(cli, images: Path, tmp_path: Path) -> None:
+    done = cli(
+        "segment",
+        "--threads",
+        "1",
+        images / "a.png",
+        images / "*.bmp",
+        images / "a.png",
+        "-o",
+        tmp_path / "out",
+        "--json",
+    )
+    assert [Path(item["input"]).name for item in json.loads(done.out)["frames"]] == ["a.png", "c.bmp"]
+
+
+@pytest.mark.parametrize(("threshold", "share"), [("0.9999999999999999", 0), ("1e-300", 1)], ids=["none", "all"])
+def test_threshold(cli, images: Path, tmp_path: Path, threshold, share) -> None:
+    done = cli(
+        "segment", "--threads", "1", images / "a.png", "-o", tmp_path / "out", "--threshold", threshold, "--json"
+    )
+    summary = json.loads(done.out)
+    assert (summary["threshold"], summary["flagged_share"]) == (float(threshold), share)
+
+
+@pytest.mark.parametrize("how", ["data_set", "labels_option"])
+def test_perfect_truth_scores_a_hundred(cli, dataset: Path, tmp_path: Path, how) -> None:
+    inputs = [dataset] if how == "data_set" else [dataset / "images", "--labels", dataset / "labels"]
+    done = cli("segment", "--threads", "1", *inputs, "-o", tmp_path / "out", "--json")
+    scores = json.loads(done.out)["scores"]
+    assert scores["fused"]["miou"] == scores["fused"]["accuracy"] == 1
+    assert set(scores["fused"]["iou"].values()) <= {1, None}
+    shown = cli("segment", "--threads", "1", *inputs, "-o", tmp_path / "out").out
+    (line,) = (line for line in shown.splitlines() if "miou" in line)
+    assert line.split()[-2] == "100.00"
+
+
+def test_scores_are_those_of_a_count_by_hand(cli, images: Path, tmp_path: Path, runtime: Runtime) -> None:
+    frame = read(images / "a.png")
+    classes = len(runtime.manifest.classes)
+    truth = np.random.default_rng(0).integers(0, classes + 3, frame.shape[:2]).astype(np.uint8)
+    (tmp_path / "truth").mkdir()
+    cv2.imwrite(str(tmp_path / "truth" / "a.png"), truth)
+    done = cli("segment", "--threads", "1", images, "--labels", tmp_path / "truth", "-o", tmp_path / "out", "--json")
+    scores, valid = json.loads(done.out)["scores"], truth < classes  # ids above the classes are void
+    result = runtime.segment(frame, semantic=True)
+    for kind, labels in (("semantic", result.semantic_labels), ("fused", result.labels)):
+        assert scores[kind]["accuracy"] == pytest.approx((labels == truth)[valid].mean())
+        for c, name in enumerate(runtime.manifest.classes.names):
+            union = ((labels == c) | (truth == c)) & valid
+            hits = (labels == c) & (truth == c)
+            assert scores[kind]["iou"][name] == pytest.approx(hits.sum() / union.sum())
+
+
+def test_a_real_data_set_is_scored(cli, camvid_val: Path, tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / "set" / part).mkdir(parents=True)
+    for path in sorted((camvid_val / "images").iterdir())[:2]:
+        (tmp_path / "set" / "images" / path.name).symlink_to(path)
+        (tmp_path / "set" / "labels" / f"{path.stem}.png").symlink_to(camvid_val / "labels" / f"{path.stem}.png")
+    done = cli("segment", "--threads", "1", tmp_path / "set", "-o", tmp_path / "out", "--json")
+    scores = json.loads(done.out)["scores"]
+    assert 0 < scores["semantic"]["miou"] <= 1
+    assert 0 < scores["fused"]["miou"] <= 1
+
+
+def test_torch_engine(cli, images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    done = cli("segment", "--threads", "1", images / "a.png", "-o", tmp_path / "out", "--engine", "torch", "--json")
+    assert (done.code, json.loads(done.out)["engine"]) == (0, "torch")
+
+
+def test_a_second_run_takes_the_place_of_the_first(cli, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cli("segment", "--threads", "1", images / "a.png", "-o", out)
+    cv2.imwrite(str(images / "a.png"), np.zeros((40, 50, 3), np.uint8))
+    cli("segment", "--threads", "1", images / "a.png", "-o", out)
+    assert read(out / "a_labels.png").shape == (40, 50)
+    assert json.loads((out / "summary.json").read_text())["frames"][0]["size"] == [40, 50]
+    assert len(list(out.iterdir())) == 5

@@ -1,0 +1,232 @@
+"""`errseg-rt segment` on all that can be wrong: one line says what, and nothing half is left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from errseg_rt import segmentation as segmentation_module
+from errseg_rt.cli import segment as segment_module
+from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+
+
+def encoded(suffix: str, picture: np.ndarray) -> bytes:
+    return cv2.imencode(suffix, picture)[1].tobytes()
+
+
+def huge_png() -> bytes:
+    """A small PNG whose header says 100000x100000."""
+    data = bytearray(encoded(".png", NOISE))
+    data[16:24] = (100_000).to_bytes(4, "big") * 2
+    return bytes(data)
+
+
+BAD = {
+    "unreadable.png": (b"no picture" * 20, "not an image that OpenCV reads"),
+    "truncated.png": (encoded(".png", NOISE)[:-900], "the file is truncated"),
+    "truncated.jpg": (encoded(".jpg", NOISE)[:-300], "the file is truncated"),
+    "damaged.jpg": (encoded(".jpg", NOISE)[:200] + b"\xff\xd9", "not an image|refuses|truncated"),
+    "zero.png": (b"", "the file is empty"),
+    "grey.png": (encoded(".png", NOISE[..., 0]), "a grey image"),
+    "alpha.png": (encoded(".png", np.dstack([NOISE, NOISE[..., 0]])), "an image with alpha"),
+    "deep.png": (encoded(".png", NOISE.astype(np.uint16) * 257), "16-bit"),
+    "huge.png": (huge_png(), "100000x100000 pixels are over the limit"),
+}
+
+
+def one_error(err: str, message: str) -> str:
+    """The only line on stderr."""
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert any(part in line for part in message.split("|")), line
+    return line
+
+
+def whole_files(out: Path) -> list[str]:
+    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert not [name for name in names if "tmp" in name or Path(name).name.startswith(".")]
+    return names
+
+
+@pytest.fixture
+def good(tmp_path: Path, frame) -> Path:
+    path = tmp_path / "in" / "good.png"
+    path.parent.mkdir()
+    cv2.imwrite(str(path), frame[:40, :56])
+    return path
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_image(cli, tmp_path: Path, name) -> None:
+    data, message = BAD[name]
+    path, out = tmp_path / name, tmp_path / "out"
+    path.write_bytes(data)
+    done = cli("segment", "--threads", "1", path, "-o", out)
+    assert (done.code, done.out) == (2, "")
+    assert str(path) in one_error(done.err, message)
+    assert whole_files(out) == ["summary.json"]
+
+
+def test_bad_files_among_many_are_reported_at_the_end(cli, good: Path, tmp_path: Path) -> None:
+    for name, (data, _) in BAD.items():
+        (good.parent / name).write_bytes(data)
+    out = tmp_path / "out"
+    done = cli("segment", "--threads", "1", good.parent, "-o", out, "--json")
+    assert done.code == 2
+    summary = json.loads(done.out)
+    assert summary == json.loads((out / "summary.json").read_text())
+    assert [item["input"] for item in summary["frames"]] == [str(good)]
+    assert [item["input"] for item in summary["failed"]] == [str(good.parent / name) for name in sorted(BAD)]
+    lines = done.err.splitlines()
+    assert lines == [f"error: {item['error']}" for item in summary["failed"]]
+    assert whole_files(out) == [
+        *(f"good_{what}.png" for what in ("colors", "error", "labels", "overlay")),
+        "summary.json",
+    ]
+
+
+def test_max_pixels(cli, good: Path, tmp_path: Path) -> None:
+    assert cli("segment", "--threads", "1", good, "-o", tmp_path / "out", "--max-pixels", 40 * 56).code == 0
+    done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out", "--max-pixels", 40 * 56 - 1)
+    assert done.code == 2
+    one_error(done.err, "40x56 pixels are over the limit of 2239")
+
+
+@pytest.mark.parametrize("missing", ["none.png", "none/*.png", "empty"])
+def test_an_input_that_names_nothing(cli, good: Path, tmp_path: Path, missing) -> None:
+    (tmp_path / "empty").mkdir()
+    done = cli("segment", "--threads", "1", good, tmp_path / missing, "-o", tmp_path / "out")
+    assert done.code == 2
+    assert missing in one_error(done.err, "no such file|holds no image")
+    assert not (tmp_path / "out").exists()
+
+
+def change_byte(folder: Path) -> None:
+    path = folder / "graphs" / "front.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+
+
+def edit_manifest(**values: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / "manifest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+    return edit
+
+
+def outside(folder: Path) -> None:
+    (folder.parent / "secret").write_bytes(b"secret")
+    record = {"size": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}
+    edit_manifest(files={"../secret": record})(folder)
+
+
+BUNDLE_FAULTS = {
+    "missing": (lambda folder: folder.rename(folder.with_name("elsewhere")), "no manifest.json there"),
+    "changed_byte": (change_byte, "front.onnx: does not match its SHA-256"),
+    "missing_file": (lambda folder: (folder / "graphs" / "refine.onnx").unlink(), "refine.onnx: missing"),
+    "newer_version": (edit_manifest(format_version=99), "format version 99 is newer"),
+    "unknown_version": (edit_manifest(format_version="x"), "format_version is 'x'"),
+    "outside": (outside, "'../secret' is named outside the bundle's folder"),
+    "no_json": (lambda folder: (folder / "manifest.json").write_text("{"), "not valid JSON"),
+    "no_graph": (lambda _: None, "onnxruntime cannot load the front graph"),
+}
+
+
+@pytest.mark.parametrize("fault", BUNDLE_FAULTS)
+def test_a_bad_bundle(cli, good: Path, tiny_bundle: Path, tmp_path: Path, fault) -> None:
+    damage, message = BUNDLE_FAULTS[fault]
+    damage(tiny_bundle)
+    done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out", "--bundle", tiny_bundle)
+    assert (done.code, done.out) == (2, "")
+    one_error(done.err, message)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("graph", ["front", "refine"])
+def test_non_finite_network_output(cli, good: Path, tmp_path: Path, monkeypatch, graph) -> None:
+    run = OnnxRuntimeEngine.run
+
+    def spoiled(self: OnnxRuntimeEngine, feeds):
+        outputs = dict(run(self, feeds))
+        if self.name == graph:
+            outputs = {name: np.full_like(array, np.nan) for name, array in outputs.items()}
+        return outputs
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", spoiled)
+    done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out", "--threshold", "1e-9")
+    assert done.code == 2
+    one_error(done.err, f"the {graph} graph gave non-finite")
+    assert whole_files(tmp_path / "out") == ["summary.json"]
+
+
+@pytest.mark.parametrize("raises", [False, True], ids=["says_false", "raises"])
+def test_a_failed_write_leaves_no_half_file(cli, good: Path, tmp_path: Path, monkeypatch, raises) -> None:
+    write = cv2.imwrite
+
+    def fail(path: str, picture: np.ndarray) -> bool:
+        if "heat" not in path and "error" not in path:
+            return bool(write(path, picture))
+        Path(path).write_bytes(b"half")
+        if raises:
+            raise OSError(28, "No space left on device")
+        return False
+
+    monkeypatch.setattr(segmentation_module.cv2, "imwrite", fail)
+    done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out")
+    assert done.code == 2
+    one_error(done.err, "No space left|cannot be written")
+    assert whole_files(tmp_path / "out") == ["good_colors.png", "good_labels.png"]
+
+
+def test_an_output_folder_that_is_a_file(cli, good: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out")
+    assert done.code == 2
+    one_error(done.err, "exists|Not a directory")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_truth_of_another_size(cli, good: Path, tmp_path: Path) -> None:
+    (tmp_path / "truth").mkdir()
+    cv2.imwrite(str(tmp_path / "truth" / "good.png"), np.zeros((41, 56), np.uint8))
+    done = cli("segment", "--threads", "1", good, "--labels", tmp_path / "truth", "-o", tmp_path / "out")
+    assert done.code == 2
+    one_error(done.err, "wanted uint8 (40, 56) as the frame")
+
+
+def test_an_unknown_engine(cli, good: Path, tmp_path: Path) -> None:
+    done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out", "--engine", "tensorflow")
+    assert done.code == 2
+    one_error(done.err, "no engine is called 'tensorflow'")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--threshold", "0"), ("--threshold", "1"), ("--threshold", "1.5"), ("--threshold", "nan"), ("--threads", "0")],
+    ids=" ".join,
+)
+def test_options_out_of_range(cli, good: Path, tmp_path: Path, options) -> None:
+    done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out", *options)
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    assert options[0] in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt(cli, good: Path, tmp_path: Path, monkeypatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(segment_module, "_segment_one", interrupt)
+    done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out")
+    assert done.code == 130
+    assert "Traceback" not in done.err
+    assert whole_files(tmp_path / "out") == []

@@ -1,0 +1,52 @@
+"""Importing the package is cheap, and gives the public names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+import errseg_rt
+
+HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "tensorrt", "numba", "cv2", "av", "triton", "lightning", "rich"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has after running `code`."""
+    script = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    loaded = loaded_by("import errseg_rt, errseg_rt.errors, errseg_rt.kernels")
+    assert "errseg_rt" in loaded
+    assert not loaded & HEAVY
+
+
+def test_a_runtime_on_the_cpu_loads_no_training_library() -> None:
+    loaded = loaded_by(
+        "import errseg_rt, numpy\nerrseg_rt.Runtime(threads=1).segment(numpy.zeros((9, 9, 3), numpy.uint8))"
+    )
+    assert {"onnxruntime", "numba", "cv2"} <= loaded
+    assert not loaded & {"torch", "onnx", "onnxscript", "tensorrt", "triton", "lightning", "safetensors"}
+
+
+@pytest.mark.parametrize("name", errseg_rt.__all__)
+def test_public_names_resolve(name) -> None:
+    value = getattr(errseg_rt, name)
+    assert value.__name__ == name
+    assert value.__doc__
+    assert name in dir(errseg_rt)
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert errseg_rt.__version__ == metadata.version("errseg-rt")
+
+
+@pytest.mark.parametrize("name", ["nothing", "_private", "numpy"])
+def test_an_unknown_name(name) -> None:
+    with pytest.raises(AttributeError, match=f"module 'errseg_rt' has no attribute '{name}'"):
+        getattr(errseg_rt, name)

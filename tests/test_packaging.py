@@ -1,0 +1,94 @@
+"""The wheel holds all of the package and nothing else, with or without the symbolic links of the checkout."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Folder in the checkout by package.
+FOLDERS = {"errseg_rt": ROOT / "errseg_rt", "errseg_rt.export": ROOT / "export", "errseg_rt.kernels": ROOT / "kernels"}
+
+
+def without_links(folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if name == "__pycache__" or (Path(folder) / name).is_symlink()}
+
+
+def real_files(folder: Path) -> list[Path]:
+    """Files below a folder, relative to it; links are not followed."""
+    below = [path for path in folder.rglob("*") if not any(part.is_symlink() for part in (path, *path.parents))]
+    return [path.relative_to(folder) for path in below if path.is_file() and "__pycache__" not in path.parts]
+
+
+def source_packages() -> set[str]:
+    """Every package in the checkout, by its dotted name."""
+    return {
+        ".".join([package, *path.parent.parts])
+        for package, folder in FOLDERS.items()
+        for path in real_files(folder)
+        if path.name == "__init__.py"
+    }
+
+
+def listed_packages() -> list[str]:
+    """`packages` of pyproject.toml; read by hand, since Python 3.10 has no TOML reader."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r"^packages = \[(.*?)\]", text, re.MULTILINE | re.DOTALL)
+    assert found
+    return re.findall(r'"([^"]+)"', found[1])
+
+
+def test_every_package_is_listed_and_nothing_more() -> None:
+    listed = listed_packages()
+    assert len(listed) == len(set(listed))
+    assert set(listed) == source_packages()
+
+
+@pytest.mark.parametrize("name", ["kernels", "export"])
+def test_links_for_type_checkers_are_relative(name) -> None:
+    link = ROOT / "errseg_rt" / name
+    assert link.is_symlink()
+    assert link.readlink() == Path("..") / name
+    assert link.resolve() == ROOT / name
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Names of the files in a wheel that was built from a copy without the links."""
+    pytest.importorskip("build", reason="needs the package build")
+    source = tmp_path_factory.mktemp("source")
+    for folder in {path.relative_to(ROOT).parts[0] for path in FOLDERS.values()}:
+        shutil.copytree(ROOT / folder, source / folder, ignore=without_links)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out", "."]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = (source / "out").iterdir()
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def test_the_wheel_holds_every_file(wheel: list[str]) -> None:
+    wanted = {
+        "/".join([*package.split("."), *path.parts])
+        for package, folder in FOLDERS.items()
+        for path in real_files(folder)
+    }
+    assert {"errseg_rt/py.typed", "errseg_rt/training/recipes/camvid.toml"} <= wanted
+    assert {"errseg_rt/kernels/fuse_labels/cpu.py", "errseg_rt/export/graphs.py"} <= wanted
+    assert {name for name in wheel if ".dist-info/" not in name} == wanted
+
+
+def test_only_one_name_goes_to_site_packages(wheel: list[str]) -> None:
+    tops = {name.partition("/")[0] for name in wheel}
+    (info,) = tops - {"errseg_rt"}
+    assert re.fullmatch(r"errseg_rt-[\d.]+\.dist-info", info)
+    assert f"{info}/licenses/LICENSE" in wheel
+    assert f"{info}/entry_points.txt" in wheel
