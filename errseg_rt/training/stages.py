@@ -23,8 +23,8 @@ _POWER = 0.9  # of the poly rate, Gong et al. 2021, section 4.2
 class StageTraining(LightningModule):
     """Trains one branch; everything else is frozen and in eval mode (section 4.1).
 
-    Each epoch is the stretch between two checkpoints, and its crops are numbered on from the epoch before, so that a
-    training that was killed goes on exactly.
+    Each epoch is the stretch between two checkpoints, and its crops are numbered by the steps taken, so that a training
+    that was killed goes on exactly.
 
     Args:
         cascade: The cascade of which a branch is trained.
@@ -53,11 +53,12 @@ class StageTraining(LightningModule):
         return self
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Crops of the current epoch."""
-        length = self.stage.checkpoint_every * self.stage.batch
-        start = self.current_epoch * length
+        """Crops from the current step to the next checkpoint."""
+        batch = self.stage.batch
+        # Not by the epoch, which Lightning counts from the one before when it goes on from a checkpoint.
+        start, length = self.global_step * batch, self.stage.checkpoint_every * batch
         stream = CropStream(self.frames, self.recipe, STAGES.index(self.name), start, length)
-        return DataLoader(stream, batch_size=self.stage.batch)
+        return DataLoader(stream, batch_size=batch)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """One step; raises DataError at a loss that is not finite."""

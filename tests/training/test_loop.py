@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("small_scenes", "process_settings")
 
 @pytest.fixture
 def steps(monkeypatch):
-    """What is trained: stage and step of every training step; `interrupt` holds those that do not happen."""
+    """Stage and step of every training step; `interrupt` holds steps, and stages' results, that a kill prevents."""
 
     class Steps(list):
         interrupt = ()
@@ -37,7 +37,14 @@ def steps(monkeypatch):
         taken.append(here)
         return step(training, batch, batch_index)
 
+    def saved(path, *rest):
+        if path.stem in taken.interrupt:
+            raise KeyboardInterrupt
+        return save(path, *rest)
+
+    save = loop.save_cascade
     monkeypatch.setattr(StageTraining, "training_step", recorded)
+    monkeypatch.setattr(loop, "save_cascade", saved)
     return taken
 
 
@@ -92,9 +99,9 @@ def test_folder_of_another_recipe_is_refused(finished, recipe, change):
 
 
 def test_interrupted_training_goes_on_bit_for_bit(finished, recipe, steps, tmp_path):
-    # Amid an epoch, before the first checkpoint of a stage, and at the first step after a checkpoint.
+    # After a checkpoint, before a stage's first, with a stage's result unwritten, and at the step after a checkpoint.
     handler = signal.getsignal(signal.SIGINT)
-    for point in (("semantic", 3), ("error", 1), ("detail", 2)):
+    for point in (("semantic", 3), ("error", 1), "error", ("detail", 2)):
         steps.interrupt = {point}
         with pytest.raises(KeyboardInterrupt):
             train(recipe, None, tmp_path)
@@ -102,11 +109,14 @@ def test_interrupted_training_goes_on_bit_for_bit(finished, recipe, steps, tmp_p
         assert not (tmp_path / "cascade.safetensors").exists()
     steps.interrupt = set()
     resumed = train(recipe, None, tmp_path)
-    taken = [("semantic", 0), ("semantic", 1), ("semantic", 2)]  # the third falls to the interrupt
-    taken += [("semantic", 2), ("semantic", 3), ("error", 0)]
-    taken += [("error", 0), ("error", 1), ("detail", 0), ("detail", 1)]
-    taken += [("detail", 2), ("detail", 3)]
-    assert steps == taken
+    semantic, error, detail = (lambda *taken, name=name: [(name, step) for step in taken] for name in STAGES)
+    assert steps == [
+        *semantic(0, 1, 2),
+        *semantic(2, 3) + error(0),
+        *error(0, 1),
+        *detail(0, 1),
+        *detail(2, 3),
+    ]
     (cascade, notes), (wanted, wanted_notes) = load_cascade(resumed), load_cascade(finished)
     for name, tensor in wanted.state_dict().items():
         torch.testing.assert_close(cascade.state_dict()[name], tensor, rtol=0, atol=0)

@@ -1,0 +1,117 @@
+"""From a training's result to a bundle that says what it is and runs alike on every engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from errseg_rt.bundle import Bundle
+from errseg_rt.errors import DataError
+from errseg_rt.export.bundle import export_bundle
+from errseg_rt.export.parity import Parity, compare
+from errseg_rt.runtime import Runtime
+from errseg_rt.scenes import StreetScene
+from errseg_rt.training.checkpoint import save_cascade
+
+
+@pytest.fixture(scope="module")
+def frames():
+    scene = StreetScene(0, 97, 131)
+    return [scene.frame(index).frame for index in (0, 9)]
+
+
+def test_bundle_is_whole(bundle):
+    opened = Bundle.open(bundle.folder)
+    assert opened.manifest == bundle.manifest
+    files = ["LICENSE.md", "MODEL_CARD.md", "graphs/front.onnx", "graphs/refine.onnx", "weights.safetensors"]
+    assert sorted(opened.manifest.files) == files
+    assert opened.read("LICENSE.md") == b"# Terms\n\nNone.\n"
+
+
+def test_manifest_holds_what_the_training_noted(bundle, cascade, notes):
+    manifest, recipe = bundle.manifest, notes["recipe"]
+    assert manifest.name == "tiny bundle"
+    assert manifest.classes.names[:2] == ("sky", "building")
+    assert manifest.threshold == manifest.lowest_threshold == recipe["threshold"]
+    assert (manifest.input.scale, manifest.input.multiple, manifest.input.plus_one) == (1.0, 16, True)
+    assert manifest.align_corners is cascade.semantic.align_corners
+    assert manifest.cascade == recipe["cascade"]
+    assert manifest.calibration(np.array([1.0]))[0] == pytest.approx(0.55)
+    assert manifest.metrics == notes["metrics"]
+    assert manifest.provenance == {
+        "data": "none at all",
+        "initial_weights": "drawn at random",
+        "recipe": "tiny",
+        "seed": 3,
+        "command": "errseg-rt train tiny -o out",
+        "finished": "2030-01-02",
+        "torch": "2.99",
+    }
+
+
+def test_model_card_tells_provenance_and_scores(bundle):
+    card = bundle.read("MODEL_CARD.md").decode()
+    assert card.startswith("# Model card: tiny bundle\n")
+    for fact in ("- **data**: none at all", "- **initial weights**: drawn at random", "threshold t = 0.6"):
+        assert fact in card
+    assert "On 60 rendered street scenes that training did not draw; 12.5 % of the grid flagged:" in card
+    for row in (
+        "| IoU, % | semantic | fused |",
+        "| sky | 50.00 | 62.50 |",
+        "| road | - | - |",
+        "| **mIoU** | 40.00 | 45.00 |",
+        "| pixel accuracy | 75.00 | 80.00 |",
+    ):
+        assert row in card.splitlines()
+
+
+def test_an_engine_equals_itself(runtime, frames):
+    parity = compare(runtime, runtime, iter(frames))
+    assert parity == Parity(pixels=2 * 97 * 131, equal=2 * 97 * 131, flagged_differ=0, error_difference=0.0)
+    assert parity.agreement == 1
+
+
+def test_torch_and_onnxruntime_agree(runtime, bundle, frames):
+    with Runtime(bundle.folder, "torch") as reference:
+        parity = compare(reference, runtime, frames)
+        flagged = reference.segment(frames[0]).flagged
+    assert flagged.any()
+    # Labels may differ where two classes tie within rounding.
+    assert parity.agreement >= 0.999
+    assert parity.error_difference < 1e-4
+
+
+def test_compare_counts_what_differs(runtime, bundle, frames):
+    frame = frames[0]
+    with Runtime(bundle.folder, threads=1, threshold=1 - 1e-9) as unflagged:
+        parity = compare(runtime, unflagged, [frame])
+        one, other = runtime.segment(frame), unflagged.segment(frame)
+    assert parity.pixels == frame.shape[0] * frame.shape[1]
+    assert parity.equal == (one.labels == other.labels).sum() < parity.pixels
+    assert parity.flagged_differ == (one.flagged ^ other.flagged).sum() > 0
+    assert parity.agreement == parity.equal / parity.pixels
+
+
+def test_compare_wants_a_frame(runtime):
+    with pytest.raises(ValueError, match="no frame to compare on"):
+        compare(runtime, runtime, [])
+
+
+def test_unfinished_training_is_refused(cascade, tmp_path):
+    path = tmp_path / "semantic.safetensors"
+    save_cascade(path, cascade, {"recipe": "tiny", "stage": "semantic"})
+    with pytest.raises(DataError, match="semantic.safetensors: its training is not finished"):
+        export_bundle(path, tmp_path / "out", "x")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_checkpoint_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no such file; a training writes cascade.safetensors"):
+        export_bundle(tmp_path / "cascade.safetensors", tmp_path / "out", "x")
+
+
+def test_missing_licence_is_refused(monkeypatch, checkpoint, tmp_path):
+    monkeypatch.setattr("errseg_rt.export.bundle.export_graphs", lambda cascade: {"front": b"", "refine": b""})
+    with pytest.raises(DataError, match="TERMS.md: cannot be read"):
+        export_bundle(checkpoint, tmp_path / "out", "x", tmp_path / "TERMS.md")
+    assert not (tmp_path / "out").exists()
