@@ -132,13 +132,13 @@ def read_truth(path: Path, size: tuple[int, int], classes: int) -> npt.NDArray[n
     Raises:
         FrameError: The file cannot be read, or is not of the frame's size.
     """
-    labels = _decode(path, size[0] * size[1])
+    labels = _decode(path)
     if labels.shape != size:
-        raise FrameError(f"{path}: labels are {list(labels.shape)}, wanted {list(size)}, one channel, as the frame")
+        raise FrameError(f"{path}: labels are {labels.dtype} {labels.shape}, wanted uint8 {size} as the frame")
     return np.where(labels < classes, labels, IGNORE).astype(np.uint8)
 
 
-def _decode(path: Path, max_pixels: int) -> npt.NDArray[np.uint8]:
+def _decode(path: Path, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
     """An 8-bit image with the channels that the file has."""
     try:
         data = path.read_bytes()
@@ -149,7 +149,7 @@ def _decode(path: Path, max_pixels: int) -> npt.NDArray[np.uint8]:
     if _is_truncated(data):
         raise FrameError(f"{path}: the file is truncated; copy it again")
     size = _header_size(data)
-    if size and size[0] * size[1] > max_pixels:
+    if max_pixels and size and size[0] * size[1] > max_pixels:
         raise FrameError(
             f"{path}: {size[0]}x{size[1]} pixels are over the limit of {max_pixels}; shrink it, or raise --max-pixels"
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.classes import IGNORE, ClassSet
 
 
 class ConfusionMatrix:
@@ -56,3 +58,20 @@ class ConfusionMatrix:
         """Share of valid pixels that are labelled right, in 0..1; NaN when there is none."""
         total = self.counts.sum()
         return float(np.trace(self.counts) / total) if total else float("nan")
+
+    def to_dict(self, classes: ClassSet) -> dict[str, Any]:
+        """`miou`, `accuracy` and `iou` by class name, in 0..1; None where there is nothing to score."""
+        return {
+            "miou": _number(self.miou()),
+            "accuracy": _number(self.accuracy()),
+            "iou": {name: _number(iou) for name, iou in zip(classes.names, self.iou().tolist(), strict=True)},
+        }
+
+
+def percent(score: float | None) -> str:
+    """A score in 0..1 for a person to read."""
+    return "-" if score is None else f"{100 * score:.2f}"
+
+
+def _number(score: float) -> float | None:
+    return score if np.isfinite(score) else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from errseg_rt.manifest import Manifest
+from errseg_rt.scores import percent
 
 _SETS = {
     "val": "validation frames",
@@ -48,10 +49,6 @@ def _scores(title: str, scores: Mapping[str, Any]) -> list[str]:
         "",
         "| IoU, % | semantic | fused |",
         "| --- | ---: | ---: |",
-        *(f"| {name} | {_percent(a)} | {_percent(b)} |" for name, a, b in rows),
+        *(f"| {name} | {percent(a)} | {percent(b)} |" for name, a, b in rows),
         "",
     ]
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"

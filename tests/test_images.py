@@ -149,12 +149,15 @@ def test_truth_keeps_classes_and_voids_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "labels",
-    [np.zeros((5, 7), np.uint16), np.zeros((7, 5), np.uint8), np.zeros((5, 7, 3), np.uint8)],
-    ids=["16_bit", "size", "colour"],
+    ("labels", "message"),
+    [
+        pytest.param(np.zeros((5, 7), np.uint16), "16-bit uint16; convert it to 8 bits", id="16_bit"),
+        pytest.param(np.zeros((7, 5), np.uint8), r"wanted uint8 \(5, 7\) as the frame", id="size"),
+        pytest.param(np.zeros((5, 7, 3), np.uint8), r"wanted uint8 \(5, 7\) as the frame", id="colour"),
+    ],
 )
-def test_truth_of_another_kind(tmp_path: Path, labels) -> None:
-    with pytest.raises(FrameError, match=r"wanted uint8 \(5, 7\) as the frame"):
+def test_truth_of_another_kind(tmp_path: Path, labels, message) -> None:
+    with pytest.raises(FrameError, match=message):
         read_truth(write_labels(tmp_path / "a.png", labels), (5, 7), classes=11)
 
 

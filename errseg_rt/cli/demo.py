@@ -21,7 +21,6 @@ from errseg_rt.cli.options import (
     print_json,
     print_scores,
     print_stages,
-    score_summary,
     stage_summary,
 )
 from errseg_rt.errors import DataError
@@ -77,7 +76,7 @@ def demo(
             "threshold": runtime.threshold,
             "clip": {"seed": seed, "frames": frames, "height": height, "width": width, "fps": _FPS},
             "milliseconds": stage_summary(timings),
-            "scores": score_summary(semantic, fused, classes),
+            "scores": {"semantic": semantic.to_dict(classes), "fused": fused.to_dict(classes)},
         }
     with write_atomically(out / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from errseg_rt.classes import ClassSet
-from errseg_rt.scores import ConfusionMatrix
+from errseg_rt.scores import percent
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Embedded bundle's name, or a bundle's folder.")]
 EngineOption = Annotated[str, typer.Option(help="What executes the graphs: onnxruntime or torch.")]
@@ -55,24 +54,12 @@ def stage_summary(timings: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {stage: float(np.median([lap[stage] for lap in timings])) for stage in timings[0]} if timings else {}
 
 
-def score_summary(semantic: ConfusionMatrix, fused: ConfusionMatrix, classes: ClassSet) -> dict[str, Any]:
-    """Scores in 0..1 of semantic and fused labels; null for a class that does not occur."""
-    return {
-        name: {
-            "miou": _number(matrix.miou()),
-            "accuracy": _number(matrix.accuracy()),
-            "iou": {c: _number(v) for c, v in zip(classes.names, matrix.iou().tolist(), strict=True)},
-        }
-        for name, matrix in (("semantic", semantic), ("fused", fused))
-    }
-
-
 def print_scores(scores: Mapping[str, Any]) -> None:
     """Print semantic against fused labels, class by class."""
     semantic, fused = scores["semantic"], scores["fused"]
     rows = [[name, semantic["iou"][name], fused["iou"][name]] for name in semantic["iou"]]
     rows += [[name, semantic[name], fused[name]] for name in ("miou", "accuracy")]
-    text = [[name, *(_percent(value) for value in values)] for name, *values in rows]
+    text = [[name, *(percent(value) for value in values)] for name, *values in rows]
     print_table("Scores (%)", ["IoU", "semantic", "fused"], text)
 
 
@@ -80,11 +67,3 @@ def print_stages(stages: Mapping[str, float]) -> None:
     """Print median milliseconds per stage."""
     rows = [[stage, f"{value:.1f}"] for stage, value in stages.items()]
     print_table("Median time per frame", ["stage", "ms"], [*rows, ["sum", f"{sum(stages.values()):.1f}"]])
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"

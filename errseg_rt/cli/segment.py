@@ -19,7 +19,6 @@ from errseg_rt.cli.options import (
     print_json,
     print_scores,
     print_stages,
-    score_summary,
     stage_summary,
 )
 from errseg_rt.errors import EngineError, FrameError
@@ -65,7 +64,9 @@ def segment(
             "threshold": runtime.threshold,
             "milliseconds": stage_summary([frame["milliseconds"] for frame in frames]),
             "flagged_share": sum(frame["flagged_share"] for frame in frames) / len(frames) if frames else None,
-            "scores": score_summary(semantic, fused, classes) if semantic.counts.any() else None,
+            "scores": {"semantic": semantic.to_dict(classes), "fused": fused.to_dict(classes)}
+            if semantic.counts.any()
+            else None,
             "frames": frames,
             "failed": failed,
         }

@@ -44,14 +44,18 @@ class ErrorBranch(nn.Module):
             logits: Semantic logits on the grid, `[B, classes, h, w]`.
             high: Features after the context module, `[B, high_channels, h16, w16]`.
         """
-        p_sb = logits.softmax(dim=1)
         if not self.residual:
-            return self._learned(image, p_sb, high)
-        top = p_sb.topk(2, dim=1).values
-        best, margin = top[:, :1], top[:, :1] - top[:, 1:]
+            return self._learned(image, logits.softmax(dim=1), high)
+        best = logits.argmax(dim=1, keepdim=True)
+        odds = (logits - logits.amax(dim=1, keepdim=True)).exp()  # of each class against the best
+        others = odds.where(torch.arange(logits.shape[1], device=logits.device)[:, None, None] != best, 0)
+        # Summed without the best class: 1 - max P_sb would lose its digits where P_sb saturates.
+        against = others.sum(dim=1, keepdim=True)
+        total = 1 + against
+        p_sb, p_best, p_second = odds / total, 1 / total, others.amax(dim=1, keepdim=True) / total
         entropy = -(p_sb * p_sb.clamp_min(_LEAST).log()).sum(dim=1, keepdim=True)
-        doubt = (1 - best).clamp_min(_LEAST).log() - best.log()
-        return doubt + self._learned(image, torch.cat([p_sb, best, margin, entropy], dim=1), high)
+        cues = [p_sb, p_best, p_best - p_second, entropy]
+        return against.clamp_min(_LEAST).log() + self._learned(image, torch.cat(cues, dim=1), high)
 
     def _learned(self, image: Tensor, probabilities: Tensor, high: Tensor) -> Tensor:
         low = torch.cat([self.probabilities(probabilities), self.image(image)], dim=1)

@@ -86,7 +86,7 @@ class FolderData:
         strange = np.unique(labels[~self._known[labels]])
         if strange.size:
             raise DataError(f"{label_path}: label ids {strange.tolist()} are neither classes nor void")
-        return frame, self._to_id[labels]
+        return np.asarray(frame, np.uint8), self._to_id[labels]
 
     def subset(self, indices: Sequence[int]) -> FolderData:
         """The same data with only some of its frames."""

@@ -48,18 +48,11 @@ class Evaluation:
 
     def to_dict(self, classes: ClassSet) -> dict[str, Any]:
         """Scores in 0..1, as the manifest and the model card hold them."""
-        names = classes.names
         return {
             "frames": len(self.flagged),
             "flagged": float(np.mean(self.flagged)),
-            **{
-                which: {
-                    "miou": matrix.miou(),
-                    "accuracy": matrix.accuracy(),
-                    "iou": {n: None if np.isnan(v) else float(v) for n, v in zip(names, matrix.iou(), strict=True)},
-                }
-                for which, matrix in (("semantic", self.semantic), ("fused", self.fused))
-            },
+            "semantic": self.semantic.to_dict(classes),
+            "fused": self.fused.to_dict(classes),
         }
 
 

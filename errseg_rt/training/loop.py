@@ -98,13 +98,13 @@ def _read(data: Path | None, recipe: Recipe) -> tuple[LabelledFrames, LabelledFr
             f"{data / 'train'}: {len(frames)} frames are too few to learn from some and calibrate on others; "
             "give 20 or more"
         )
-    val = FolderData(data / "val", classes, void) if (data / "val").is_dir() else []
+    val: LabelledFrames = FolderData(data / "val", classes, void) if (data / "val").is_dir() else []
     return frames.subset(learned), frames.subset(held), val
 
 
 def _train_stage(stage: str, cascade: Cascade, recipe: Recipe, frames: LabelledFrames, out: Path) -> None:
     training = STAGE_TRAININGS[stage](cascade, recipe, frames)
-    training.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    training.to(memory_format=torch.channels_last)
     folder = out / stage
     trainer = Trainer(
         max_steps=training.stage.iterations,

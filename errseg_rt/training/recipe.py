@@ -40,6 +40,15 @@ class DataConfig:
     rendered: float = 0.0
     merge: tuple[tuple[int, ...], ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for an unknown class set, and for shares and merges that cannot be."""
+        if self.classes not in CLASS_SETS:
+            raise ValueError(f"no class set is called {self.classes!r}: choose from {sorted(CLASS_SETS)}")
+        if not 0 <= self.rendered <= 1:
+            raise ValueError(f"rendered is a share in 0..1, got {self.rendered}")
+        if self.merge and len(self.merge) != len(CLASS_SETS[self.classes]):
+            raise ValueError(f"merge has {len(self.merge)} lists for {len(CLASS_SETS[self.classes])} classes")
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -56,6 +65,13 @@ class AugmentConfig:
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
     rotation: float = 10.0
     flip: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for crops and scales that give no picture."""
+        if len(self.crop) != 2 or min(self.crop) < 16:
+            raise ValueError(f"crop is a height and a width of at least 16 pixels, got {self.crop}")
+        if not self.scales or min(self.scales) <= 0 or self.rotation < 0:
+            raise ValueError(f"scales are positive and rotation is not negative: {self.scales = }, {self.rotation = }")
 
 
 @dataclass(frozen=True)
@@ -114,6 +130,15 @@ class Recipe:
     detail: StageConfig
     provenance: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a threshold or seed that is none, and for classes that do not match."""
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.cascade.classes != len(self.classes):
+            raise ValueError(f"{self.cascade.classes = }, but {self.data.classes} has {len(self.classes)} classes")
+
     @property
     def classes(self) -> ClassSet:
         """The class set that `data.classes` names."""
@@ -146,14 +171,14 @@ def load_recipe(name: str, seed: int | None = None) -> Recipe:
     if path.suffix == ".toml":
         if not path.is_file():
             raise DataError(f"recipe {path}: no such file; recipes of the package: {', '.join(recipe_names())}")
-        text = path.read_text(encoding="utf-8")
+        source: Any = path
     elif name in recipe_names():
-        text = (files(__package__) / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+        source = files(__package__) / "recipes" / f"{name}.toml"
     else:
         raise DataError(f"no recipe is called {name!r}: choose from {', '.join(recipe_names())}, or give a .toml file")
     try:
-        recipe = parse_recipe(path.stem, tomllib.loads(text))
-    except (ValueError, TypeError, KeyError) as error:
+        recipe = parse_recipe(path.stem, tomllib.loads(source.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise DataError(f"recipe {name}: {error}") from error
     return recipe if seed is None else replace(recipe, seed=seed)
 
@@ -162,11 +187,11 @@ def parse_recipe(name: str, table: dict[str, Any]) -> Recipe:
     """A recipe from its TOML table.
 
     Raises:
-        ValueError: A field is missing or unknown, or has an impossible value.
+        ValueError: A field is unknown, or has an impossible value.
+        TypeError: A field is missing.
     """
+    table = dict(table)
     data = _build(DataConfig, table.pop("data", {}))
-    if data.classes not in CLASS_SETS:
-        raise ValueError(f"no class set is called {data.classes!r}: choose from {sorted(CLASS_SETS)}")
     cascade = _build(CascadeConfig, {"classes": len(CLASS_SETS[data.classes]), **table.pop("cascade", {})})
     sections: dict[str, Any] = {"input": InputSpec, "augment": AugmentConfig, **dict.fromkeys(STAGES, StageConfig)}
     built = {key: _build(kind, table.pop(key, {})) for key, kind in sections.items()}

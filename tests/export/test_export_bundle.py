@@ -100,18 +100,18 @@ def test_compare_wants_a_frame(runtime):
 def test_unfinished_training_is_refused(cascade, tmp_path):
     path = tmp_path / "semantic.safetensors"
     save_cascade(path, cascade, {"recipe": "tiny", "stage": "semantic"})
-    with pytest.raises(DataError, match="semantic.safetensors: its training is not finished"):
+    with pytest.raises(DataError, match=r"semantic\.safetensors: its training is not finished"):
         export_bundle(path, tmp_path / "out", "x")
     assert not (tmp_path / "out").exists()
 
 
 def test_missing_checkpoint_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no such file; a training writes cascade.safetensors"):
+    with pytest.raises(DataError, match=r"no such file; a training writes cascade\.safetensors"):
         export_bundle(tmp_path / "cascade.safetensors", tmp_path / "out", "x")
 
 
 def test_missing_licence_is_refused(monkeypatch, checkpoint, tmp_path):
     monkeypatch.setattr("errseg_rt.export.bundle.export_graphs", lambda cascade: {"front": b"", "refine": b""})
-    with pytest.raises(DataError, match="TERMS.md: cannot be read"):
+    with pytest.raises(DataError, match=r"TERMS\.md: cannot be read"):
         export_bundle(checkpoint, tmp_path / "out", "x", tmp_path / "TERMS.md")
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +12,7 @@ import torch
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
 from errseg_rt.networks.graphs import GRAPHS
 
-# Float32 through some hundred layers whose sums run in another order; largest difference to torch.
+# Largest difference of logits: float32 through a hundred layers whose sums run in another order.
 ROUNDING = 1e-4
 
 SIZES = {
@@ -45,21 +47,34 @@ def test_batch_height_and_width_are_dynamic(engines, cascade):
                 assert specs[key].shape == shape, f"{name}: {key}"
 
 
+@pytest.fixture(scope="module")
+def exact_cascade(cascade):
+    return copy.deepcopy(cascade).double()
+
+
+def outputs(cascade, image, keys):
+    with torch.no_grad():
+        front = cascade.front(image)._asdict()
+        detail = cascade.detail.refine(*(front[key] for key in keys))
+    return {key: tensor.numpy() for key, tensor in {**front, "detail_logits": detail}.items()}
+
+
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
-def test_graphs_agree_with_torch(engines, cascade, size):
+def test_graphs_agree_with_torch(engines, cascade, exact_cascade, size):
     batch, height, width = size
     image = torch.from_numpy(np.random.default_rng(height * width).standard_normal((batch, 3, height, width))).float()
-    with torch.no_grad():
-        wanted = cascade.front(image)._asdict()
-        wanted["detail_logits"] = cascade.detail.refine(*(wanted[key] for key in engines["refine"].inputs))
-    front = engines["front"].run({"image": image.numpy()})
-    # Each graph from its own inputs, so that the difference of the first is not that of the second.
-    feeds = {key: wanted[key].numpy() for key in engines["refine"].inputs}
-    found = {**front, **engines["refine"].run(feeds)}
+    keys = list(engines["refine"].inputs)
+    wanted, exact = outputs(cascade, image, keys), outputs(exact_cascade, image.double(), keys)
+    found = engines["front"].run({"image": image.numpy()})
+    found = {**found, **engines["refine"].run({key: wanted[key] for key in keys})}
     assert found.keys() == wanted.keys()
-    for key, tensor in wanted.items():
-        assert found[key].shape == tuple(tensor.shape), key
-        np.testing.assert_allclose(found[key], tensor.numpy(), rtol=0, atol=ROUNDING, err_msg=key)
+    for key, array in wanted.items():
+        assert found[key].shape == array.shape, key
+        if key.endswith(("logits", "logit")):
+            np.testing.assert_allclose(found[key], array, rtol=0, atol=ROUNDING, err_msg=key)
+        # Random weights let rounding grow from norm to norm: torch's own distance from float64 is the measure.
+        own = np.abs(array - exact[key]).max()
+        np.testing.assert_allclose(found[key], exact[key], rtol=0, atol=5 * own + 1e-5, err_msg=key)
     # The heads do something here, or refine would be trivial.
     assert np.abs(found["detail_logits"] - found["logits"]).max() > 0.1
 

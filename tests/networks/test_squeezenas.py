@@ -1,4 +1,4 @@
-"""The semantic network: sizes of its taps, its pooling window, and its authors' figures where their weights are there."""
+"""The semantic network: sizes of its taps, its pooling window, and its authors' figures where the weights are there."""
 
 from __future__ import annotations
 

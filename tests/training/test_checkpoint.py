@@ -55,7 +55,7 @@ def test_failed_saving_leaves_the_old_file(cascade, saved):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(DataError, match="absent.safetensors: no such file; a training writes cascade.safetensors"):
+    with pytest.raises(DataError, match=r"absent\.safetensors: no such file; a training writes cascade\.safetensors"):
         load_cascade(tmp_path / "absent.safetensors")
 
 
@@ -133,12 +133,12 @@ def test_semantic_weights_that_are_none(cascade, tmp_path, content):
         torch.save([1, 2], path)
     else:
         path.write_bytes(b"" if content == "empty" else b"no weights at all")
-    with pytest.raises(DataError, match="w.pth: does not fit the semantic network"):
+    with pytest.raises(DataError, match=r"w\.pth: does not fit the semantic network"):
         load_semantic_weights(cascade, path, ())
 
 
 def test_missing_semantic_weights(cascade, tmp_path):
-    with pytest.raises(DataError, match="w.pth: no such file; --init wants the weights"):
+    with pytest.raises(DataError, match=r"w\.pth: no such file; --init wants the weights"):
         load_semantic_weights(cascade, tmp_path / "w.pth", ())
 
 

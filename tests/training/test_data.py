@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import cv2
@@ -116,7 +117,7 @@ def test_hold_out_leaves_a_gap_and_takes_of_every_block(frames, blocks, share, g
     apart = np.abs(np.subtract.outer(np.array(learned, int), held))
     assert apart.min(initial=frames) == (gap + 1 if learned else frames)
     edges = [round(frames * block / blocks) for block in range(blocks + 1)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         size = len([index for index in held if start <= index < end])
         assert size == min(max(1, round(frames / blocks * share)), end - start)
     # Only what is near to something kept back is wasted.

@@ -151,5 +151,5 @@ def test_too_few_frames_to_keep_some_back(recipe, tmp_path, write_folder, steps)
 
 
 def test_missing_initial_weights(recipe, tmp_path):
-    with pytest.raises(DataError, match="w.pth: no such file; --init wants"):
+    with pytest.raises(DataError, match=r"w\.pth: no such file; --init wants"):
         train(recipe, None, tmp_path / "out", init=tmp_path / "w.pth")

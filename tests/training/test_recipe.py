@@ -26,7 +26,7 @@ residual = false
 [data]
 classes = "camvid"
 void = [11, 12]
-merge = [[1, 2], [3]]
+merge = [[1, 2], [3], [4], [5], [6], [7], [8], [9], [10], [11], [12]]
 
 [augment]
 crop = [65, 97]
@@ -81,7 +81,7 @@ def test_toml_becomes_frozen_values(toml):
     assert (recipe.name, recipe.seed, recipe.threshold) == ("mine", 5, 0.6)
     assert (recipe.cascade.classes, recipe.cascade.residual) == (11, False)
     assert recipe.data.void == (11, 12)
-    assert recipe.data.merge == ((1, 2), (3,))
+    assert recipe.data.merge == ((1, 2), *((old,) for old in range(3, 13)))
     assert recipe.augment.crop == (65, 97)
     assert recipe.stage("semantic").checkpoint_every == 2
     assert [recipe.stage(stage).rate for stage in STAGES] == [1e-3, 1e-2, 0.5]
@@ -105,12 +105,12 @@ def test_recipe_survives_the_notes_of_a_training(name, recipe):
 
 
 def test_unknown_name():
-    with pytest.raises(DataError, match="no recipe is called 'kitti': choose from camvid, or give a .toml file"):
+    with pytest.raises(DataError, match=r"no recipe is called 'kitti': choose from camvid, or give a \.toml file"):
         load_recipe("kitti")
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(DataError, match="absent.toml: no such file; recipes of the package: camvid"):
+    with pytest.raises(DataError, match=r"absent\.toml: no such file; recipes of the package: camvid"):
         load_recipe(str(tmp_path / "absent.toml"))
 
 
@@ -137,6 +137,13 @@ REFUSED = {
     "rate": ("rate = 0.5", "rate = -0.5", "must be positive"),
     "checkpoints": ("checkpoint_every = 2", "checkpoint_every = 3", "does not divide self.iterations = 4"),
     "text_for_number": ("iterations = 4", 'iterations = "four"', "'str'"),
+    "t": ("threshold = 0.6", "threshold = 1.5", "threshold must lie between 0 and 1, got 1.5"),
+    "negative_seed": ("seed = 5", "seed = -1", "seed must not be negative, got -1"),
+    "one_sided_crop": ("crop = [65, 97]", "crop = [65]", "crop is a height and a width"),
+    "no_scales": ("crop = [65, 97]", "crop = [65, 97]\nscales = []", "scales are positive"),
+    "rendered": ('classes = "camvid"', 'classes = "camvid"\nrendered = 3', "rendered is a share in 0..1, got 3"),
+    "merge": ("merge = [[1, 2], ", "merge = [", "merge has 10 lists for 11 classes"),
+    "classes": ("detail_width = 6", "detail_width = 6\nclasses = 12", "camvid has 11 classes"),
     "scale": ("[augment]", "[input]\nscale = 0.0\n[augment]", "scale must be a positive number"),
 }
 
