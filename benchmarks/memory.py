@@ -1,4 +1,4 @@
-"""How much memory does one large frame take, the whole process counted?
+"""How much memory does one frame take, the whole process counted?
 
 python -m benchmarks.memory
 """

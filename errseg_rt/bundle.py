@@ -79,15 +79,15 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     """Write a bundle as a whole: a bundle that was in `folder` stays until the new one is complete.
 
     Args:
-        folder: Where it shall lie; anything but a bundle there is an error.
+        folder: Where it shall lie; only a bundle, with nothing else in its folder, is replaced.
         manifest: Its `files` are filled in here.
         files: Content by path within the folder.
 
     Raises:
-        BundleError: `folder` exists and is no bundle.
+        BundleError: `folder` holds anything else.
     """
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError(f"{folder}: exists and is not a bundle; give another folder")
+    folder = folder.resolve()
+    _check_replaceable(folder)
     records = {name: FileRecord(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
     manifest = replace(manifest, files=records)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +113,22 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Bundle(folder, manifest)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise BundleError unless `folder` is missing, empty, or a bundle and nothing more."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(f"{folder}: exists and is not a bundle; give another folder")
+    known = {MANIFEST, *Manifest.from_json((folder / MANIFEST).read_bytes(), str(folder / MANIFEST)).files}
+    strange = [
+        path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in known
+    ]
+    if strange:
+        raise BundleError(
+            f"{strange[0]}: lies in a bundle's folder but is not part of it; move it, or export elsewhere"
+        )
 
 
 def _find(bundle: str) -> Path:

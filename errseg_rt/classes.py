@@ -25,6 +25,8 @@ class ClassSet:
 
     def __post_init__(self) -> None:
         """Raises ValueError unless there are 2 to 255 classes, a colour for each, and components in 0..255."""
+        if not all(isinstance(name, str) for name in self.names):
+            raise ValueError(f"class names are texts, got {self.names}")
         if not 2 <= len(self.names) <= 255:
             raise ValueError(f"a class set has 2 to 255 classes, got {len(self.names)}")
         if len(self.names) != len(self.colors):

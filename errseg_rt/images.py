@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from errseg_rt.classes import IGNORE
 from errseg_rt.errors import DataError, FrameError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_SCAN = 0xDA  # marker of a JPEG's start-of-scan segment
+_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of its start-of-frame segments
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
@@ -43,37 +45,44 @@ def find_images(inputs: Sequence[str], labels: Path | None = None, out: Path | N
     Args:
         inputs: Files, folders, or globs (also with `**`).
         labels: Folder of true labels, PNG files named as the images; None: only those of data sets.
-        out: Folder of results; what lies in it is no input.
+        out: Folder of results; what lies in it is not found when a folder is searched.
 
     Raises:
-        DataError: An input names nothing, or is the folder of results itself, or `labels` is no folder.
+        DataError: An input names nothing, or is the folder of results itself; or `labels` is no folder, or holds
+            labels of none of the images.
     """
     if labels is not None and not labels.is_dir():
         raise DataError(f"{labels}: no such folder of labels")
     items: dict[Path, Item] = {}
     taken: set[str] = set()
     for text in inputs:
-        if out is not None and Path(text).is_dir() and Path(text).resolve() == out.resolve():
-            raise DataError(f"{text}: the results would lie among the images; give another --out")
-        for path, stem, truths in _expand(text):
+        for path, stem, truths in _expand(text, out):
             key = path.resolve()
-            if key in items or (out is not None and out.resolve() in key.parents):
+            if key in items:
                 continue
             name = _free_name(stem, path, taken)
             taken.add(name)
-            folder = labels or truths
-            truth = folder / f"{path.stem}.png" if folder else None
+            truth = truths / stem.with_suffix(".png") if truths else labels and labels / f"{path.stem}.png"
             items[key] = Item(path, name, truth if truth and truth.is_file() else None)
+    if labels is not None and not any(item.truth for item in items.values()):
+        raise DataError(f"{labels}: holds no .png named as one of the {len(items)} images")
     return list(items.values())
 
 
-def _expand(text: str) -> list[tuple[Path, Path, Path | None]]:
+def _expand(text: str, out: Path | None) -> list[tuple[Path, Path, Path | None]]:
     """Files of one input, with the path their results shall have and the folder of their labels."""
     path = Path(text)
     if path.is_dir():
         is_dataset = (path / "images").is_dir() and (path / "labels").is_dir()
         root = path / "images" if is_dataset else path
-        found = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        results = out.resolve() if out else None
+        if results == root.resolve():
+            raise DataError(f"{text}: the results would lie among the images; give another --out")
+        found = sorted(
+            file
+            for file in root.rglob("*")
+            if file.suffix.lower() in SUFFIXES and file.is_file() and results not in file.resolve().parents
+        )
         if not found:
             raise DataError(f"{path}: the folder holds no image ({', '.join(SUFFIXES)})")
         return [(file, file.relative_to(root), path / "labels" if is_dataset else None) for file in found]
@@ -154,7 +163,9 @@ def _decode(path: Path, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
             f"{path}: {size[0]}x{size[1]} pixels are over the limit of {max_pixels}; shrink it, or raise --max-pixels"
         )
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        # Only for a JPEG, which has no alpha to lose, can OpenCV turn the picture as its EXIF says.
+        flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if data.startswith(_JPEG_START) else cv2.IMREAD_UNCHANGED
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise FrameError(
             f"{path}: OpenCV refuses it ({error.err}); convert it to an 8-bit colour PNG or JPEG"
@@ -167,9 +178,10 @@ def _decode(path: Path, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
 
 
 def _is_truncated(data: bytes) -> bool:
-    if data.startswith(b"\xff\xd8"):
-        # An earlier scan may belong to an embedded thumbnail; the end that counts follows the last one.
-        return data.find(_JPEG_END, max(data.rfind(_JPEG_SCAN), 0)) < 0
+    if data.startswith(_JPEG_START):
+        # The header may hold a thumbnail with an end of its own; the end that counts follows the main picture's scan.
+        scan = next((at for marker, at in _jpeg_segments(data) if marker == _SCAN), None)
+        return scan is None or data.find(_JPEG_END, scan) < 0
     return data.startswith(_PNG_START) and _PNG_END not in data
 
 
@@ -177,10 +189,18 @@ def _header_size(data: bytes) -> tuple[int, int] | None:
     """Height and width of a PNG or JPEG by its header; None for other formats."""
     if data.startswith(_PNG_START) and len(data) >= 24:
         return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-    at = 2
-    while data.startswith(b"\xff\xd8") and at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start-of-frame segment
+    for marker, at in _jpeg_segments(data):
+        if marker in _FRAMES:
             return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marker and offset of each segment of a JPEG's header, the first scan included."""
+    at = len(_JPEG_START)
+    while data.startswith(_JPEG_START) and at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        yield marker, at
+        if marker == _SCAN:
+            return
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")

@@ -9,6 +9,9 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
+_LARGEST_SCALE = 16.0
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """The input that a network wants.
@@ -32,8 +35,12 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         """Raises ValueError for values that no frame can be brought to."""
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"scale must be a positive number, got {self.scale}")
+        if not 0 < self.scale <= _LARGEST_SCALE:
+            raise ValueError(f"scale must be a positive number up to {_LARGEST_SCALE}, got {self.scale}")
+        if type(self.multiple) is not int or type(self.plus_one) is not bool or type(self.enlarge_up_to) is not int:
+            raise ValueError(
+                f"sizes are whole numbers: {self.multiple = }, {self.plus_one = }, {self.enlarge_up_to = }"
+            )
         if self.multiple < 1 or self.enlarge_up_to < 0:
             raise ValueError(f"sizes must be positive: {self.multiple = }, {self.enlarge_up_to = }")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < part < math.inf for part in self.std):

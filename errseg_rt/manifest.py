@@ -58,6 +58,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a threshold that is none, or a file named outside the folder."""
+        if not isinstance(self.name, str) or type(self.align_corners) is not bool or type(self.grid_stride) is not int:
+            raise ValueError(f"impossible values: {self.name = }, {self.align_corners = }, {self.grid_stride = }")
         for name in ("threshold", "lowest_threshold"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
@@ -83,7 +85,7 @@ class Manifest:
         """
         try:
             table = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"{where}: not valid JSON ({error}); export the bundle again") from error
         version = table.pop("format_version", None) if isinstance(table, dict) else None
         if type(version) is not int or version < 1:

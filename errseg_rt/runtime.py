@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from errseg_rt.bundle import Bundle
 from errseg_rt.engines import Array, Engine, open_engine
-from errseg_rt.errors import EngineError, FrameError
+from errseg_rt.errors import BundleError, EngineError, FrameError
 from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.segmentation import Segmentation
 from errseg_rt.selection import select
+
+_MOST_PADDING = 4  # times as many pixels as a frame may have, scaled: only the padding of a sliver makes more
 
 
 class Runtime:
@@ -27,7 +29,7 @@ class Runtime:
         bundle: Name of an embedded bundle, or a bundle's folder.
         engine: What executes the graphs: `"onnxruntime"` or `"torch"`.
         threshold: t of eq. 4, between 0 and 1; None: the bundle's. A pixel whose raw P_ep exceeds it is labelled again.
-        threads: CPU threads of one frame; None: all cores.
+        threads: CPU threads of one frame; None: all cores. Torch keeps its own setting, `torch.set_num_threads`.
         providers: ONNX Runtime's execution providers; None: the CPU.
         max_pixels: Largest frame, height times width; larger ones are refused.
 
@@ -58,6 +60,7 @@ class Runtime:
         self._threads = threads or os.cpu_count() or 1
         self._front = open_engine(engine, self.bundle, "front", threads=threads, providers=providers)
         self._refine = open_engine(engine, self.bundle, "refine", threads=threads, providers=providers)
+        self._check_graphs()
 
     def segment(
         self,
@@ -81,6 +84,7 @@ class Runtime:
         Raises:
             FrameError: The frame is of a wrong type, rank or size.
             EngineError: A graph failed or gave non-finite values, or the runtime is closed.
+            ValueError: `color` is neither.
         """
         front_engine, refine_engine = self._engines()  # held, so that close() lets this frame finish
         self._check(frame)
@@ -108,6 +112,9 @@ class Runtime:
         fused = fuse_labels(logits[0], detail, mask, geometry, confidence=confidence, threads=self._threads)
         clock.lap("fuse")
 
+        semantic_labels = None
+        if semantic:
+            semantic_labels = fuse_labels(logits[0], None, None, geometry, threads=self._threads).labels
         return Segmentation(
             labels=fused.labels,
             error_probability=self.manifest.calibration(error_logit),
@@ -116,7 +123,7 @@ class Runtime:
             geometry=geometry,
             timings=clock.laps,
             confidence=fused.confidence,
-            semantic_labels=fuse_labels(logits[0], None, None, geometry).labels if semantic else None,
+            semantic_labels=semantic_labels,
         )
 
     def close(self) -> None:
@@ -138,6 +145,18 @@ class Runtime:
         except AttributeError:
             raise EngineError("this runtime is closed; make a new one") from None
 
+    def _check_graphs(self) -> None:
+        """Raise BundleError where the graphs do not fit each other or the manifest."""
+        outputs, classes = self._front.outputs, len(self.manifest.classes)
+        missing = {"logits", "error_logit", *self._refine.inputs} - set(outputs)
+        if missing or "detail_logits" not in self._refine.outputs:
+            raise BundleError(f"{self.bundle.folder}: its graphs do not fit together; export it again")
+        if outputs["logits"].shape[1] != classes:
+            raise BundleError(
+                f"{self.bundle.folder}: the front graph has {outputs['logits'].shape[1]} classes, the manifest has "
+                f"{classes}; export it again"
+            )
+
     def _check(self, frame: object) -> None:
         if not isinstance(frame, np.ndarray):
             raise FrameError(f"a frame is a NumPy array uint8 [H, W, 3], got {type(frame).__name__}")
@@ -151,6 +170,13 @@ class Runtime:
             raise FrameError(
                 f"the frame has {frame.shape[0]}x{frame.shape[1]} pixels, over the limit of {self.max_pixels}; "
                 "shrink it, or raise max_pixels"
+            )
+        spec = self.manifest.input
+        padded = spec.input_size((frame.shape[0], frame.shape[1]))
+        if padded[0] * padded[1] > _MOST_PADDING * max(1.0, spec.scale) ** 2 * self.max_pixels:
+            raise FrameError(
+                f"the frame of {frame.shape[0]}x{frame.shape[1]} pixels is so narrow that the network's input would be "
+                f"{padded[0]}x{padded[1]}; cut it into parts"
             )
 
 

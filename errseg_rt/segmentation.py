@@ -55,7 +55,7 @@ class Segmentation:
 
     @property
     def milliseconds(self) -> float:
-        """Time of the whole frame."""
+        """Sum of the stages' times."""
         return sum(self.timings.values())
 
     def error_map(self) -> npt.NDArray[np.float32]:
@@ -108,6 +108,10 @@ class Segmentation:
 
         Returns:
             Paths by what they show: `labels` (class ids), `colors`, `error` (heat map), `overlay`.
+
+        Raises:
+            OSError: A file cannot be written.
+            ValueError: `frame` is not the one that was segmented.
         """
         pictures = {"labels": self.labels, "colors": self.colors(), "error": self.heat()}
         if frame is not None:

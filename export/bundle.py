@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors.torch import save
@@ -17,7 +19,13 @@ from errseg_rt.training.checkpoint import load_cascade
 from errseg_rt.training.recipe import parse_recipe
 
 
-def export_bundle(checkpoint: Path, folder: Path, name: str, license_file: Path | None = None) -> Bundle:
+def export_bundle(
+    checkpoint: Path,
+    folder: Path,
+    name: str,
+    license_file: Path | None = None,
+    check: Callable[[Bundle], None] = lambda bundle: None,
+) -> Bundle:
     """Write the bundle of a trained cascade.
 
     Args:
@@ -25,6 +33,7 @@ def export_bundle(checkpoint: Path, folder: Path, name: str, license_file: Path 
         folder: Where the bundle shall lie; a bundle that is there is replaced.
         name: What it shall be called.
         license_file: Terms of the weights, taken into the bundle.
+        check: Is shown the new bundle before it takes its place; what it raises keeps the old one.
 
     Raises:
         DataError: The checkpoint is not that of a finished training, or the licence cannot be read.
@@ -33,8 +42,12 @@ def export_bundle(checkpoint: Path, folder: Path, name: str, license_file: Path 
     cascade, notes = load_cascade(checkpoint)
     if "metrics" not in notes:
         raise DataError(f"{checkpoint}: its training is not finished; give cascade.safetensors of a finished one")
-    recipe = parse_recipe(notes["recipe"]["name"], {k: v for k, v in notes["recipe"].items() if k != "name"})
-    calibration = Calibration(*(tuple(notes["calibration"][key]) for key in ("logits", "probabilities")))
+    try:
+        recipe = parse_recipe(notes["recipe"]["name"], {k: v for k, v in notes["recipe"].items() if k != "name"})
+        calibration = Calibration(*(tuple(notes["calibration"][key]) for key in ("logits", "probabilities")))
+        provenance = _provenance(notes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{checkpoint}: its notes are not those of a training ({error!r}); train again") from error
     manifest = Manifest(
         name=name,
         classes=recipe.classes,
@@ -44,7 +57,7 @@ def export_bundle(checkpoint: Path, folder: Path, name: str, license_file: Path 
         lowest_threshold=recipe.threshold,
         calibration=calibration,
         cascade=cascade.config.to_dict(),
-        provenance=_provenance(notes),
+        provenance=provenance,
         metrics=notes["metrics"],
     )
     files = {f"graphs/{graph}.onnx": data for graph, data in export_graphs(cascade).items()}
@@ -55,6 +68,8 @@ def export_bundle(checkpoint: Path, folder: Path, name: str, license_file: Path 
             files["LICENSE.md"] = license_file.read_bytes()
         except OSError as error:
             raise DataError(f"{license_file}: cannot be read ({error.strerror})") from error
+    with TemporaryDirectory() as temporary:
+        check(write_bundle(Path(temporary) / "bundle", manifest, files))
     return write_bundle(folder, manifest, files)
 
 

@@ -47,12 +47,12 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def _try(engine: str) -> str:
     """`works`, or why the engine does not: it segments a small frame with the embedded bundle."""
-    from errseg_rt.runtime import Runtime
-
     try:
+        from errseg_rt.runtime import Runtime
+
         with Runtime(engine=engine) as runtime:
             runtime.segment(np.zeros((64, 64, 3), np.uint8))
-    except ErrsegError as error:
+    except (ErrsegError, ImportError, OSError) as error:
         return " ".join(str(error).split())
     return "works"
 

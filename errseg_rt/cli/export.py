@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from errseg_rt.bundle import Bundle
 from errseg_rt.cli.options import JsonOption, print_json
 from errseg_rt.errors import EngineError
 from errseg_rt.images import find_images, read_frame
@@ -30,29 +31,33 @@ def export(
     """Export the graphs to ONNX, write the bundle, and check it against torch."""
     try:
         from errseg_rt.export.bundle import export_bundle
-        from errseg_rt.export.parity import compare
+        from errseg_rt.export.parity import Parity, compare
     except ImportError as error:
         raise EngineError(f"export is not installed ({error}): pip install 'errseg-rt[train]'") from error
     from errseg_rt.runtime import Runtime
     from errseg_rt.scenes import StreetScene
 
-    paths = [item.path for item in find_images(frames)] if frames else []
-    bundle = export_bundle(checkpoint, out, name or out.resolve().name, license_file)
-    with Runtime(out.resolve(), "torch") as reference, Runtime(out.resolve()) as runtime:
+    limit = 2**24
+    pictures = [read_frame(item.path, limit) for item in find_images(frames)] if frames else []
+    if not pictures:
         scene = StreetScene(0)
-        count = len(paths) or _CHECK_FRAMES
-        pictures = (
-            read_frame(paths[index], runtime.max_pixels) if paths else scene.frame(10 * index).frame
-            for index in track(range(count), "check against torch", count)
-        )
-        parity = compare(reference, runtime, pictures)
+        pictures = [scene.frame(10 * index).frame for index in range(_CHECK_FRAMES)]
+    parities: list[Parity] = []
+
+    def check(bundle: Bundle) -> None:
+        with Runtime(bundle.folder, "torch") as reference, Runtime(bundle.folder) as runtime:
+            parity = compare(reference, runtime, track(pictures, "check against torch", len(pictures)))
+        parities.append(parity)
+        if parity.agreement < _LEAST_AGREEMENT:
+            raise EngineError(
+                f"{checkpoint}: only {parity.agreement:.4%} of the labels equal torch's, less than "
+                f"{_LEAST_AGREEMENT:.2%}; report this with the versions that errseg-rt doctor prints"
+            )
+
+    bundle = export_bundle(checkpoint, out, name or out.resolve().name, license_file, check)
+    (parity,) = parities
     size = sum(record.size for record in bundle.manifest.files.values())
     if as_json:
         print_json({"bundle": str(out), "bytes": size, "agreement": parity.agreement, **asdict(parity)})
     else:
         print(f"{out}: {size:,} bytes; {parity.agreement:.4%} of {parity.pixels:,} labels equal torch's")
-    if parity.agreement < _LEAST_AGREEMENT:
-        raise EngineError(
-            f"{out}: only {parity.agreement:.4%} of the labels equal torch's, less than {_LEAST_AGREEMENT:.2%}; "
-            "report this with the versions that errseg-rt doctor prints"
-        )

@@ -97,11 +97,12 @@ def _segment_one(
     if truth is not None:
         semantic.add(truth, result.semantic_labels)
         fused.add(truth, result.labels)
+    rows, cols = result.geometry.seen()
     return {
         "input": str(item.path),
         "size": list(size),
         "outputs": {what: path.relative_to(out).as_posix() for what, path in saved.items()},
         "flagged_share": result.flagged_share,
-        "mean_error_probability": float(result.error_probability.mean()),
+        "mean_error_probability": float(result.error_probability[:rows, :cols].mean()),
         "milliseconds": dict(result.timings),
     }

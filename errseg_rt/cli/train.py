@@ -29,6 +29,7 @@ def train(
         from errseg_rt.training.recipe import load_recipe
     except ImportError as error:
         raise EngineError(f"training is not installed ({error}): pip install 'errseg-rt[train]'") from error
-    command = " ".join(["errseg-rt", *(Path(part).name if "/" in part else part for part in sys.argv[1:])])
+    # Absolute paths say more of a machine than of a training.
+    command = " ".join(["errseg-rt", *(Path(part).name if Path(part).is_absolute() else part for part in sys.argv[1:])])
     path = run(load_recipe(recipe, seed), data, out, init, command)
     print(f"{path}: make a bundle of it with errseg-rt export {path} -o BUNDLE")

@@ -41,11 +41,11 @@ def open_engine(
     try:
         if engine == "onnxruntime":
             from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
-
-            return OnnxRuntimeEngine(bundle.read(f"graphs/{graph}.onnx"), graph, threads=threads, providers=providers)
-        from errseg_rt.engines.torch import TorchEngine
-
-        return TorchEngine(bundle.read(WEIGHTS), bundle.manifest.cascade, graph)
-    except ImportError as error:
+        else:
+            from errseg_rt.engines.torch import TorchEngine
+    except (ImportError, OSError) as error:  # OSError: one of its libraries cannot be loaded
         extra = "" if engine == "onnxruntime" else f"[{engine}]"
         raise EngineError(f"engine {engine} is not installed ({error}): pip install 'errseg-rt{extra}'") from error
+    if engine == "onnxruntime":
+        return OnnxRuntimeEngine(bundle.read(f"graphs/{graph}.onnx"), graph, threads=threads, providers=providers)
+    return TorchEngine(bundle.read(WEIGHTS), bundle.manifest.cascade, graph)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load
 
 from errseg_rt.engines.engine import Array, TensorSpec
@@ -31,7 +32,7 @@ class TorchEngine:
         try:
             module = Cascade(CascadeConfig(**cascade))
             module.load_state_dict(load(weights))
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
             raise EngineError(f"torch cannot load the {name} graph ({error}); export the bundle again") from error
         self._graph = GRAPHS[name](module.eval())
         float32 = torch.empty(0).numpy().dtype

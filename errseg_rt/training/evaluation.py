@@ -84,7 +84,8 @@ def evaluate(
         logits = front.logits[0].numpy()
         result.semantic.add(truth, fuse_labels(logits, None, None, geometry).labels)
         result.fused.add(truth, fuse_labels(logits, detail[0].numpy(), flagged.numpy(), geometry).labels)
-        result.flagged.append(float(flagged.float().mean()))
+        rows, cols = geometry.seen()
+        result.flagged.append(float(flagged[:rows, :cols].float().mean()))
         on_grid = _truth_on_grid(truth, geometry)
         valid = on_grid != IGNORE
         result.error_logit.append(front.error_logit[0, 0].numpy()[valid])

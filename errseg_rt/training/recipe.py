@@ -32,7 +32,7 @@ class DataConfig:
         classes: Name of the class set, a key of `CLASS_SETS`.
         void: Label ids that mean "no class".
         rendered: Share of the training crops that come from rendered street scenes.
-        merge: For each class, the classes of the initial weights' network that it merges; empty to start it at random.
+        merge: For each class, the classes of the initial weights' network that it merges; empty: they are the same.
     """
 
     classes: str
@@ -46,6 +46,8 @@ class DataConfig:
             raise ValueError(f"no class set is called {self.classes!r}: choose from {sorted(CLASS_SETS)}")
         if not 0 <= self.rendered <= 1:
             raise ValueError(f"rendered is a share in 0..1, got {self.rendered}")
+        if not all(self.merge):
+            raise ValueError("merge has an empty list; every class starts from one of the initial weights' at least")
         if self.merge and len(self.merge) != len(CLASS_SETS[self.classes]):
             raise ValueError(f"merge has {len(self.merge)} lists for {len(CLASS_SETS[self.classes])} classes")
 

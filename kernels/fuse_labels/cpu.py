@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from errseg_rt.kernels.compiled import compiled
 from errseg_rt.kernels.fuse_labels.geometry import Geometry
 from errseg_rt.kernels.fuse_labels.reference import FusedLabels, Logits, check_logits, check_map
 
@@ -124,7 +125,7 @@ def _share_rows(band: Callable[[int, int], None], height: int, threads: int) -> 
             other.result()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _fuse_rows(
     semantic,  # [C, h, w] float32, or uint16 bits of float16
     detail,  # [C, h, w]
@@ -211,7 +212,7 @@ def _fuse_rows(
         first = last
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _upsample_rows(values, row_lower, row_weight, col_lower, col_weight, begin, end, output):
     height, width = values.shape
     base, step = np.empty(width, np.float32), np.empty(width, np.float32)
@@ -221,7 +222,7 @@ def _upsample_rows(values, row_lower, row_weight, col_lower, col_weight, begin, 
         _interpolate_row(values[upper], values[lower], row_weight[y], col_lower, col_weight, base, step, output[y])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _first_cols(col_lower, cells):
     """Return the first output column of each cell, and one past the last of all."""
     first = np.empty(cells + 1, np.int64)
@@ -234,7 +235,7 @@ def _first_cols(col_lower, cells):
     return first
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _load_row(semantic, detail, flagged, row, flagged_at, logits, peak, winner):
     """Read one grid row of the selected logits, and find their largest and its lowest class."""
     classes, _, width = semantic.shape
@@ -259,7 +260,7 @@ def _load_row(semantic, detail, flagged, row, flagged_at, logits, peak, winner):
                 peak[x] = value if value > largest else largest
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _largest_probability(logits, peak, certainty):
     classes, width = logits.shape
     certainty[:] = ZERO
@@ -270,7 +271,7 @@ def _largest_probability(logits, peak, certainty):
         certainty[x] = ONE / certainty[x]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _boundary_cells(winner_up, winner_down, col_begin, boundary):
     """List the cells that hold output pixels and whose corners disagree."""
     count = 0
@@ -285,7 +286,7 @@ def _boundary_cells(winner_up, winner_down, col_begin, boundary):
     return count
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _softmax_at_cells(boundary, logits, peak, ready, wanted, powers, total, probabilities):
     """Make the probabilities of one grid row at the corners of these cells, where they are not ready."""
     classes, width = logits.shape
@@ -309,7 +310,7 @@ def _softmax_at_cells(boundary, logits, peak, ready, wanted, powers, total, prob
             probabilities[wanted[k], c] = powers[c, k] * scale
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _candidates(probabilities, winner, up, down, left, right, candidates, corners):
     """List the classes that can win in a cell, ascending, with their probabilities at its corners.
 
@@ -334,13 +335,13 @@ def _candidates(probabilities, winner, up, down, left, right, candidates, corner
     return found
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _expand(grid_row, col_lower, output):
     for x in range(len(col_lower)):
         output[x] = grid_row[col_lower[x]]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _interpolate_row(upper, lower, weight, col_lower, col_weight, base, step, output):
     """Interpolate two grid rows at one output row; `base` and `step` are scratch of a grid row each."""
     last = len(upper) - 1
@@ -353,7 +354,7 @@ def _interpolate_row(upper, lower, weight, col_lower, col_weight, base, step, ou
         output[x] = base[col_lower[x]] + step[col_lower[x]] * col_weight[x]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _lerp(a, b, weight):
     return a + (b - a) * weight
 
@@ -365,7 +366,7 @@ P0, P1, P2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float3
 P3, P4, P5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _exp(x):
     """Return exp(x) for x <= 0, and 1e-38 below -87; unlike a call of libm this becomes vector instructions."""
     x = x if x > LOWEST else LOWEST
@@ -392,7 +393,7 @@ REBIAS = np.float32(2.0**112)
 LARGEST_FLOAT16, INFINITY = np.float32(65504), np.float32(np.inf)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _float16_value(bits):
     size = np.int32((np.int32(bits) & 0x7FFF) << 13).view(np.float32) * REBIAS
     size = INFINITY if size > LARGEST_FLOAT16 else size
