@@ -44,7 +44,8 @@ def find_images(inputs: Sequence[str], labels: Path | None = None, out: Path | N
 
     Args:
         inputs: Files, folders, or globs (also with `**`).
-        labels: Folder of true labels, PNG files named as the images; None: only those of data sets.
+        labels: Folder of true labels, PNG files named as the images, by their paths within the input; None: only those
+            of data sets.
         out: Folder of results; what lies in it is not found when a folder is searched.
 
     Raises:
@@ -62,7 +63,8 @@ def find_images(inputs: Sequence[str], labels: Path | None = None, out: Path | N
                 continue
             name = _free_name(stem, path, taken)
             taken.add(name)
-            truth = truths / stem.with_suffix(".png") if truths else labels and labels / f"{path.stem}.png"
+            folder = labels or truths
+            truth = folder / stem.with_suffix(".png") if folder else None
             items[key] = Item(path, name, truth if truth and truth.is_file() else None)
     if labels is not None and not any(item.truth for item in items.values()):
         raise DataError(f"{labels}: holds no .png named as one of the {len(items)} images")

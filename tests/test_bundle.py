@@ -138,9 +138,10 @@ def test_an_embedded_bundle_opens_by_name() -> None:
 
 def test_the_embedded_bundle_can_be_moved(bundle_copy: Path) -> None:
     assert Bundle.open(bundle_copy).manifest == Bundle.open("camvid").manifest
-    named = {MANIFEST, *Bundle.open("camvid").manifest.files}
-    # The wheel takes its terms from LICENSE.md, which may lie beside a bundle that was exported without it.
-    assert named <= set(content(bundle_copy)) <= named | {"LICENSE.md"}
+    files = Bundle.open("camvid").manifest.files
+    assert set(content(bundle_copy)) == {MANIFEST, *files}
+    assert {"LICENSE.md", "MODEL_CARD.md"} < set(files)
+    assert sum(record.size for record in files.values()) < 8_000_000
 
 
 def test_a_bundle_is_replaced_as_a_whole(manifest: Manifest, tiny_bundle: Path) -> None:
@@ -201,3 +202,27 @@ def test_nothing_is_left_of_a_first_bundle_that_fails(
     with pytest.raises(OSError, match="No space left"):
         write_bundle(tmp_path / "new", manifest, FILES)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_more_than_a_bundle_is_not_replaced(manifest: Manifest, tiny_bundle: Path) -> None:
+    (tiny_bundle / "notes").mkdir()
+    (tiny_bundle / "notes" / "mine.txt").write_text("mine")
+    before = content(tiny_bundle)
+    with pytest.raises(BundleError, match=r"mine\.txt: lies in a bundle's folder but is not part of it"):
+        write_bundle(tiny_bundle, manifest, {})
+    assert content(tiny_bundle) == before
+
+
+def test_somebody_elses_manifest_is_no_bundle(manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text("{}")
+    with pytest.raises(BundleError, match="not that of a bundle"):
+        write_bundle(tmp_path / "web", manifest, {})
+    assert (tmp_path / "web" / "manifest.json").read_text() == "{}"
+
+
+def test_the_current_folder_is_taken(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert write_bundle(Path(), manifest, {"a": b"a"}).folder == tmp_path / "here"
+    assert content(tmp_path / "here")["a"] == b"a"

@@ -87,6 +87,40 @@ def test_a_folder_of_labels_goes_before_that_of_the_data_set(here: Path) -> None
     assert find_images(["set/images/a.png"])[0].truth is None
 
 
+def test_labels_lie_as_the_images_do(here: Path) -> None:
+    touch(here, *(f"set/{kind}/{drive}/f.png" for kind in ("images", "labels") for drive in "xy"))
+    assert [item.truth for item in find_images(["set"])] == [Path("set/labels/x/f.png"), Path("set/labels/y/f.png")]
+
+
+def test_labels_of_other_images(here: Path) -> None:
+    touch(here, "a.png", "labels/b.png")
+    with pytest.raises(DataError, match=r"labels: holds no \.png named as one of the 1 images"):
+        find_images(["a.png"], Path("labels"))
+
+
+def test_results_are_not_found_but_may_be_named(here: Path) -> None:
+    touch(here, "set/a.png", "set/out/a_labels.png")
+    assert names(find_images(["set"], out=Path("set/out"))) == ["a"]
+    assert names(find_images(["set/a.png"], out=Path())) == ["a"]
+    assert names(find_images(["set/out/a_labels.png"], out=Path("set/out"))) == ["a_labels"]
+    with pytest.raises(DataError, match="set: the results would lie among the images; give another --out"):
+        find_images(["set"], out=Path("set"))
+
+
+def test_a_jpeg_is_turned_as_its_exif_says(tmp_path: Path, picture) -> None:
+    orientation = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # a quarter turn
+    data = cv2.imencode(".jpg", picture)[1].tobytes()
+    segment = b"\xff\xe1" + (len(orientation) + 2).to_bytes(2, "big") + orientation
+    (tmp_path / "a.jpg").write_bytes(data[:2] + segment + data[2:])
+    plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(read_frame(tmp_path / "a.jpg", LIMIT), cv2.rotate(plain, cv2.ROTATE_90_CLOCKWISE))
+
+
+def test_a_jpeg_may_carry_more_after_its_end(tmp_path: Path, picture) -> None:
+    (tmp_path / "a.jpg").write_bytes(cv2.imencode(".jpg", picture)[1].tobytes() + b"film\xff\xdamore")
+    assert read_frame(tmp_path / "a.jpg", LIMIT).shape == picture.shape
+
+
 @pytest.mark.parametrize(
     ("inputs", "labels", "message"),
     [

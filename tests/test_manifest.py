@@ -81,6 +81,11 @@ def test_a_newer_version_is_refused_by_name(manifest: Manifest, version) -> None
         {"files": []},
         {"files": {"a": {"size": 3}}},
         {"surprise": 1},
+        {"classes": {"names": [["a"], ["b"]], "colors": [[0, 0, 0], [1, 1, 1]]}},
+        {"input": {"multiple": 16.5}},
+        {"input": {"plus_one": "no"}},
+        {"input": {"scale": 1e9}},
+        {"align_corners": "false"},
     ],
     ids=str,
 )

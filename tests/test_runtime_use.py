@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -191,3 +192,16 @@ def test_closing_lets_a_frame_under_way_finish(own: Runtime, runtime: Runtime, f
 def test_errors_are_value_errors_too(kind) -> None:
     assert issubclass(kind, ErrsegError)
     assert issubclass(kind, ValueError)
+
+
+def test_graphs_of_other_classes_than_the_manifests(bundle_copy: Path) -> None:
+    table = json.loads((bundle_copy / "manifest.json").read_text())
+    table["classes"] = {"names": ["a", "b"], "colors": [[0, 0, 0], [1, 1, 1]]}
+    (bundle_copy / "manifest.json").write_text(json.dumps(table))
+    with pytest.raises(BundleError, match="the front graph has 11 classes, the manifest has 2; export it again"):
+        Runtime(bundle_copy)
+
+
+def test_a_sliver_is_refused_before_it_takes_memory(runtime: Runtime) -> None:
+    with pytest.raises(FrameError, match="so narrow that the network's input would be 17x16777217"):
+        runtime.segment(np.zeros((1, 2**24, 3), np.uint8))

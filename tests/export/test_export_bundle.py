@@ -115,3 +115,24 @@ def test_missing_licence_is_refused(monkeypatch, checkpoint, tmp_path):
     with pytest.raises(DataError, match=r"TERMS\.md: cannot be read"):
         export_bundle(checkpoint, tmp_path / "out", "x", tmp_path / "TERMS.md")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_that_fails_its_check_takes_no_place(monkeypatch, checkpoint, tmp_path):
+    monkeypatch.setattr("errseg_rt.export.bundle.export_graphs", lambda cascade: {"front": b"f", "refine": b"r"})
+    old = export_bundle(checkpoint, tmp_path / "out", "old")
+    shown = []
+
+    def check(bundle):
+        shown.append((bundle.manifest.name, bundle.folder != old.folder))
+        raise RuntimeError("not good enough")
+
+    with pytest.raises(RuntimeError, match="not good enough"):
+        export_bundle(checkpoint, tmp_path / "out", "new", check=check)
+    assert shown == [("new", True)]
+    assert Bundle.open(tmp_path / "out").manifest.name == "old"
+
+
+def test_notes_of_another_kind_are_refused(cascade, tmp_path):
+    save_cascade(tmp_path / "cascade.safetensors", cascade, {"metrics": {}, "recipe": {"name": "x"}})
+    with pytest.raises(DataError, match="its notes are not those of a training"):
+        export_bundle(tmp_path / "cascade.safetensors", tmp_path / "out", "x")

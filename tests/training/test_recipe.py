@@ -143,6 +143,7 @@ REFUSED = {
     "no_scales": ("crop = [65, 97]", "crop = [65, 97]\nscales = []", "scales are positive"),
     "rendered": ('classes = "camvid"', 'classes = "camvid"\nrendered = 3', "rendered is a share in 0..1, got 3"),
     "merge": ("merge = [[1, 2], ", "merge = [", "merge has 10 lists for 11 classes"),
+    "empty_merge": ("merge = [[1, 2], ", "merge = [[], ", "merge has an empty list"),
     "classes": ("detail_width = 6", "detail_width = 6\nclasses = 12", "camvid has 11 classes"),
     "scale": ("[augment]", "[input]\nscale = 0.0\n[augment]", "scale must be a positive number"),
 }
