@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from errseg_rt import bundle as bundle_module
+from errseg_rt.cli.options import print_table
 
 
 @pytest.fixture
@@ -75,3 +76,8 @@ def test_a_package_that_is_not_installed_has_no_version(cli, broken_torch, monke
     assert json.loads(cli("doctor", "--json").out)["packages"]["tensorrt"] is None
     (line,) = (line for line in cli("doctor").out.splitlines() if "tensorrt" in line)
     assert "-" in line.split()
+
+
+def test_what_stands_in_brackets_is_shown(capsys) -> None:
+    print_table("Engines", ["engine", "state"], [["torch", "pip install 'errseg-rt[torch]'"]])
+    assert "pip install 'errseg-rt[torch]'" in capsys.readouterr().out
