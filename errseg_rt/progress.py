@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -18,3 +19,13 @@ def track(items: Iterable[T], title: str, total: int) -> Iterator[T]:
     """Go through `items` under a progress bar, where a person looks on."""
     # A disabled bar is silent; one that is no terminal's would leave an empty line among the errors.
     yield from rich_track(items, title, total, console=_STDERR, transient=True, disable=not _STDERR.is_terminal)
+
+
+@contextmanager
+def busy(title: str) -> Iterator[None]:
+    """Say what goes on for the length of a `with` block, where a person looks on."""
+    if _STDERR.is_terminal:
+        with _STDERR.status(title):
+            yield
+    else:
+        yield

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from errseg_rt.bundle import Bundle
 from errseg_rt.engines import Array, Engine, open_engine
 from errseg_rt.errors import BundleError, EngineError, FrameError
-from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels
+from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels, upsample
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.segmentation import Segmentation
 from errseg_rt.selection import select
@@ -125,6 +125,13 @@ class Runtime:
             confidence=fused.confidence,
             semantic_labels=semantic_labels,
         )
+
+    def warm_up(self) -> None:
+        """Compile the kernels, for which the first frame would wait: once on a machine, where their cache can be kept."""
+        geometry = Geometry((2, 2), (8, 8), (8, 8), (8, 8), self.manifest.align_corners)
+        logits = np.zeros((len(self.manifest.classes), 2, 2), np.float32)
+        fuse_labels(logits, logits, np.ones((2, 2), np.bool_), geometry)
+        upsample(logits[0], geometry)
 
     def close(self) -> None:
         """Let go of the engines; frames that other threads have under way are finished."""

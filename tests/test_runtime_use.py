@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -205,3 +207,27 @@ def test_graphs_of_other_classes_than_the_manifests(bundle_copy: Path) -> None:
 def test_a_sliver_is_refused_before_it_takes_memory(runtime: Runtime) -> None:
     with pytest.raises(FrameError, match="so narrow that the network's input would be 17x16777217"):
         runtime.segment(np.zeros((1, 2**24, 3), np.uint8))
+
+
+WARM_UP = """
+import numpy as np
+from errseg_rt.kernels.fuse_labels import cpu
+from errseg_rt.runtime import Runtime
+
+def compiled():
+    return [len(kernel.signatures) for kernel in (cpu._fuse_rows, cpu._upsample_rows)]
+
+with Runtime(threshold=0.01) as runtime:
+    assert compiled() == [0, 0]
+    runtime.warm_up()
+    ahead = compiled()
+    result = runtime.segment(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    assert result.flagged.any()
+    result.error_map()
+    assert compiled() == ahead == [1, 1], (ahead, compiled())
+"""
+
+
+def test_after_warming_up_nothing_is_left_to_compile() -> None:
+    done = subprocess.run([sys.executable, "-c", WARM_UP], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

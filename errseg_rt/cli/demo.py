@@ -24,7 +24,7 @@ from errseg_rt.cli.options import (
     stage_summary,
 )
 from errseg_rt.errors import DataError
-from errseg_rt.progress import track
+from errseg_rt.progress import busy, track
 from errseg_rt.scores import ConfusionMatrix
 from errseg_rt.segmentation import Segmentation
 
@@ -59,7 +59,8 @@ def demo(
         if classes.names != CAMVID.names:
             raise DataError(f"bundle {bundle}: its classes are not those of the rendered streets; use segment instead")
         semantic, fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
-        runtime.segment(scene.frame(0).frame)  # kernels are compiled at the first frame of the first run
+        with busy("warm up (the first time on a machine, kernels are compiled)"):
+            runtime.warm_up()
         for index in track(range(frames), "demo", frames):
             rendered = scene.frame(index)
             result = runtime.segment(rendered.frame, semantic=True)

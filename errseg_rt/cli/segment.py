@@ -23,7 +23,7 @@ from errseg_rt.cli.options import (
 )
 from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.images import Item, find_images, read_frame, read_truth
-from errseg_rt.progress import track
+from errseg_rt.progress import busy, track
 from errseg_rt.scores import ConfusionMatrix
 
 
@@ -53,6 +53,8 @@ def segment(
     with Runtime(bundle, engine, threshold=threshold, threads=threads, max_pixels=max_pixels) as runtime:
         classes = runtime.manifest.classes
         semantic, fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
+        with busy("warm up (the first time on a machine, kernels are compiled)"):
+            runtime.warm_up()
         for item in track(items, "segment", len(items)):
             try:
                 frames.append(_segment_one(runtime, item, out, semantic, fused))
