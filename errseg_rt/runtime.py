@@ -127,7 +127,7 @@ class Runtime:
         )
 
     def warm_up(self) -> None:
-        """Compile the kernels, for which the first frame would wait: once on a machine, where their cache can be kept."""
+        """Compile the kernels, for which the first frame would wait: once on a machine, where that can be kept."""
         geometry = Geometry((2, 2), (8, 8), (8, 8), (8, 8), self.manifest.align_corners)
         logits = np.zeros((len(self.manifest.classes), 2, 2), np.float32)
         fuse_labels(logits, logits, np.ones((2, 2), np.bool_), geometry)
