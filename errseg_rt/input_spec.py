@@ -9,6 +9,8 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
+MAX_PIXELS = 2**24
+"""Largest frame, height times width, that is taken unless another limit is given."""
 _LARGEST_SCALE = 16.0
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from errseg_rt.bundle import Bundle
 from errseg_rt.engines import Array, Engine, open_engine
 from errseg_rt.errors import BundleError, EngineError, FrameError
+from errseg_rt.input_spec import MAX_PIXELS
 from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels, upsample
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.segmentation import Segmentation
@@ -47,7 +48,7 @@ class Runtime:
         threshold: float | None = None,
         threads: int | None = None,
         providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
-        max_pixels: int = 2**24,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if threshold is not None and not 0 < threshold < 1:
             raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")

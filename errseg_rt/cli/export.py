@@ -12,6 +12,7 @@ from errseg_rt.bundle import Bundle
 from errseg_rt.cli.options import JsonOption, print_json
 from errseg_rt.errors import EngineError
 from errseg_rt.images import find_images, read_frame
+from errseg_rt.input_spec import MAX_PIXELS
 from errseg_rt.progress import track
 
 _CHECK_FRAMES = 4
@@ -37,8 +38,7 @@ def export(
     from errseg_rt.runtime import Runtime
     from errseg_rt.scenes import StreetScene
 
-    limit = 2**24
-    pictures = [read_frame(item.path, limit) for item in find_images(frames)] if frames else []
+    pictures = [read_frame(item.path, MAX_PIXELS) for item in find_images(frames)] if frames else []
     if not pictures:
         scene = StreetScene(0)
         pictures = [scene.frame(10 * index).frame for index in range(_CHECK_FRAMES)]

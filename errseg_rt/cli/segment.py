@@ -23,6 +23,7 @@ from errseg_rt.cli.options import (
 )
 from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.images import Item, find_images, read_frame, read_truth
+from errseg_rt.input_spec import MAX_PIXELS
 from errseg_rt.progress import busy, track
 from errseg_rt.scores import ConfusionMatrix
 
@@ -37,7 +38,7 @@ def segment(
     labels: Annotated[
         Path | None, typer.Option(help="Folder of true labels (PNG, named as the images), to score against.")
     ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, height times width.")] = 2**24,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, height times width.")] = MAX_PIXELS,
     as_json: JsonOption = False,
 ) -> None:
     """Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.
