@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
+
+from errseg_rt.ade20k_classes import NAMES_AND_COLORS
 
 IGNORE = 255
 """Label id that no loss and no score counts (void, unlabelled)."""
@@ -54,3 +58,24 @@ CAMVID = ClassSet(
     ),
 )  # fmt: skip
 """The 11 classes of CamVid in the customary order, with its customary colours."""
+
+CITYSCAPES = ClassSet(
+    names=(
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
+        "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+    ),
+    colors=(
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
+        (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0),
+        (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    ),
+)  # fmt: skip
+"""The 19 classes of Cityscapes that count, in the order of their training ids, with their official colours."""
+
+ADE20K = ClassSet(
+    names=tuple(name for name, _ in NAMES_AND_COLORS), colors=tuple(color for _, color in NAMES_AND_COLORS)
+)
+"""The 150 classes of the scene parsing benchmark on ADE20K; class 0 is its label 1."""
+
+CLASS_SETS: Mapping[str, ClassSet] = MappingProxyType({"camvid": CAMVID, "cityscapes": CITYSCAPES, "ade20k": ADE20K})
+"""Class sets by the names under which recipes and the command line know them."""

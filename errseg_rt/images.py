@@ -19,6 +19,7 @@ _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _SCAN = 0xDA  # marker of a JPEG's start-of-scan segment
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of its start-of-frame segments
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_PNG_DEPTH = 24  # offset of the bits a channel in a PNG
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def read_frame(path: Path, max_pixels: int) -> npt.NDArray[np.uint8]:
     Raises:
         FrameError: The file cannot be read, is empty, truncated, too large, or no 8-bit colour image.
     """
-    image = _decode(path, max_pixels)
+    image = read_image(path, max_pixels)
     channels = 1 if image.ndim == 2 else image.shape[2]
     if channels != 3:
         kind = {1: "a grey image", 4: "an image with alpha"}.get(channels, f"an image of {channels} channels")
@@ -132,25 +133,42 @@ def read_frame(path: Path, max_pixels: int) -> npt.NDArray[np.uint8]:
     return image
 
 
-def read_truth(path: Path, size: tuple[int, int], classes: int) -> npt.NDArray[np.uint8]:
-    """Read true labels; ids that are no class become `IGNORE`.
+def read_image(path: Path, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
+    """An image file with the channels that it has, `uint8 [H, W]` or `[H, W, C]`; see `read_frame`."""
+    return _decode(path, _read_whole(path), max_pixels)
+
+
+def read_labels(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Read label ids as they are in the file.
 
     Args:
-        path: An 8-bit, one-channel PNG of class ids.
+        path: An 8-bit, one-channel PNG of ids.
         size: Height and width of the frame.
-        classes: Number of classes.
+
+    Returns:
+        `uint8 [H, W]`.
 
     Raises:
-        FrameError: The file cannot be read, or is not of the frame's size.
+        FrameError: The file cannot be read, holds no 8-bit ids, or is not of the frame's size.
     """
-    labels = _decode(path)
+    data = _read_whole(path)
+    labels = _decode(path, data)
     if labels.shape != size:
-        raise FrameError(f"{path}: labels are {labels.dtype} {labels.shape}, wanted uint8 {size} as the frame")
+        hint = "; these are colours (or a palette), not class ids" if labels.ndim == 3 else ""
+        raise FrameError(f"{path}: labels are {labels.dtype} {labels.shape}, wanted uint8 {size} as the frame{hint}")
+    # OpenCV stretches fewer bits to 0..255, which turns the 1 of one bit into `IGNORE`.
+    if data.startswith(_PNG_START) and data[_PNG_DEPTH] < 8:
+        raise FrameError(f"{path}: labels of {data[_PNG_DEPTH]} bits a pixel; save the ids as an 8-bit PNG")
+    return labels
+
+
+def read_truth(path: Path, size: tuple[int, int], classes: int) -> npt.NDArray[np.uint8]:
+    """Read true labels, as `read_labels` does; ids that are no class become `IGNORE`."""
+    labels = read_labels(path, size)
     return np.where(labels < classes, labels, IGNORE).astype(np.uint8)
 
 
-def _decode(path: Path, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
-    """An 8-bit image with the channels that the file has."""
+def _read_whole(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -159,6 +177,10 @@ def _decode(path: Path, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
         raise FrameError(f"{path}: the file is empty; copy it again")
     if _is_truncated(data):
         raise FrameError(f"{path}: the file is truncated; copy it again")
+    return data
+
+
+def _decode(path: Path, data: bytes, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
     size = _header_size(data)
     if max_pixels and size and size[0] * size[1] > max_pixels:
         raise FrameError(

@@ -1,0 +1,35 @@
+"""Plain folders of labelled frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from errseg_rt.classes import IGNORE
+from errseg_rt.datasets.frames import LabelledFiles
+from errseg_rt.datasets.pairing import pair_files
+from errseg_rt.errors import DataError
+
+
+class FolderData(LabelledFiles):
+    """Frames in `images/` and 8-bit class ids in `labels/`, under the same names.
+
+    Args:
+        root: Folder that holds both.
+        classes: Number of classes.
+        void: Label ids, beside 255, that mean "no class".
+
+    Raises:
+        DataError: A folder is missing or empty, frames and labels do not pair, or a void id is a class or no id.
+    """
+
+    def __init__(self, root: Path, classes: int, void: Sequence[int] = ()) -> None:
+        for folder in (root / "images", root / "labels"):
+            if not folder.is_dir():
+                raise DataError(f"{folder}: no such folder; labelled frames lie in images/ and labels/ under one name")
+        wrong = [label for label in void if not classes <= label <= 255]
+        if wrong:
+            raise DataError(f"void ids lie above the {classes} classes, in {classes}..255, got {wrong}")
+        ids = {**{label: label for label in range(classes)}, **dict.fromkeys([*void, IGNORE], IGNORE)}
+        known = f"classes are 0..{classes - 1}, void {sorted({*void, IGNORE})}"
+        super().__init__(pair_files(root / "images", root / "labels"), ids, known)

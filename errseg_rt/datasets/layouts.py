@@ -1,0 +1,73 @@
+"""Opening a data set by what its tree looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from errseg_rt.classes import ADE20K, CITYSCAPES, ClassSet
+from errseg_rt.datasets.ade20k import ADE20KData
+from errseg_rt.datasets.cityscapes import CityscapesData
+from errseg_rt.datasets.folder import FolderData
+from errseg_rt.datasets.frames import LabelledFiles
+from errseg_rt.errors import DataError
+
+_LAYOUTS = (
+    "images/ and labels/, <split>/images/ and <split>/labels/, "
+    "leftImg8bit/ and gtFine/ (Cityscapes), or images/ and annotations/ (ADE20K)"
+)
+_MOST_NAMED = 10  # folders that a message lists
+
+
+def open_dataset(root: Path, classes: ClassSet, *, split: str | None = None, void: Sequence[int] = ()) -> LabelledFiles:
+    """Open a data set in one of the layouts that its tree tells apart.
+
+    A plain folder holds `images/` and `labels/`, or a folder with these for each split; Cityscapes holds
+    `leftImg8bit/` and `gtFine/`, ADE20K `images/` and `annotations/`.
+
+    Args:
+        root: Folder of the data set.
+        classes: The classes that its labels shall have.
+        split: Part of the data set; None: `val` of Cityscapes, `validation` of ADE20K, and all of a plain folder.
+        void: Label ids of a plain folder that mean "no class", beside 255.
+
+    Raises:
+        DataError: The tree has none of the layouts, the layout has other classes or void ids of its own, there is no
+            such split, it is empty, or images and labels do not pair.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    found = {path.name for path in root.iterdir() if path.is_dir()}
+    if found & {"leftImg8bit", "gtFine"}:
+        _check_fit(f"{root}: Cityscapes", CITYSCAPES, classes, void)
+        return CityscapesData(root, split or "val")
+    if "annotations" in found and "labels" not in found:
+        _check_fit(f"{root}: ADE20K", ADE20K, classes, void)
+        return ADE20KData(root, split or "validation")
+    return FolderData(_plain_folder(root, split, found), len(classes), void)
+
+
+def _check_fit(layout: str, own: ClassSet, classes: ClassSet, void: Sequence[int]) -> None:
+    if len(classes) != len(own):
+        raise DataError(f"{layout} has {len(own)} classes, but {len(classes)} are wanted ({classes.names[0]}, ...)")
+    if void:
+        raise DataError(f"{layout} has void ids of its own; leave out {list(void)}")
+
+
+def _plain_folder(root: Path, split: str | None, found: set[str]) -> Path:
+    """The folder that holds `images/` and `labels/`; which of the two is missing is for `FolderData` to say."""
+    if split is not None and split in found:
+        return root / split
+    is_whole = found >= {"images", "labels"}
+    if split is None and is_whole:
+        return root
+    splits = sorted(name for name in found if (root / name / "images").is_dir() and (root / name / "labels").is_dir())
+    if splits:
+        fault = "holds splits: choose one" if split is None else f"no split {split!r}: choose one"
+        raise DataError(f"{root}: {fault} of {', '.join(splits)}")
+    if is_whole:
+        raise DataError(f"{root}: no split {split!r}: it holds images/ and labels/ without splits; leave the split out")
+    listed = [f"{name}/" for name in sorted(found)]
+    more = ["..."] if len(listed) > _MOST_NAMED else []
+    found_text = ", ".join(listed[:_MOST_NAMED] + more) or "no folder"
+    raise DataError(f"{root}: no data set; looked for {_LAYOUTS}; found {found_text}")

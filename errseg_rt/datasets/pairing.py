@@ -1,0 +1,61 @@
+"""Which files of a tree belong together: images and labels under the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from errseg_rt.errors import DataError
+from errseg_rt.images import SUFFIXES
+
+
+def pair_files(
+    images: Path, labels: Path, image_ends: Sequence[str] = SUFFIXES, label_ends: Sequence[str] = (".png",)
+) -> dict[str, tuple[Path, Path]]:
+    """Image and label file of each frame, by its name, in the order of the names.
+
+    A frame's name is the path of its file below the folder, without the end.
+
+    Args:
+        images: Folder of images, searched through and through.
+        labels: Folder of labels, with the same folders in it.
+        image_ends: How file names of images end, in any case.
+        label_ends: The same of labels.
+
+    Raises:
+        DataError: There is no image, two files have one name, or images and labels do not pair.
+    """
+    frames, truths = _by_name(images, image_ends), _by_name(labels, label_ends)
+    if not frames:
+        raise DataError(f"{images}: holds no image ({', '.join(image_ends)})")
+    _check_all_in(frames, truths, f"{labels}: no {' or '.join(label_ends)} for", "images")
+    _check_all_in(truths, frames, f"{images}: no image for", "labels")
+    return {name: (frames[name], truths[name]) for name in sorted(frames)}
+
+
+def check_split(folder: Path, split: str, layout: str) -> None:
+    """Raises DataError unless `folder`, which `layout` describes, has a folder for the split; lists those it has."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; {layout}")
+    splits = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if split not in splits:
+        raise DataError(f"{folder}: no split {split!r}; it has {', '.join(splits) or 'none'}")
+
+
+def _by_name(folder: Path, ends: Sequence[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        end = next((end for end in ends if path.name.lower().endswith(end.lower())), None)
+        if end is None or not path.is_file():
+            continue
+        name = path.relative_to(folder).as_posix()[: -len(end)]
+        if name in found:
+            raise DataError(f"{path}: has the name of {found[name].name}; rename one of them, and its labels")
+        found[name] = path
+    return found
+
+
+def _check_all_in(these: dict[str, Path], others: dict[str, Path], what: str, kind: str) -> None:
+    bare = [path.name for name, path in these.items() if name not in others]
+    if bare:
+        raise DataError(f"{what} {len(bare)} of the {len(these)} {kind}, first {bare[0]}")

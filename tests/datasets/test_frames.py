@@ -1,0 +1,161 @@
+"""Labelled frames in files: ids become classes, and every faulty file is named."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from errseg_rt.classes import IGNORE
+from errseg_rt.datasets import LabelledFiles
+from errseg_rt.errors import DataError
+
+IDS = {4: 0, 7: 1, 9: IGNORE, 200: 2}
+
+
+@pytest.fixture
+def labels(noise):
+    return np.array(list(IDS), np.uint8)[noise(0, len(IDS))]
+
+
+@pytest.fixture
+def opened(tmp_path, write):
+    """Opens one frame with its labels, written as pictures, or as they are where they are bytes."""
+
+    def opened(frame, labels, image_name="a.png") -> LabelledFiles:
+        for name, content in ((image_name, frame), ("ids.png", labels)):
+            if isinstance(content, bytes):
+                (tmp_path / name).write_bytes(content)
+            else:
+                write(tmp_path, {name: content})
+        return LabelledFiles({"a": (tmp_path / image_name, tmp_path / "ids.png")}, IDS, "ids are 4, 7, 9, 200")
+
+    return opened
+
+
+def grey_png(ids: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of `bits` bits a pixel, by the PNG specification (OpenCV writes none but 8 and 16)."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    digits = ((ids[..., None] >> np.arange(bits)[::-1]) & 1).reshape(len(ids), -1)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(digits.astype(np.uint8), axis=1))
+    header = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_ids_become_classes(opened, noise, labels):
+    frame = noise()
+    found, classes = opened(frame, labels)[0]
+    np.testing.assert_array_equal(found, frame)
+    wanted = np.select([labels == 4, labels == 7, labels == 200], [0, 1, 2], IGNORE)
+    np.testing.assert_array_equal(classes, wanted)
+    assert (found.dtype, classes.dtype) == (np.uint8, np.uint8)
+    assert set(np.unique(classes)) == {0, 1, 2, IGNORE}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
+def test_grey_frames_have_three_equal_channels(opened, noise, labels, suffix):
+    grey = noise(0)
+    found, _ = opened(grey, labels, f"a{suffix}")[0]
+    np.testing.assert_array_equal(found, np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_alpha_is_left_out(opened, noise, labels):
+    picture = noise(4)
+    found, _ = opened(picture, labels)[0]
+    np.testing.assert_array_equal(found, picture[..., :3])
+    assert found.flags.c_contiguous
+
+
+def test_names_pairs_and_subset(tmp_path, write, noise):
+    frames = [noise() for _ in range(5)]
+    write(tmp_path, {f"{index}.png": frame for index, frame in enumerate(frames)})
+    write(tmp_path, {"ids.png": np.full((33, 47), 7, np.uint8)})
+    pairs = {f"frame {index}": (tmp_path / f"{index}.png", tmp_path / "ids.png") for index in range(5)}
+    whole = LabelledFiles(pairs, IDS, "")
+    part = whole.subset([3, 1])
+    assert (len(whole), len(part)) == (5, 2)
+    assert (list(whole.names), list(part.names)) == (list(pairs), ["frame 3", "frame 1"])
+    assert list(part.pairs) == [whole.pairs[3], whole.pairs[1]]
+    np.testing.assert_array_equal(part[0][0], frames[3])
+    np.testing.assert_array_equal(part[1][0], frames[1])
+    np.testing.assert_array_equal(part[1][1], np.full((33, 47), 1))
+    assert len(whole.subset([])) == 0
+
+
+def test_frames_are_iterated_once_each(opened, noise, labels):
+    assert len(list(opened(noise(), labels))) == 1
+
+
+@pytest.mark.parametrize("strange", [[8], [0, 255], [5, 6, 8]], ids=str)
+def test_strange_ids_are_named(opened, noise, labels, strange):
+    labels[0, : len(strange)] = strange
+    data = opened(noise(), labels)
+    with pytest.raises(DataError) as error:
+        data[0]
+    message = f"ids.png: label ids {strange} are neither classes nor void; ids are 4, 7, 9, 200"
+    assert str(error.value).endswith(message)
+
+
+def test_of_many_strange_ids_the_first_are_named(opened, noise, labels):
+    labels[0, :26] = range(100, 126)
+    data = opened(noise(), labels)
+    listed = ", ".join(map(str, range(100, 110)))
+    with pytest.raises(DataError, match=rf"label ids \[{listed}\] and 16 more are neither"):
+        data[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros((33, 46), np.uint8), r"labels are uint8 \(33, 46\), wanted uint8 \(33, 47\) as the frame$"),
+        (np.zeros((47, 33), np.uint8), r"labels are uint8 \(47, 33\), wanted uint8 \(33, 47\) as the frame$"),
+        (np.zeros((33, 47), np.uint16), r"ids.png: 16-bit uint16; convert it to 8 bits"),
+        (np.zeros((33, 47, 3), np.uint8), r"wanted uint8 \(33, 47\) as the frame; these are colours"),
+        (np.zeros((33, 47, 4), np.uint8), r"wanted uint8 \(33, 47\) as the frame; these are colours"),
+        (grey_png(np.zeros((33, 47), int), 1), "ids.png: labels of 1 bits a pixel; save the ids as an 8-bit PNG"),
+        (grey_png(np.zeros((33, 47), int), 4), "ids.png: labels of 4 bits a pixel"),
+    ],
+    ids=["width", "turned", "16_bit", "colour", "alpha", "1_bit", "4_bit"],
+)
+def test_labels_of_another_kind(opened, noise, wrong, message):
+    data = opened(noise(), wrong)
+    with pytest.raises(DataError, match=message):
+        data[0]
+
+
+def test_grey_png_writes_what_opencv_reads():
+    ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    read = cv2.imdecode(np.frombuffer(grey_png(ids, 8), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(read, ids)
+
+
+@pytest.mark.parametrize("name", ["a.png", "ids.png"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda whole: b"no picture", "not an image that OpenCV reads"),
+        (lambda whole: b"", "the file is empty"),
+        (lambda whole: whole[: len(whole) // 2], "the file is truncated"),
+    ],
+    ids=["text", "empty", "truncated"],
+)
+def test_unreadable_files_are_named(tmp_path, opened, noise, labels, name, damage, message):
+    data = opened(noise(), labels)
+    (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
+    with pytest.raises(DataError, match=f"{name}: {message}"):
+        data[0]
+
+
+@pytest.mark.parametrize("name", ["a.png", "ids.png"])
+def test_a_file_that_is_gone(tmp_path, opened, noise, labels, name):
+    data = opened(noise(), labels)
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=rf"{name}: cannot be read \(No such file"):
+        data[0]

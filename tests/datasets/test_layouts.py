@@ -1,0 +1,131 @@
+"""A data set is told by its tree; a wrong tree, split or class set is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from errseg_rt.classes import ADE20K, CAMVID, CITYSCAPES, IGNORE
+from errseg_rt.datasets import ADE20KData, CityscapesData, FolderData, open_dataset
+from errseg_rt.errors import DataError
+
+CITY = {"leftImg8bit/{}/ulm/ulm_0_leftImg8bit.png", "gtFine/{}/ulm/ulm_0_gtFine_labelIds.png"}
+ADE = {"images/{}/a.jpg", "annotations/{}/a.png"}
+PLAIN = {"images/a.png", "labels/a.png"}
+SPLITS = {"{}/images/a.png", "{}/labels/a.png"}
+
+
+@pytest.fixture
+def tree(tmp_path, write, noise):
+    """Writes the files of a layout, for each split that is named; labels hold ids 1 and 2."""
+
+    def tree(layout, *splits):
+        for name in (name.format(split) for name in layout for split in splits or ("",)):
+            is_image = name.endswith(".jpg") or "images/" in name or "leftImg8bit/" in name
+            write(tmp_path, {name: noise() if is_image else 1 + noise(0, 2)})
+        return tmp_path
+
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("layout", "splits", "classes", "split", "kind", "folder"),
+    [
+        (PLAIN, (), CAMVID, None, FolderData, "images"),
+        (SPLITS, ("train", "val"), CAMVID, "val", FolderData, "val/images"),
+        (SPLITS, ("train", "val"), CAMVID, "train", FolderData, "train/images"),
+        (CITY, ("train", "val"), CITYSCAPES, None, CityscapesData, "leftImg8bit/val/ulm"),
+        (CITY, ("train", "val"), CITYSCAPES, "train", CityscapesData, "leftImg8bit/train/ulm"),
+        (ADE, ("training", "validation"), ADE20K, None, ADE20KData, "images/validation"),
+        (ADE, ("training", "validation"), ADE20K, "train", ADE20KData, "images/training"),
+        (PLAIN | {"annotations/a.png"}, (), CAMVID, None, FolderData, "images"),
+        (PLAIN | SPLITS, ("val",), CAMVID, None, FolderData, "images"),
+        (PLAIN | SPLITS, ("val",), CAMVID, "val", FolderData, "val/images"),
+    ],
+    ids=[
+        "plain", "plain_val", "plain_train", "cityscapes", "cityscapes_train", "ade20k", "ade20k_train",
+        "plain_with_annotations", "plain_beside_splits", "split_beside_plain",
+    ],
+)  # fmt: skip
+def test_layouts_are_told_by_their_trees(tree, layout, splits, classes, split, kind, folder):
+    root = tree(layout, *splits)
+    data = open_dataset(root, classes, split=split)
+    assert type(data) is kind
+    assert [image.parent for image, _ in data.pairs] == [root / folder]
+    assert len(data.names) == len(data) == 1
+    frame, labels = data[0]
+    assert (frame.shape, labels.shape) == ((33, 47, 3), (33, 47))
+    assert set(np.unique(labels)) == {FolderData: {1, 2}, CityscapesData: {IGNORE}, ADE20KData: {0, 1}}[kind]
+
+
+def test_void_ids_are_for_plain_folders(tree):
+    data = open_dataset(tree(PLAIN), CAMVID, void=(200, 11))
+    assert set(np.unique(data[0][1])) == {1, 2}
+    with pytest.raises(DataError, match=r"void ids lie above the 11 classes, in 11\.\.255, got \[3\]"):
+        open_dataset(tree(PLAIN), CAMVID, void=(11, 3))
+
+
+@pytest.mark.parametrize(("layout", "split", "own"), [(CITY, "val", CITYSCAPES), (ADE, "validation", ADE20K)])
+def test_void_ids_of_other_layouts_are_their_own(tree, layout, split, own):
+    with pytest.raises(DataError, match=r"(Cityscapes|ADE20K) has void ids of its own; leave out \[11\]"):
+        open_dataset(tree(layout, split), own, void=[11])
+
+
+@pytest.mark.parametrize(
+    ("layout", "split", "classes", "message"),
+    [
+        (CITY, "val", CAMVID, r"Cityscapes has 19 classes, but 11 are wanted \(sky, \.\.\.\)"),
+        (CITY, "val", ADE20K, r"Cityscapes has 19 classes, but 150 are wanted \(wall, \.\.\.\)"),
+        (ADE, "validation", CITYSCAPES, r"ADE20K has 150 classes, but 19 are wanted \(road, \.\.\.\)"),
+    ],
+)
+def test_classes_of_another_data_set(tree, layout, split, classes, message):
+    with pytest.raises(DataError, match=message):
+        open_dataset(tree(layout, split), classes)
+
+
+LOOKED_FOR = r"no data set; looked for images/ and labels/, .*Cityscapes.*ADE20K\); found "
+
+
+@pytest.mark.parametrize(
+    ("layout", "splits", "split", "message"),
+    [
+        ({"a.png"}, (), None, LOOKED_FOR + "no folder$"),
+        ({"images/a.png", "masks/a.png"}, (), None, LOOKED_FOR + "images/, masks/$"),
+        ({"images/a.png", "masks/a.png"}, (), "val", LOOKED_FOR + "images/, masks/$"),
+        ({f"drive{number:02d}/a.png" for number in range(12)}, (), None, LOOKED_FOR + "drive00/, .*drive09/, ...$"),
+        (SPLITS, ("train", "val"), None, r"holds splits: choose one of train, val$"),
+        (SPLITS, ("train", "val"), "test", r"no split 'test': choose one of train, val$"),
+        (SPLITS | {"test/images/a.png"}, ("train",), "test", r"test/labels: no such folder; labelled frames lie in"),
+        (PLAIN, (), "val", r"no split 'val': it holds images/ and labels/ without splits; leave the split out$"),
+        (CITY, ("train", "test"), None, r"leftImg8bit: no split 'val'; it has test, train$"),
+        (ADE, ("training",), "val", r"images: no split 'validation'; it has training$"),
+        ({"leftImg8bit/val/ulm/a_leftImg8bit.png"}, (), None, r"gtFine: no such folder; Cityscapes has"),
+        ({"annotations/validation/a.png"}, (), None, r"images: no such folder; ADE20K has"),
+        ({"images/a.png", "annotations/a.png"}, (), None, r"images: no split 'validation'; it has none$"),
+    ],
+    ids=[
+        "files", "masks", "masks_split", "many_folders", "which_split", "no_split", "half_a_split", "no_splits",
+        "cityscapes_split", "ade20k_split", "half_cityscapes", "half_ade20k", "flat_ade20k",
+    ],
+)  # fmt: skip
+def test_trees_that_are_none(tree, layout, splits, split, message):
+    root = tree(layout, *splits)
+    layout_classes = CITYSCAPES if (root / "leftImg8bit").exists() else ADE20K
+    with pytest.raises(DataError, match=message) as error:
+        open_dataset(root, layout_classes, split=split)
+    assert str(error.value).startswith(str(root))
+
+
+def test_an_empty_split(tree):
+    root = tree(SPLITS, "val")
+    (root / "val/images/a.png").unlink()
+    with pytest.raises(DataError, match=r"val/images: holds no image"):
+        open_dataset(root, CAMVID, split="val")
+
+
+@pytest.mark.parametrize("name", ["none", "a.png"])
+def test_no_folder(tmp_path, name):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DataError, match=f"{name}: no such folder"):
+        open_dataset(tmp_path / name, CAMVID)
