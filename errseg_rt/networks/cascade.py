@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from errseg_rt.networks.deeplabv3plus import DeepLabV3Plus, deeplabv3plus_resnet50, deeplabv3plus_xception65
 from errseg_rt.networks.detail_branch import DetailBranch
+from errseg_rt.networks.dupsampling import DUpsampling
 from errseg_rt.networks.error_branch import ErrorBranch
+from errseg_rt.networks.norms import freeze_norms
+from errseg_rt.networks.pspnet import PSPNet, pspnet_resnet50, pspnet_resnet101
 from errseg_rt.networks.squeezenas import SqueezeNAS
 from errseg_rt.networks.taps import Taps
 
-SEMANTIC_NETWORKS = {"squeezenas": SqueezeNAS}
+SEMANTIC_NETWORKS: dict[str, Callable[[int], SqueezeNAS | DeepLabV3Plus | PSPNet]] = {
+    "squeezenas": SqueezeNAS,
+    "deeplabv3plus-xception65": deeplabv3plus_xception65,
+    "deeplabv3plus-resnet50": deeplabv3plus_resnet50,
+    "pspnet-resnet50": pspnet_resnet50,
+    "pspnet-resnet101": pspnet_resnet101,
+}
+"""Semantic networks by name, each built from its number of classes."""
+DECODERS: dict[str, type[DetailBranch] | type[DUpsampling]] = {"gau": DetailBranch, "dupsampling": DUpsampling}
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,9 @@ class CascadeConfig:
         error_width: Channels of the error-prediction branch.
         detail_width: Channels of the detail branch.
         residual: Whether both branches start from the semantic branch's own answer.
+        error_frozen: Whether the norms of the error-prediction branch are frozen.
+        detail_frozen: Whether those of the detail branch are: then its stage 3 can be evaluated sparsely.
+        decoder: What labels again, a key of `DECODERS`: the detail branch, or what it is compared with.
     """
 
     semantic: str
@@ -34,6 +50,9 @@ class CascadeConfig:
     error_width: int
     detail_width: int
     residual: bool = True
+    error_frozen: bool = False
+    detail_frozen: bool = False
+    decoder: str = "gau"
 
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown network, and for counts that no network can have."""
@@ -41,6 +60,8 @@ class CascadeConfig:
             raise ValueError(
                 f"no semantic network is called {self.semantic!r}: choose from {sorted(SEMANTIC_NETWORKS)}"
             )
+        if self.decoder not in DECODERS:
+            raise ValueError(f"no decoder is called {self.decoder!r}: choose from {sorted(DECODERS)}")
         if not 2 <= self.classes <= 255:
             raise ValueError(f"classes must be 2 to 255, got {self.classes}")
         if self.error_width < 2 or self.detail_width < 1:
@@ -108,8 +129,21 @@ class Cascade(nn.Module):
             config.error_width,
             residual=config.residual,
             align_corners=self.semantic.align_corners,
+            frozen=config.error_frozen,
         )
-        self.detail = DetailBranch(self.semantic, config.detail_width, residual=config.residual)
+        self.detail = DECODERS[config.decoder](
+            self.semantic, config.detail_width, residual=config.residual, frozen=config.detail_frozen
+        )
+
+    def freeze_norms(self, branch: str, run: Callable[[], None]) -> None:
+        """Make the norms of a branch constants, in place.
+
+        Args:
+            branch: `"error"` or `"detail"`.
+            run: Passes images through the cascade, whose mean statistics are kept.
+        """
+        freeze_norms(self.get_submodule(branch), run)
+        self.config = replace(self.config, **{f"{branch}_frozen": True})
 
     def taps(self, image: Tensor) -> Taps:
         """Taps of the semantic branch, with its logits enlarged to the grid `[B, classes, ceil(H/4), ceil(W/4)]`."""
@@ -120,7 +154,13 @@ class Cascade(nn.Module):
         return taps._replace(logits=logits)
 
     def front(self, image: Tensor) -> Front:
-        """The dense part, for an image `[B, 3, H, W]`."""
+        """The dense part, for an image `[B, 3, H, W]`.
+
+        Raises:
+            TypeError: The decoder is not the detail branch, the only one that can be cut in two.
+        """
+        if not isinstance(self.detail, DetailBranch):
+            raise TypeError(f"the decoder {self.config.decoder!r} is for comparisons only: it has no sparse stage")
         taps = self.taps(image)
         error_logit = self.error(image, taps.logits, taps.high)
         coarse, gate = self.detail.decode(taps)
@@ -133,8 +173,8 @@ class Cascade(nn.Module):
             image: Normalised input, `[B, 3, H, W]`.
             threshold: t of eq. 4.
         """
-        front = self.front(image)
-        p_sb = front.logits.softmax(dim=1)
-        p_db = self.detail.refine(front.logits, front.low, front.coarse, front.gate).softmax(dim=1)
-        flagged = flag(front.error_logit, threshold)
-        return CascadeOutput(p_sb, front.error_logit.sigmoid(), p_db, flagged, fuse(p_sb, p_db, flagged))
+        taps = self.taps(image)
+        error_logit = self.error(image, taps.logits, taps.high)
+        p_sb, p_db = taps.logits.softmax(dim=1), self.detail(taps).softmax(dim=1)
+        flagged = flag(error_logit, threshold)
+        return CascadeOutput(p_sb, error_logit.sigmoid(), p_db, flagged, fuse(p_sb, p_db, flagged))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -24,19 +25,24 @@ class DetailBranch(nn.Module):
         semantic: The network whose taps it reads.
         width: Channels of every stage.
         residual: Start from the semantic logits (the last layer starts at zero), so that only corrections are learned.
+        frozen: Whether its norms are frozen.
     """
 
-    def __init__(self, semantic: SemanticNetwork, width: int, *, residual: bool) -> None:
+    def __init__(self, semantic: SemanticNetwork, width: int, *, residual: bool, frozen: bool = False) -> None:
         super().__init__()
         self.residual = residual
-        align = semantic.align_corners
-        self.stage1 = GAU(semantic.deep_channels, semantic.high_channels, width, align_corners=align)
-        self.stage2 = GAU(semantic.mid_channels, width, width, align_corners=align)
-        self.stage3 = GAU(semantic.low_channels, width, width, align_corners=align)
+        block = partial(GAU, width=width, align_corners=semantic.align_corners, frozen=frozen)
+        self.stage1 = block(semantic.deep_channels, semantic.high_channels)
+        self.stage2 = block(semantic.mid_channels, width)
+        self.stage3 = block(semantic.low_channels, width)
         self.head = nn.Conv2d(width, semantic.classes, 1)
         if residual:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, taps: Taps) -> Tensor:
+        """Detail logits `[B, classes, h, w]`, all three stages, of taps whose logits are on the grid."""
+        return self.refine(taps.logits, taps.low, *self.decode(taps))
 
     def decode(self, taps: Taps) -> Coarse:
         """Stages 1 and 2, at strides 16 and 8."""

@@ -21,16 +21,26 @@ class ErrorBranch(nn.Module):
         residual: Start from the error logit of the semantic branch's own doubt, logit(1 - max P_sb), and learn what to
             add to it.
         align_corners: Alignment of the grids.
+        frozen: Whether its norms are frozen.
     """
 
-    def __init__(self, classes: int, high_channels: int, width: int, *, residual: bool, align_corners: bool) -> None:
+    def __init__(
+        self,
+        classes: int,
+        high_channels: int,
+        width: int,
+        *,
+        residual: bool,
+        align_corners: bool,
+        frozen: bool = False,
+    ) -> None:
         super().__init__()
         self.residual = residual
-        self.probabilities = nn.Sequential(conv_norm(classes + _CUES * residual, width), nn.ReLU())
-        self.image = nn.Sequential(
-            conv_norm(3, width // 2, stride=2), nn.ReLU(), conv_norm(width // 2, width, stride=2), nn.ReLU()
-        )
-        self.gau = GAU(2 * width, high_channels, width, align_corners=align_corners)
+        self.probabilities = nn.Sequential(conv_norm(classes + _CUES * residual, width, frozen=frozen), nn.ReLU())
+        half = conv_norm(3, width // 2, stride=2, frozen=frozen)
+        quarter = conv_norm(width // 2, width, stride=2, frozen=frozen)
+        self.image = nn.Sequential(half, nn.ReLU(), quarter, nn.ReLU())
+        self.gau = GAU(2 * width, high_channels, width, align_corners=align_corners, frozen=frozen)
         self.head = nn.Conv2d(width, 1, 1)
         if residual:
             nn.init.zeros_(self.head.weight)

@@ -5,22 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_GROUPS = 32  # Gong et al. 2021, section 4.3
-_MIN_GROUP = 4  # fewer channels a group would make it an instance norm
+from errseg_rt.networks.norms import norm
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with 32 groups where a group keeps at least 4 channels, else the most groups that do."""
-    if channels % _GROUPS == 0 and channels // _GROUPS >= _MIN_GROUP:
-        return nn.GroupNorm(_GROUPS, channels)
-    most = max(1, min(_GROUPS, channels // _MIN_GROUP))
-    groups = next(groups for groups in range(most, 0, -1) if channels % groups == 0)
-    return nn.GroupNorm(groups, channels)
-
-
-def conv_norm(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """3x3 convolution without bias, then GroupNorm."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), group_norm(outputs))
+def conv_norm(inputs: int, outputs: int, stride: int = 1, *, frozen: bool = False) -> nn.Sequential:
+    """3x3 convolution without bias, then a norm."""
+    conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return nn.Sequential(conv, norm(outputs, frozen=frozen))
 
 
 class GAU(nn.Module):
@@ -31,15 +22,19 @@ class GAU(nn.Module):
         high_channels: Channels of the high-level features H.
         width: Channels of the result.
         align_corners: How H is laid over L when it is enlarged.
+        frozen: Whether its norms are frozen.
     """
 
-    def __init__(self, low_channels: int, high_channels: int, width: int, *, align_corners: bool) -> None:
+    def __init__(
+        self, low_channels: int, high_channels: int, width: int, *, align_corners: bool, frozen: bool = False
+    ) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.attend = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(high_channels, width, 1), nn.ReLU())
-        self.low = conv_norm(low_channels, width)
+        self.low = conv_norm(low_channels, width, frozen=frozen)
         self.project = nn.Conv2d(high_channels, width, 1)
-        self.fuse = nn.Sequential(conv_norm(width, width), nn.ReLU(), conv_norm(width, width), nn.ReLU())
+        first, second = (conv_norm(width, width, frozen=frozen) for _ in range(2))
+        self.fuse = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
 
     def gate(self, high: Tensor) -> Tensor:
         """Channel weights `[B, width, 1, 1]` of H `[B, high_channels, h, w]`: the only part that is not local."""

@@ -9,6 +9,7 @@ import torch
 from errseg_rt.networks import Cascade, CascadeConfig
 from errseg_rt.networks.cascade import error_map, flag, fuse
 from errseg_rt.networks.graphs import GRAPHS
+from errseg_rt.networks.norms import FrozenNorm
 
 SMALL = {"semantic": "squeezenas", "classes": 5, "error_width": 6, "detail_width": 4}
 
@@ -136,6 +137,7 @@ def test_grid_is_a_quarter_rounded_up(size):
     ("change", "message"),
     [
         ({"semantic": "resnet"}, "no semantic network is called 'resnet': choose from"),
+        ({"decoder": "unet"}, "no decoder is called 'unet': choose from .'dupsampling', 'gau'."),
         ({"classes": 1}, "classes must be 2 to 255, got 1"),
         ({"classes": 256}, "classes must be 2 to 255, got 256"),
         ({"error_width": 1}, "widths are too small: self.error_width = 1"),
@@ -151,3 +153,61 @@ def test_impossible_shapes_are_refused(change, message):
 def test_config_survives_its_dictionary():
     config = CascadeConfig(**SMALL, residual=False)
     assert CascadeConfig(**config.to_dict()) == config
+
+
+def frozen_cascade(image, *branches):
+    """A cascade whose detail logits are no copy of the semantic ones, with the norms of some branches frozen."""
+    cascade = build()
+    torch.nn.init.normal_(cascade.detail.head.weight)
+    torch.nn.init.normal_(cascade.error.head.weight)
+    for branch in branches:
+        cascade.freeze_norms(branch, lambda: cascade(image))
+    return cascade
+
+
+@torch.no_grad()
+def test_frozen_on_one_image_the_answers_there_stay(image):
+    image = image[:1]
+    plain, frozen = (frozen_cascade(image, *branches)(image, 0.5) for branches in ((), ("error", "detail")))
+    for name in ("p_sb", "p_ep", "p_db"):
+        torch.testing.assert_close(getattr(frozen, name), getattr(plain, name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("branches", [(), ("error",), ("detail",), ("error", "detail")], ids="+".join)
+@torch.no_grad()
+def test_frozen_norms_survive_config_and_state_dict(image, branches):
+    cascade = frozen_cascade(image, *branches)
+    config = CascadeConfig(**cascade.config.to_dict())
+    assert (config.error_frozen, config.detail_frozen) == tuple(name in branches for name in ("error", "detail"))
+    loaded = Cascade(config).eval()
+    loaded.load_state_dict(cascade.state_dict())
+    for name in ("error", "detail"):
+        kinds = {type(module) for module in loaded.get_submodule(name).modules()} & {FrozenNorm, torch.nn.GroupNorm}
+        assert kinds == {FrozenNorm if name in branches else torch.nn.GroupNorm}
+    for found, wanted in zip(loaded(image), cascade(image), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+def test_norms_that_saw_nothing_are_refused():
+    with pytest.raises(ValueError, match="nothing passed through the norm"):
+        build().freeze_norms("detail", lambda: None)
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "group_norm"])
+@torch.no_grad()
+def test_stage_3_sees_what_is_near_and_with_group_norm_everything(image, frozen):
+    image = image[:1]
+    cascade = frozen_cascade(image, *["detail"] * frozen)
+    changed = image.clone()
+    changed[:, :, :3, :3] += 5
+    front, low = cascade.front(image), cascade.taps(changed).low
+    before, after = (
+        cascade.detail.refine(front.logits, seen, front.coarse, front.gate).numpy() for seen in (front.low, low)
+    )
+    moved = (low != front.low).any(dim=1, keepdim=True).float()
+    # Three 3x3 convolutions reach three pixels far.
+    reached = torch.nn.functional.max_pool2d(moved, 7, stride=1, padding=3).bool().numpy()
+    differ = (before != after).any(axis=1, keepdims=True)
+    assert differ.any()
+    assert not reached.all()
+    assert (differ & ~reached).any() == (not frozen)
