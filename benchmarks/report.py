@@ -77,14 +77,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def finish(rows: Sequence[Row], stem: str) -> None:
-    """Print rows, and write them into the file that `--json` names, by default `results/STEM.json`."""
+def finish(rows: Sequence[Row], stem: str, arguments: Sequence[str] | None = None) -> None:
+    """Print rows, and write them into the file that `--json` names, by default `results/STEM.json`.
+
+    Args:
+        rows: What was measured.
+        stem: Name of the benchmark.
+        arguments: Of the command line; None: all of it.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path, default=RESULTS / f"{stem}.json")
-    path = parser.parse_args().json
+    path = parser.parse_args(arguments).json
     for row in rows:
         against = "" if row.ratio is None else f"  {row.ratio:.2f} x better than {row.baseline:.4g} {row.unit}"
-        print(f"{row.name}: {row.value:.4g} {row.unit}{against}")
+        print(f"{row.name}: {row.value:.4g} {row.unit}{against}{row.note and f'  ({row.note})'}")
     content = {"machine": machine(), "rows": [asdict(row) for row in rows]}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

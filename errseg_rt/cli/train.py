@@ -17,11 +17,22 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with train/ and val/, each with images/ and labels/ [default: rendered scenes only]."
+            help="Folder with train/ and val/, each with images/ and labels/; or the root of Cityscapes or ADE20K "
+            "[default: rendered scenes only]."
         ),
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Weights to start the semantic branch from (.pth).")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Takes the place of the recipe's seed.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A value that takes the place of the recipe's, as detail.iterations=100."),
+    ] = None,
+    shared: Annotated[
+        Path | None,
+        typer.Option(help="Folder of another training whose semantic branch, folds and kept taps are used."),
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices that share each batch.")] = 1,
+    precision: Annotated[str, typer.Option(help="Arithmetic, such as 32-true, 16-mixed or bf16-mixed.")] = "32-true",
 ) -> None:
     """Train semantic, error-prediction and detail branch; called again after a kill, it goes on where it was."""
     try:
@@ -31,5 +42,6 @@ def train(
         raise EngineError(f"training is not installed ({error}): pip install 'errseg-rt[train]'") from error
     # Absolute paths say more of a machine than of a training.
     command = " ".join(["errseg-rt", *(Path(part).name if Path(part).is_absolute() else part for part in sys.argv[1:])])
-    path = run(load_recipe(recipe, seed), data, out, init, command)
+    settings = load_recipe(recipe, [*(change or []), *([] if seed is None else [f"seed={seed}"])])
+    path = run(settings, data, out, init, command, shared=shared, devices=devices, precision=precision)
     print(f"{path}: make a bundle of it with errseg-rt export {path} -o BUNDLE")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from errseg_rt.classes import IGNORE
+from errseg_rt.datasets import Sample
 from errseg_rt.input_spec import InputSpec
 from errseg_rt.training.recipe import AugmentConfig
-
-Sample = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-"""A frame `[H, W, 3]` in BGR and its labels `[H, W]`."""
 
 
 def random_crop(sample: Sample, spec: InputSpec, config: AugmentConfig, rng: np.random.Generator) -> Sample:

@@ -2,57 +2,84 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
-import signal
-import sys
 import warnings
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from lightning.pytorch import seed_everything
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from errseg_rt.atomic import write_atomically
+from errseg_rt.datasets import LabelledFrames, open_dataset
 from errseg_rt.errors import DataError
+from errseg_rt.evaluation.grid_errors import P_EP
+from errseg_rt.evaluation.uncertainty import BASELINES
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.progress import track
-from errseg_rt.training.checkpoint import (
-    AtomicCheckpointIO,
-    load_cascade,
-    load_semantic_weights,
-    save_cascade,
-)
-from errseg_rt.training.data import FolderData, LabelledFrames, RenderedData, hold_out
+from errseg_rt.training.checkpoint import load_cascade, load_semantic_weights, save_cascade
+from errseg_rt.training.data import CropStream, RenderedData
 from errseg_rt.training.evaluation import evaluate
-from errseg_rt.training.recipe import STAGES, Recipe
-from errseg_rt.training.stages import STAGE_TRAININGS
+from errseg_rt.training.fit import fit as fit_stage
+from errseg_rt.training.folds import Fold, folds, hold_out
+from errseg_rt.training.recipe import STAGES, Recipe, ViewsConfig
+from errseg_rt.training.stages import STAGE_TRAININGS, Crops
+from errseg_rt.training.taps import FrozenBatch, TapStore, all_views
 
 _RENDERED_FRAMES = 60  # rendered frames scored at the end
+_RENDERED_VIEWS_FROM = 500  # first rendered frame that the branches learn from: none that is scored
+_NORM_FRAMES = 48  # frames whose mean statistics a frozen norm keeps
+# What recipes have in common whose semantic branch is the same, whose kept taps are, and whose error branch is.
+_SEMANTIC = ("data", "input", "augment", "semantic", "bootstrap")
+_TAPS = (*_SEMANTIC, "views", "cross_fit")
+_ERROR = (*_TAPS, "seed", "error_loss", "error", "error_frozen")
 
 
-def train(recipe: Recipe, data: Path | None, out: Path, init: Path | None = None, command: str = "") -> Path:
+def train(
+    recipe: Recipe,
+    data: Path | None,
+    out: Path,
+    init: Path | None = None,
+    command: str = "",
+    *,
+    shared: Path | None = None,
+    devices: int = 1,
+    precision: str = "32-true",
+) -> Path:
     """Train a cascade by a recipe; a killed training goes on when called again.
 
     Args:
         recipe: What to do.
-        data: Folder with `train/` and `val/`, each holding `images/` and `labels/`; None: rendered scenes only.
+        data: Folder with `train/` and `val/`, each holding `images/` and `labels/`, or the root of Cityscapes or ADE20K
+            in their official layout; None: rendered scenes only.
         out: Folder of the checkpoints, logs and results.
         init: Weights to start the semantic branch from.
         command: The command that was given, for the record.
+        shared: Folder of a training whose semantic branch is used, and whose folds, kept taps and error-prediction
+            branch are where the recipe wants the same.
+        devices: Number of devices that share each batch.
+        precision: Lightning's name of the arithmetic, such as `32-true` or `bf16-mixed`.
 
     Returns:
         Path of `cascade.safetensors` in `out`.
 
     Raises:
-        DataError: Data or weights cannot be used, `out` holds the training of another recipe, or a loss became NaN.
+        DataError: Data or weights cannot be used, `out` holds the training of another recipe, `shared` is of another
+            semantic branch, or a loss became NaN.
     """
+    uneven = [stage for stage in STAGES if recipe.stage(stage).iterations and recipe.stage(stage).batch % devices]
+    if uneven:
+        raise DataError(f"the batches of {', '.join(uneven)} cannot be shared evenly by {devices} devices")
+    if not recipe.semantic.iterations and init is None and shared is None:
+        raise DataError(f"recipe {recipe.name} takes the semantic branch as it is given: give its weights by --init")
     _claim(out, recipe)
     result = out / "cascade.safetensors"
     if result.exists():
@@ -62,16 +89,32 @@ def train(recipe: Recipe, data: Path | None, out: Path, init: Path | None = None
     warnings.filterwarnings("ignore", module="lightning")
     seed_everything(recipe.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
+    common = partial(_common, shared, recipe)
+    if shared is not None:
+        _check_semantic(shared, recipe)
     learned, held, val = _read(data, recipe)
+    dealt = folds(learned.names, recipe.cross_fit)
+    _check_views(recipe, len(learned), dealt)
+    fit = partial(fit_stage, recipe=recipe, devices=devices, precision=precision)
+
     cascade = Cascade(recipe.cascade)
     if init is not None:
         load_semantic_weights(cascade, init, recipe.data.merge)
-    for stage in STAGES:
+    start = copy.deepcopy(cascade.semantic.state_dict())
+    _semantic(cascade, shared or out, partial(fit, "semantic", frames=learned))
+
+    taps = shared if shared is not None and common(_TAPS) else out
+    store = _store(recipe, cascade, learned, dealt, start, taps, fit) if recipe.views else None
+    for stage in STAGES[1:]:
         done = out / f"{stage}.safetensors"
+        if shared is not None and stage.startswith("error") and common(_ERROR) and (shared / done.name).exists():
+            done = shared / done.name
         if done.exists():
-            cascade, _ = load_cascade(done)
-        else:
-            _train_stage(stage, cascade, recipe, learned, out)
+            _take(cascade, load_cascade(done)[0], stage)
+        elif recipe.stage(stage).iterations:
+            if stage.endswith("_frozen"):
+                _freeze(cascade, stage.removesuffix("_frozen"), recipe, learned, store)
+            fit(stage, cascade=cascade, frames=learned, out=out, store=store)
             save_cascade(done, cascade, {"recipe": recipe.name, "stage": stage})
     notes = _notes(cascade.eval(), recipe, held, val)
     save_cascade(result, cascade, {**notes, "init": init.name if init else None, "command": command})
@@ -87,101 +130,141 @@ def _claim(out: Path, recipe: Recipe) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def _common(shared: Path | None, recipe: Recipe, parts: Sequence[str]) -> bool:
+    """Whether some parts of a recipe, and its widths, are those of the training in another folder."""
+    return shared is not None and not _differing(shared, recipe, parts)
+
+
+def _check_semantic(shared: Path, recipe: Recipe) -> None:
+    """Raises DataError unless the folder's semantic branch is the one that the recipe wants."""
+    differing = _differing(shared, recipe, _SEMANTIC)
+    if differing or not (shared / "semantic.safetensors").is_file():
+        raise DataError(
+            f"{shared}: its semantic branch cannot be shared ({', '.join(differing) or 'it is not trained yet'}); "
+            "give the folder of a recipe with the same data and semantic branch"
+        )
+
+
+def _differing(shared: Path, recipe: Recipe, parts: Sequence[str]) -> list[str]:
+    """Which of some parts of a recipe, and of its shape, are not those of the training in another folder."""
+    try:
+        theirs = json.loads((shared / "recipe.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{shared}: not the folder of a training ({error}); --shared wants another's --out") from error
+    ours = json.loads(json.dumps(asdict(recipe)))
+    shape = ("semantic", "classes") + (("error_width", "residual") if "error" in parts else ())
+    differing = [part for part in parts if theirs.get(part) != ours[part]]
+    return differing + [f"cascade.{part}" for part in shape if theirs["cascade"].get(part) != ours["cascade"][part]]
+
+
+def _take(cascade: Cascade, done: Cascade, stage: str) -> None:
+    """Take the branch that a stage has trained, with its norms as they are there."""
+    branch = stage.removesuffix("_frozen")
+    setattr(cascade, branch, done.get_submodule(branch))
+    frozen = f"{branch}_frozen"
+    cascade.config = replace(cascade.config, **{frozen: getattr(done.config, frozen)})
+
+
 def _read(data: Path | None, recipe: Recipe) -> tuple[LabelledFrames, LabelledFrames, LabelledFrames]:
+    """Frames to learn from, frames kept back for calibration, and frames to score on."""
     if data is None:
-        return [], RenderedData(_RENDERED_FRAMES, first=_RENDERED_FRAMES), []
-    classes, void = len(recipe.classes), recipe.data.void
-    frames = FolderData(data / "train", classes, void)
+        return RenderedData(0), RenderedData(_RENDERED_FRAMES, first=_RENDERED_FRAMES), RenderedData(0)
+    open_split = partial(open_dataset, data, recipe.classes, void=recipe.data.void)
+    train_split, val_split = ("training", "validation") if (data / "annotations").is_dir() else ("train", "val")
+    frames = open_split(split=train_split)
     learned, held = hold_out(len(frames))
     if not learned:
         raise DataError(
-            f"{data / 'train'}: {len(frames)} frames are too few to learn from some and calibrate on others; "
+            f"{data}: {len(frames)} training frames are too few to learn from some and calibrate on others; "
             "give 20 or more"
         )
-    val: LabelledFrames = FolderData(data / "val", classes, void) if (data / "val").is_dir() else []
+    has_val = any((data / folder / val_split).is_dir() for folder in (".", "leftImg8bit", "images"))
+    val: LabelledFrames = open_split(split=val_split) if has_val else RenderedData(0)
     return frames.subset(learned), frames.subset(held), val
 
 
-def _train_stage(stage: str, cascade: Cascade, recipe: Recipe, frames: LabelledFrames, out: Path) -> None:
-    training = STAGE_TRAININGS[stage](cascade, recipe, frames)
-    training.to(memory_format=torch.channels_last)
-    folder = out / stage
-    trainer = Trainer(
-        max_steps=training.stage.iterations,
-        default_root_dir=out,
-        logger=TensorBoardLogger(out / "logs", name="", version=stage),
-        plugins=[AtomicCheckpointIO()],
-        callbacks=[
-            ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
-            _Bar(stage, training.stage.iterations),
-        ],
-        reload_dataloaders_every_n_epochs=1,
-        log_every_n_steps=10,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    last = folder / "last.ckpt"
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        trainer.fit(training.train(), ckpt_path=last if last.exists() else None, weights_only=True)
-    except SystemExit as error:
-        if not trainer.interrupted:
-            raise
-        # Lightning turns an interrupt into an exit, and from then on ignores SIGINT.
-        signal.signal(signal.SIGINT, on_interrupt)
-        raise KeyboardInterrupt from error
+def _check_views(recipe: Recipe, frames: int, dealt: Sequence[Fold]) -> None:
+    """Raises DataError where the branches, or the semantic branch of a fold, would have no frame to learn from."""
+    if recipe.views and not frames + recipe.views.rendered:
+        raise DataError(f"recipe {recipe.name} learns from views of frames: give --data, or set views.rendered")
+    if frames and not all(fold.learned for fold in dealt):
+        raise DataError(
+            f"{frames} frames are too few for {len(dealt)} folds with {recipe.cross_fit.gap} frames left out at either "
+            "side; lower cross_fit.folds, cross_fit.blocks or cross_fit.gap, or give more frames"
+        )
+
+
+def _semantic(cascade: Cascade, root: Path, fit: Callable[..., None]) -> None:
+    """Train the semantic branch of a cascade in `root`, or take it from there."""
+    done = root / "semantic.safetensors"
+    if done.exists():
+        cascade.semantic.load_state_dict(load_cascade(done)[0].semantic.state_dict())
+        return
+    fit(cascade=cascade, out=root)
+    save_cascade(done, cascade, {"stage": "semantic"})
+
+
+def _store(
+    recipe: Recipe,
+    cascade: Cascade,
+    learned: LabelledFrames,
+    dealt: Sequence[Fold],
+    start: dict[str, Tensor],
+    root: Path,
+    fit: Callable[..., None],
+) -> TapStore:
+    """Taps of the frames to learn from, each seen by the semantic branch of its fold, and of rendered ones."""
+    views = cast(ViewsConfig, recipe.views)
+    seen_by = [cascade] * (len(learned) + views.rendered)
+    short = replace(recipe, semantic=replace(recipe.semantic, iterations=recipe.cross_fit.iterations))
+    for number, fold in enumerate(dealt):
+        member = Cascade(recipe.cascade)
+        member.semantic.load_state_dict(start)
+        frames = cast(LabelledFrames, Subset(cast(Any, learned), fold.learned))
+        _semantic(member, root / "folds" / str(number), partial(fit, "semantic", recipe=short, frames=frames))
+        for index in fold.held:
+            seen_by[index] = member.eval()
+    rendered = RenderedData(views.rendered, first=_RENDERED_VIEWS_FROM)
+    frames = cast(LabelledFrames, ConcatDataset([cast(Any, learned), cast(Any, rendered)]))
+    store = TapStore(root / "taps", frames, seen_by.__getitem__, recipe.input)
+    cascade.eval()
+    store.fill(all_views(views), track)
+    return store
+
+
+def _freeze(cascade: Cascade, branch: str, recipe: Recipe, learned: LabelledFrames, store: TapStore | None) -> None:
+    """Make the norms of a branch constants: the mean of what frames spread over the data, or crops of them, give."""
+    if store is not None:
+        spread = range(0, len(store), max(1, len(store) // _NORM_FRAMES))
+        batches: Iterable[FrozenBatch | Crops] = (store.read(index) for index in spread)
+    else:
+        crops = CropStream(learned, recipe, STAGES.index(f"{branch}_frozen"), 0, _NORM_FRAMES)
+        batches = DataLoader(crops, batch_size=1)
+    training = STAGE_TRAININGS[branch](cascade, recipe, learned)
+
+    def run() -> None:
+        for batch in track(batches, f"statistics of the {branch} branch", _NORM_FRAMES):
+            image, taps, _ = training.frozen(batch)
+            cascade.error(image, taps.logits, taps.high)
+            cascade.detail(taps)
+
+    cascade.eval().freeze_norms(branch, run)
 
 
 def _notes(cascade: Cascade, recipe: Recipe, held: LabelledFrames, val: LabelledFrames) -> dict[str, Any]:
-    """Scores, the calibration and the provenance of a finished training."""
-    spec, threshold = recipe.input, recipe.threshold
-    rendered = RenderedData(_RENDERED_FRAMES)
-    sets = {"held_out": held, "val": val, "rendered": rendered}
+    """Scores, the calibrations and the provenance of a finished training."""
+    sets = {"held_out": held, "val": val, "rendered": RenderedData(_RENDERED_FRAMES)}
     scored = {
-        name: evaluate(cascade, spec, threshold, frames, track, f"score on {name}")
+        name: evaluate(cascade, recipe, frames, track, f"score on {name}")
         for name, frames in sets.items()
         if len(frames)
     }
-    calibration = scored["held_out"].calibration()
+    fitted = scored["held_out"].errors.fit()
     return {
         "recipe": asdict(recipe),
-        "calibration": asdict(calibration),
+        "calibration": asdict(fitted[P_EP]),
+        "baseline_calibrations": {name: asdict(fitted[name]) for name in BASELINES},
         "metrics": {name: evaluation.to_dict(recipe.classes) for name, evaluation in scored.items()},
         "finished": datetime.now(timezone.utc).date().isoformat(),
         "torch": torch.__version__,
     }
-
-
-class _Bar(Callback):
-    """One bar for a stage, over all its epochs; where nobody looks on, a line at each checkpoint."""
-
-    def __init__(self, stage: str, total: int) -> None:
-        self.console, self.stage, self.total, self.loss = Console(stderr=True), stage, total, float("nan")
-        self.progress = Progress(
-            TextColumn(f"train {stage}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.progress.add_task(stage, total=total, loss=self.loss)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.progress.start()
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        self.loss = float(outputs["loss"])
-        self.progress.update(self.task, completed=trainer.global_step, loss=self.loss)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self.console.is_terminal:
-            print(f"train {self.stage}: {trainer.global_step}/{self.total}, loss {self.loss:.4f}", file=sys.stderr)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.progress.stop()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.progress.stop()

@@ -1,13 +1,19 @@
-"""The losses of the two branches (Gong et al. 2021, eq. 2 and 3)."""
+"""The losses: eq. 2 and 3 of Gong et al. 2021, and those that choose hard pixels instead."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from errseg_rt.classes import IGNORE
-from errseg_rt.networks.cascade import error_map, flag
+from errseg_rt.datasets import LabelledFrames
+from errseg_rt.networks.cascade import error_map
+
+_LEAST_MASS = 1e-6  # keeps a loss of no pixel zero
 
 
 def error_loss(
@@ -18,6 +24,7 @@ def error_loss(
     rho: float = 0.95,
     easy_weight: float = 1.0,
     hard_weight: float = 1.5,
+    correct_weight: float = 0.0,
 ) -> Tensor:
     """Eq. 2: balanced cross-entropy of the error-prediction branch.
 
@@ -31,6 +38,7 @@ def error_loss(
         rho: Confidence from which an error is hard.
         easy_weight: w1.
         hard_weight: w2.
+        correct_weight: w3; 0: that of the equation, image by image.
 
     Returns:
         A scalar; an image without a valid pixel counts as zero.
@@ -40,28 +48,104 @@ def error_loss(
     valid = truth != IGNORE
     wrong = error_map(labels, truth) & valid
     count = valid.sum(dim=(1, 2)).clamp_min(1)
-    correct_weight = (wrong.sum(dim=(1, 2)) / count)[:, None, None]
+    balance = (
+        torch.full_like(count, correct_weight, dtype=torch.float) if correct_weight else error_shares(wrong, valid)
+    )
     logit = error_logit[:, 0]
     weight = torch.where(confidence > rho, hard_weight, easy_weight)
-    likelihood = torch.where(wrong, weight * F.logsigmoid(logit), correct_weight * F.logsigmoid(-logit))
+    likelihood = torch.where(wrong, weight * F.logsigmoid(logit), balance[:, None, None] * F.logsigmoid(-logit))
     return -((likelihood * valid).sum(dim=(1, 2)) / count).mean()
 
 
-def detail_loss(detail_logits: Tensor, error_logit: Tensor, truth: Tensor, threshold: float) -> Tensor:
+def error_shares(wrong: Tensor, valid: Tensor) -> Tensor:
+    """N_err / N_valid of each image, `[B]`, from masks `[B, h, w]`; zero without a valid pixel."""
+    return wrong.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)
+
+
+def detail_loss(detail_logits: Tensor, flagged: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
     """Eq. 3: cross-entropy over the flagged pixels.
 
-    The sum of the paper is divided by the number of its terms, so that the rate does not depend on the crop.
+    The sum of the paper is divided by the weights of its terms, so that the rate does not depend on the crop.
 
     Args:
         detail_logits: `[B, classes, h, w]`.
-        error_logit: `[B, 1, h, w]`.
+        flagged: E_ep of eq. 4, `bool [B, h, w]`.
         truth: Labels on the grid, `int64 [B, h, w]`, `IGNORE` where void.
-        threshold: t of eq. 4.
+        weights: Of the classes, `[classes]`; None: all 1.
 
     Returns:
         A scalar; zero when no valid pixel is flagged.
     """
-    flagged = flag(error_logit[:, 0], threshold)
-    target = truth.where(flagged, IGNORE)
-    total = F.cross_entropy(detail_logits, target, ignore_index=IGNORE, reduction="sum")
-    return total / (target != IGNORE).sum().clamp_min(1)
+    counted = flagged & (truth != IGNORE)
+    target = truth.where(counted, IGNORE)
+    total = F.cross_entropy(detail_logits, target, weights, ignore_index=IGNORE, reduction="sum")
+    mass = counted.sum() if weights is None else weights[truth[counted]].sum()
+    return total / mass.clamp_min(_LEAST_MASS)
+
+
+def class_weights(frames: LabelledFrames, classes: int, balance: float) -> Tensor:
+    """Weights of the classes by their rarity: `share ** -balance`, so scaled that the mean over the pixels is 1.
+
+    Args:
+        frames: Where the shares are counted.
+        classes: Number of classes.
+        balance: 0 counts pixels alike, 1 classes.
+
+    Returns:
+        `float32 [classes]`; a class that does not occur weighs as much as the rarest that does.
+    """
+    counts = np.zeros(classes)
+    for index in range(len(frames)):
+        labels = frames[index][1]
+        counts += np.bincount(labels[labels != IGNORE], minlength=classes)
+    present = counts > 0
+    if not present.any():
+        return torch.ones(classes)
+    weights = np.where(present, counts, counts[present].min()) ** -balance
+    return torch.from_numpy(weights * counts.sum() / (weights * counts).sum()).float()
+
+
+def loss_rank_mining(logits: Tensor, truth: Tensor, share: float, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy over the valid pixels of the batch with the highest loss (Yu et al. 2018).
+
+    Args:
+        logits: `[B, classes, h, w]`.
+        truth: `int64 [B, h, w]`, `IGNORE` where void.
+        share: Share of the valid pixels that count, rounded up.
+        weights: Of the classes, `[classes]`; None: all 1.
+
+    Returns:
+        A scalar; zero when no pixel is valid.
+    """
+    losses = _losses(logits, truth, weights)
+    return _mean(losses.topk(_share(losses, share)).values)
+
+
+def bootstrapped_loss(logits: Tensor, truth: Tensor, probability: float, keep: float) -> Tensor:
+    """Online bootstrapping: cross-entropy over the hard pixels of the batch (Wu et al. 2016, eq. 1).
+
+    Args:
+        logits: `[B, classes, h, w]`.
+        truth: `int64 [B, h, w]`, `IGNORE` where void.
+        probability: A pixel is hard where the probability of its true class is below this.
+        keep: Where fewer than this share of the valid pixels are hard, rounded up, the hardest make it up.
+
+    Returns:
+        A scalar; zero when no pixel is valid.
+    """
+    losses = _losses(logits, truth).sort(descending=True).values
+    hard = int((losses.detach() > -math.log(probability)).sum())
+    return _mean(losses[: max(hard, _share(losses, keep))])
+
+
+def _losses(logits: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of each valid pixel, `[N]`."""
+    return F.cross_entropy(logits, truth, weights, ignore_index=IGNORE, reduction="none")[truth != IGNORE]
+
+
+def _share(losses: Tensor, share: float) -> int:
+    return math.ceil(share * losses.numel())
+
+
+def _mean(losses: Tensor) -> Tensor:
+    return losses.sum() / max(losses.numel(), 1)

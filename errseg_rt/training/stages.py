@@ -1,4 +1,4 @@
-"""The three trainings of a cascade: semantic branch, error-prediction branch, detail branch."""
+"""The trainings of a cascade: semantic branch, error-prediction branch, detail branch, and the latter two once more."""
 
 from __future__ import annotations
 
@@ -11,85 +11,122 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from errseg_rt.classes import IGNORE
+from errseg_rt.datasets import LabelledFrames
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade
-from errseg_rt.training.data import CropStream, LabelledFrames
-from errseg_rt.training.losses import detail_loss, error_loss
+from errseg_rt.training.data import CropStream
+from errseg_rt.training.losses import (
+    bootstrapped_loss,
+    class_weights,
+    detail_loss,
+    error_loss,
+    error_shares,
+    loss_rank_mining,
+)
+from errseg_rt.training.methods import flagged_by
 from errseg_rt.training.recipe import STAGES, Recipe
+from errseg_rt.training.taps import FrozenBatch, TapStore, TapStream
 
+_LEAST_SHARE = 1e-3  # of errors, for the start of the error-prediction branch
 _POWER = 0.9  # of the poly rate, Gong et al. 2021, section 4.2
+Crops = tuple[Tensor, Tensor]
+"""Normalised images `[B, 3, H, W]` and their labels, `int64 [B, H, W]`."""
 
 
 class StageTraining(LightningModule):
     """Trains one branch; everything else is frozen and in eval mode (section 4.1).
 
-    Each epoch is the stretch between two checkpoints, and its crops are numbered by the steps taken, so that a training
-    that was killed goes on exactly.
+    Each epoch is the stretch between two checkpoints, and its batches are numbered by the steps taken, so that a
+    training that was killed goes on exactly.
 
     Args:
         cascade: The cascade of which a branch is trained.
         recipe: The recipe.
         frames: Labelled frames; may be empty when everything is rendered.
+        store: Taps of whole frames to learn from instead of crops; None: crops.
+        devices: Number of devices that share a batch.
     """
 
     name: str
+    branch: str
 
-    def __init__(self, cascade: Cascade, recipe: Recipe, frames: LabelledFrames) -> None:
+    def __init__(
+        self, cascade: Cascade, recipe: Recipe, frames: LabelledFrames, store: TapStore | None = None, devices: int = 1
+    ) -> None:
         super().__init__()
-        self.cascade, self.recipe, self.frames = cascade, recipe, frames
+        self.cascade, self.recipe, self.frames, self.store, self.devices = cascade, recipe, frames, store, devices
         self.stage = recipe.stage(self.name)
         for name, branch in cascade.named_children():
-            branch.requires_grad_(name == self.name)
+            branch.requires_grad_(name == self.branch)
 
-    def loss(self, image: Tensor, labels: Tensor) -> Tensor:
-        """Loss of a batch: images `[B, 3, H, W]`, labels `int64 [B, H, W]`."""
+    def loss(self, batch: Any) -> Tensor:
+        """Loss of a batch."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> StageTraining:
         """Training mode for the trained branch alone."""
         super().train(mode)
         for name, branch in self.cascade.named_children():
-            branch.train(mode and name == self.name)
+            branch.train(mode and name == self.branch)
         return self
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Crops from the current step to the next checkpoint."""
-        batch = self.stage.batch
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches from the current step to the next checkpoint."""
+        steps, stage = self.stage.checkpoint_every, STAGES.index(self.name)
         # Not by the epoch, which Lightning counts from the one before when it goes on from a checkpoint.
-        start, length = self.global_step * batch, self.stage.checkpoint_every * batch
-        stream = CropStream(self.frames, self.recipe, STAGES.index(self.name), start, length)
-        return DataLoader(stream, batch_size=batch)
+        start, batch = self.global_step, self.stage.batch
+        if self.store is not None and self.recipe.views is not None:
+            seed, share = [self.recipe.seed, stage], batch // self.devices
+            stream = TapStream(self.store, self.recipe.views, share, seed, start * self.devices, steps * self.devices)
+            return DataLoader(stream, batch_size=None)
+        crops = CropStream(self.frames, self.recipe, stage, start * batch, steps * batch)
+        return DataLoader(crops, batch_size=batch // self.devices)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """One step; raises DataError at a loss that is not finite."""
-        image, labels = batch
-        loss = self.loss(image.contiguous(memory_format=torch.channels_last), labels)
+        loss = self.loss(batch)
         if not torch.isfinite(loss):
             raise DataError(
-                f"{self.name} branch: the loss became {loss.item()} at step {self.global_step} (batch {batch_index} of "
-                f"epoch {self.current_epoch}); lower its rate, {self.stage.rate}, or look for wrong labels"
+                f"{self.branch} branch: the loss became {loss.item()} at step {self.global_step} "
+                f"(batch {batch_index} of epoch {self.current_epoch}); lower its rate, {self.stage.rate}, "
+                "or look for wrong labels"
             )
         self.log(f"{self.name}/loss", loss)
         return loss
 
     def configure_optimizers(self) -> Any:
         """Adam with decoupled weight decay and the poly rate."""
-        branch: nn.Module = getattr(self.cascade, self.name)
+        branch: nn.Module = getattr(self.cascade, self.branch)
         optimizer = torch.optim.AdamW(branch.parameters(), self.stage.rate, weight_decay=self.stage.weight_decay)
         schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, self.stage.iterations, _POWER)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    @torch.no_grad()
+    def frozen(self, batch: FrozenBatch | Crops) -> FrozenBatch:
+        """A batch with its taps: kept ones as they are, those of crops computed now."""
+        if isinstance(batch, FrozenBatch):
+            return batch
+        image, labels = batch
+        image = image.contiguous(memory_format=torch.channels_last)
+        taps = self.cascade.taps(image)
+        truth = labels_on_grid(labels, taps.logits.shape[2:], self.cascade.semantic.align_corners)
+        return FrozenBatch(image, taps, truth)
+
 
 class SemanticTraining(StageTraining):
-    """Cross-entropy of the semantic branch at full size."""
+    """Cross-entropy of the semantic branch at full size, over all pixels or, bootstrapped, over the hard ones."""
 
-    name = "semantic"
+    name = branch = "semantic"
 
-    def loss(self, image: Tensor, labels: Tensor) -> Tensor:
-        """Mean over the valid pixels."""
-        logits = self.cascade.taps(image).logits
+    def loss(self, batch: Crops) -> Tensor:
+        """Mean over the pixels that count."""
+        image, labels = batch
+        logits = self.cascade.taps(image.contiguous(memory_format=torch.channels_last)).logits
         align = self.cascade.semantic.align_corners
-        full = F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=align)
+        full = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=align)
+        bootstrap = self.recipe.bootstrap
+        if bootstrap.probability:
+            return bootstrapped_loss(full, labels, bootstrap.probability, bootstrap.keep)
         total = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="sum")
         return total / (labels != IGNORE).sum().clamp_min(1)
 
@@ -97,34 +134,82 @@ class SemanticTraining(StageTraining):
 class ErrorTraining(StageTraining):
     """Eq. 2 on the grid."""
 
-    name = "error"
+    name = branch = "error"
 
-    def loss(self, image: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, batch: FrozenBatch | Crops) -> Tensor:
         """Mean over the images."""
-        with torch.no_grad():
-            taps = self.cascade.taps(image)
+        image, taps, truth = self.frozen(batch)
         error_logit = self.cascade.error(image, taps.logits, taps.high)
-        truth = labels_on_grid(labels, taps.logits.shape[2:], self.cascade.semantic.align_corners)
-        return error_loss(error_logit, taps.logits, truth)
+        weights = self.recipe.error_loss
+        return error_loss(
+            error_logit.float(),
+            taps.logits.float(),
+            truth,
+            rho=weights.rho,
+            easy_weight=weights.easy,
+            hard_weight=weights.hard,
+            correct_weight=weights.correct,
+        )
+
+    @torch.no_grad()
+    def on_train_start(self) -> None:
+        """Start with eq. 2 in balance: its best P_ep has the odds of an error over w3, the share of errors.
+
+        From logit(1 - max P_sb) alone the branch would spend its first steps on that shift, and lose its ranking.
+        """
+        error = self.cascade.error
+        if error.residual and not (self.global_step or self.cascade.config.error_frozen):
+            weights, balance = self.recipe.error_loss, torch.tensor(self.recipe.error_loss.correct)
+            if not weights.correct:
+                _, taps, truth = self.frozen(next(iter(self.train_dataloader())))
+                valid = truth != IGNORE
+                wrong = (taps.logits.argmax(dim=1) != truth) & valid
+                balance = error_shares(wrong, valid).mean().clamp_min(_LEAST_SHARE)
+            error.head.bias.fill_(torch.log(weights.easy / balance))  # type: ignore[union-attr]
 
 
 class DetailTraining(StageTraining):
-    """Eq. 3 on the grid."""
+    """Eq. 3 on the grid, or the loss of a method it is compared with."""
 
-    name = "detail"
+    name = branch = "detail"
+    weights: Tensor | None
 
-    def loss(self, image: Tensor, labels: Tensor) -> Tensor:
-        """Mean over the flagged pixels."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        balance, classes = self.recipe.method.balance, self.cascade.config.classes
+        weights = class_weights(self.frames, classes, balance) if balance else None
+        self.register_buffer("weights", weights, persistent=False)
+
+    def loss(self, batch: FrozenBatch | Crops) -> Tensor:
+        """Mean over the pixels that count."""
+        image, taps, truth = self.frozen(batch)
+        method = self.recipe.method
+        detail_logits = self.cascade.detail(taps).float()
+        if method.learn == "hardest":
+            return loss_rank_mining(detail_logits, truth, method.hardest, self.weights)
+        if method.learn == "everywhere":
+            return detail_loss(detail_logits, torch.ones_like(truth, dtype=torch.bool), truth, self.weights)
         with torch.no_grad():
-            taps = self.cascade.taps(image)
             error_logit = self.cascade.error(image, taps.logits, taps.high)
-        detail_logits = self.cascade.detail.refine(taps.logits, taps.low, *self.cascade.detail.decode(taps))
-        truth = labels_on_grid(labels, taps.logits.shape[2:], self.cascade.semantic.align_corners)
-        return detail_loss(detail_logits, error_logit, truth, self.recipe.threshold)
+        flagged = flagged_by(method, self.recipe.threshold, taps.logits, error_logit)
+        return detail_loss(detail_logits, flagged, truth, self.weights)
+
+
+class FrozenErrorTraining(ErrorTraining):
+    """Goes on with the norms of the error-prediction branch made constants."""
+
+    name = "error_frozen"
+
+
+class FrozenDetailTraining(DetailTraining):
+    """Goes on with the norms of the detail branch made constants."""
+
+    name = "detail_frozen"
 
 
 STAGE_TRAININGS: dict[str, type[StageTraining]] = {
-    stage.name: stage for stage in (SemanticTraining, ErrorTraining, DetailTraining)
+    stage.name: stage
+    for stage in (SemanticTraining, ErrorTraining, FrozenErrorTraining, DetailTraining, FrozenDetailTraining)
 }
 
 

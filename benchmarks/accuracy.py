@@ -1,0 +1,188 @@
+"""Accuracy of the cascade beside its comparisons (Gong et al. 2021, tables 1 to 3).
+
+    python -m benchmarks.accuracy --data camvid --init squeezenas_mac_large_cityscapes.pth --runs runs
+
+Trains what is missing, then scores. All trainings share one semantic branch, its folds and its kept taps; those of one
+seed share their error branch. A training that is finished is not done again, one that was killed goes on. Scores go to
+`results/accuracy.json`, and the tables to the screen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.report import RESULTS, machine
+from errseg_rt.datasets import LabelledFrames, open_dataset
+from errseg_rt.evaluation.bootstrap import paired_bootstrap
+from errseg_rt.evaluation.evaluation import Evaluation
+from errseg_rt.evaluation.sweep import THRESHOLDS
+from errseg_rt.progress import track
+from errseg_rt.training.checkpoint import load_cascade
+from errseg_rt.training.evaluation import evaluate
+from errseg_rt.training.folds import hold_out
+from errseg_rt.training.loop import train
+from errseg_rt.training.recipe import Recipe, load_recipe
+from errseg_rt.training.taps import TapStore
+
+THIN = ("pole", "sign", "fence")  # classes that stand first in the tables
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the tables: a recipe with some values changed, and how many seeds it is trained with."""
+
+    title: str
+    recipe: str
+    changes: tuple[str, ...] = ()
+    seeds: int = 1
+
+
+OURS = Method("ours", "camvid", seeds=3)
+METHODS = (
+    OURS,
+    Method("every pixel (control)", "camvid-every-pixel", seeds=3),
+    Method("entropy as selector (control)", "camvid-entropy", seeds=3),
+    Method("GAU decoder", "camvid-gau-decoder"),
+    Method("layer cascading", "camvid-layer-cascade"),
+    Method("loss-rank mining", "camvid-loss-rank"),
+    Method("bagging", "camvid-bagging"),
+    Method("DUpsampling", "camvid-dupsampling"),
+    Method("ours without residual start", "camvid", ("cascade.residual=false",)),
+    Method("ours without cross-fitting", "camvid", ("cross_fit.folds=0",)),
+    Method("ours, trained at t = 0.5", "camvid", ("threshold=0.5",)),
+    Method("ours, trained at t = 0.6", "camvid", ("threshold=0.6",)),
+    Method("ours, trained at t = 0.8", "camvid", ("threshold=0.8",)),
+)
+
+
+def main() -> None:
+    """Train, score and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/")
+    parser.add_argument("--init", type=Path, help="weights that the semantic branch starts from")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the trainings")
+    parser.add_argument("--only", nargs="*", help="titles of the methods to train; the others only if they are trained")
+    parser.add_argument("--no-scores", action="store_true", help="train only")
+    parser.add_argument("--json", type=Path, default=RESULTS / "accuracy.json")
+    args = parser.parse_args()
+    runs = {}
+    for method in METHODS:
+        for seed in range(1, method.seeds + 1):
+            recipe = load_recipe(method.recipe, [*method.changes, f"seed={seed}"])
+            out = args.runs / "-".join([method.recipe, *method.changes, str(seed)]).replace("=", "_")
+            if args.only is None or method.title in args.only:
+                base = args.runs / f"camvid-{seed}"
+                if seed > 1 and method is OURS:
+                    _link(args.runs / "camvid-1", base)
+                    base = args.runs / "camvid-1"
+                train(recipe, args.data, out, args.init, shared=None if out == base else base)
+            if (out / "cascade.safetensors").exists():
+                runs[method.title, seed] = (recipe, out)
+    if not args.no_scores:
+        results = {
+            "command": f"python -m benchmarks.accuracy {' '.join(sys.argv[1:])}",
+            "machine": machine(),
+            "sets": {
+                name: _score(runs, frames, args.runs / f"taps_{name}") for name, frames in _sets(args.data).items()
+            },
+        }
+        args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        for name, scored in results["sets"].items():
+            print(f"\n### {name}\n")
+            print(_table(scored))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Let the training of another seed find the semantic branch and taps of the first."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("semantic.safetensors", "folds", "taps"):
+        if not (target / name).exists():
+            (target / name).symlink_to((source / name).resolve())
+
+
+def _sets(data: Path) -> dict[str, LabelledFrames]:
+    recipe = load_recipe("camvid")
+    frames = open_dataset(data, recipe.classes, split="train", void=recipe.data.void)
+    _, held = hold_out(len(frames))
+    val = open_dataset(data, recipe.classes, split="val", void=recipe.data.void)
+    return {"held_out": frames.subset(held), "val": val}
+
+
+def _score(
+    runs: dict[tuple[str, int], tuple[Recipe, Path]], frames: LabelledFrames, taps: Path
+) -> list[dict[str, Any]]:
+    """Scores of every run on some frames, each beside ours of the same seed."""
+    rows, ours = [], {}
+    for (title, seed), (recipe, out) in runs.items():
+        cascade, _ = load_cascade(out / "cascade.safetensors")
+        store = TapStore(taps, frames, lambda index, cascade=cascade: cascade, recipe.input)  # type: ignore[misc]
+        scored = _evaluate(cascade, recipe, store, title, sweep=title == OURS.title)
+        counts = scored.fused.frames
+        ours.setdefault(seed, counts)
+        against = None if title == OURS.title else paired_bootstrap(ours[seed], counts)
+        row = {
+            "method": title,
+            "seed": seed,
+            **scored.to_dict(recipe.classes, scored.calibrations()),
+            "ours_minus_this": against and [against.difference, against.low, against.high],
+        }
+        if title == OURS.title and seed == 1:
+            row["norms"] = _norms(recipe, out, store)
+        rows.append(row)
+    return rows
+
+
+def _evaluate(cascade: Any, recipe: Recipe, store: TapStore, title: str, *, sweep: bool = False) -> Evaluation:
+    return evaluate(cascade, recipe, store, track, f"score {title}", thresholds=THRESHOLDS if sweep else ())
+
+
+def _norms(recipe: Recipe, out: Path, store: TapStore) -> dict[str, float]:
+    """Scores of the fused labels with GroupNorm in the detail branch, with its norms just frozen, and fine-tuned."""
+    tuned, _ = load_cascade(out / "cascade.safetensors")
+    grouped, _ = load_cascade(out / "detail.safetensors")
+    norms = {"group norm": grouped, "frozen, fine-tuned": tuned}
+    return {
+        name: _evaluate(cascade.eval(), recipe, store, name).fused.confusion.miou() for name, cascade in norms.items()
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: one line a method, mean over its seeds with the spread."""
+    lines = [
+        "| method | seeds | mIoU | gain over semantic | ours minus this | " + " | ".join(THIN) + " | flagged |",
+        "| --- " * (6 + len(THIN)) + "|",
+    ]
+    for title in dict.fromkeys(row["method"] for row in rows):
+        same = [row for row in rows if row["method"] == title]
+        miou, spread = _percent(same, lambda row: row["fused"]["miou"])
+        gain, _ = _percent(same, lambda row: row["gain"]["miou"])
+        thin = [f"{_percent(same, lambda row, name=name: row['fused']['iou'][name])[0]:.1f}" for name in THIN]  # type: ignore[misc]
+        flagged, _ = _percent(same, lambda row: row["flagged"])
+        pairs = [row["ours_minus_this"] for row in same if row["ours_minus_this"]]
+        against = "; ".join(
+            f"{100 * d:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]{' tie' * (low <= 0 <= high)}"
+            for d, low, high in pairs
+        )
+        lines.append(
+            f"| {title} | {len(same)} | {miou:.2f} +- {spread:.2f} | {gain:+.2f} | {against} | {' | '.join(thin)} | "
+            f"{flagged:.1f} % |"
+        )
+    return "\n".join(lines)
+
+
+def _percent(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> tuple[float, float]:
+    values: npt.NDArray[np.float64] = 100 * np.array([value(row) for row in rows])
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""One stage of a training under Lightning: checkpoints, logs, a bar, and going on after a kill."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from errseg_rt.datasets import LabelledFrames
+from errseg_rt.networks.cascade import Cascade
+from errseg_rt.training.checkpoint import AtomicCheckpointIO
+from errseg_rt.training.recipe import Recipe
+from errseg_rt.training.stages import STAGE_TRAININGS
+from errseg_rt.training.taps import TapStore
+
+
+def fit(
+    stage: str,
+    recipe: Recipe,
+    cascade: Cascade,
+    frames: LabelledFrames,
+    out: Path,
+    store: TapStore | None = None,
+    devices: int = 1,
+    precision: str = "32-true",
+) -> None:
+    """Train one stage of a cascade, from its last checkpoint where there is one."""
+    if not recipe.stage(stage).iterations:
+        return
+    training = STAGE_TRAININGS[stage](cascade, recipe, frames, store, devices)
+    training.to(memory_format=torch.channels_last)
+    folder = out / stage
+    trainer = Trainer(
+        max_steps=training.stage.iterations,
+        default_root_dir=out,
+        devices=devices,
+        precision=cast(Any, precision),
+        logger=TensorBoardLogger(out / "logs", name="", version=stage),
+        plugins=[AtomicCheckpointIO()],
+        callbacks=[
+            ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
+            _Bar(stage, training.stage.iterations),
+        ],
+        reload_dataloaders_every_n_epochs=1,
+        log_every_n_steps=10,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    last = folder / "last.ckpt"
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(training.train(), ckpt_path=last if last.exists() else None, weights_only=True)
+    except SystemExit as error:
+        if not trainer.interrupted:
+            raise
+        # Lightning turns an interrupt into an exit, and from then on ignores SIGINT.
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from error
+    cascade.cpu()
+
+
+class _Bar(Callback):
+    """One bar for a stage, over all its epochs; where nobody looks on, a line at each checkpoint."""
+
+    def __init__(self, stage: str, total: int) -> None:
+        self.console, self.stage, self.total, self.loss = Console(stderr=True), stage, total, float("nan")
+        self.progress = Progress(
+            TextColumn(f"train {stage}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task(stage, total=total, loss=self.loss)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.progress.start()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self.loss = float(outputs["loss"])
+        self.progress.update(self.task, completed=trainer.global_step, loss=self.loss)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.console.is_terminal:
+            print(f"train {self.stage}: {trainer.global_step}/{self.total}, loss {self.loss:.4f}", file=sys.stderr)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.progress.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.progress.stop()

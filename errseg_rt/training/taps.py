@@ -1,0 +1,165 @@
+"""Taps of the frozen semantic branch for views of whole frames: computed once, kept, and read by the branches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from errseg_rt.atomic import write_atomically
+from errseg_rt.datasets import LabelledFrames, Sample
+from errseg_rt.errors import DataError
+from errseg_rt.evaluation.truth import truth_on_grid
+from errseg_rt.input_spec import InputSpec
+from errseg_rt.kernels.fuse_labels import Geometry
+from errseg_rt.kernels.preprocess import preprocess
+from errseg_rt.networks.cascade import Cascade
+from errseg_rt.networks.taps import Taps
+from errseg_rt.training.recipe import ViewsConfig
+
+
+class View(NamedTuple):
+    """How a whole frame is looked at: its scale, on top of the input's own, and whether it is mirrored."""
+
+    scale: float = 1.0
+    flip: bool = False
+
+
+class FrozenBatch(NamedTuple):
+    """What the branches learn from: the input, what the frozen semantic branch makes of it, and the truth."""
+
+    image: Tensor  # [B, 3, H, W], normalised
+    taps: Taps  # logits on the grid
+    truth: Tensor  # int64 [B, h, w], on the grid, IGNORE where void
+
+
+class TapStore:
+    """A folder of taps, in half precision, one file for each view of each frame.
+
+    Args:
+        folder: Where they lie; what is there already is not computed again.
+        frames: The labelled frames.
+        cascade_of: The cascade whose semantic branch sees a frame, in eval mode, by the frame's index.
+        spec: Input of the cascades.
+    """
+
+    def __init__(
+        self, folder: Path, frames: LabelledFrames, cascade_of: Callable[[int], Cascade], spec: InputSpec
+    ) -> None:
+        self.folder, self.frames, self.cascade_of, self.spec = folder, frames, cascade_of, spec
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def geometry(self, index: int, view: View = View()) -> Geometry:  # noqa: B008 (immutable)
+        """How a view of a frame lies on the grid."""
+        return self._geometry(self.frames[index][1].shape, view)
+
+    def read(self, index: int, view: View = View()) -> FrozenBatch:  # noqa: B008 (immutable)
+        """A batch of one view of one frame, from the folder or computed and kept there."""
+        path = self.folder / f"{index:05d}_{view.scale:g}{'_flip' * view.flip}.safetensors"
+        if path.exists():
+            try:
+                kept = load_file(path)
+            except SafetensorError as error:
+                raise DataError(f"{path}: damaged ({error}); remove it, and it is computed again") from error
+        else:
+            kept = self._compute(index, view)
+            with write_atomically(path) as temporary:
+                temporary.write_bytes(save(kept))
+        tensors = {name: tensor.float() for name, tensor in kept.items() if name != "truth"}
+        return _batch(tensors.pop("image"), tensors, kept["truth"], self.cascade_of(index))
+
+    def fill(self, views: Iterable[View], progress: Callable[[Iterable[int], str, int], Iterable[int]]) -> None:
+        """Compute what is missing, so that training does not wait for it."""
+        views = list(views)
+        for index in progress(range(len(self)), "taps of the frozen branch", len(self)):
+            for view in views:
+                self.read(index, view)
+
+    @torch.inference_mode()
+    def _compute(self, index: int, view: View) -> dict[str, Tensor]:
+        frame, labels = _mirrored(self.frames[index]) if view.flip else self.frames[index]
+        geometry, spec = self._geometry(labels.shape, view), self.spec
+        image = preprocess(frame, geometry.content_size, geometry.input_size, mean=spec.mean, std=spec.std)
+        tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
+        taps = self.cascade_of(index).semantic(tensor)
+        kept = {"image": tensor, **taps._asdict()}
+        truth = truth_on_grid(labels, geometry)[None]
+        return {
+            **{name: value.half().contiguous() for name, value in kept.items()},
+            "truth": torch.from_numpy(truth.astype(np.uint8)),
+        }
+
+    def _geometry(self, size: tuple[int, ...], view: View) -> Geometry:
+        frame = (size[0], size[1])
+        content = self.spec.content_size(frame)
+        scaled = (max(1, round(content[0] * view.scale)), max(1, round(content[1] * view.scale)))
+        padded = replace(self.spec, scale=1.0).input_size(scaled)
+        grid = (-(-padded[0] // 4), -(-padded[1] // 4))
+        return Geometry(grid, padded, scaled, frame, self.cascade_of(0).semantic.align_corners)
+
+
+class TapStream(Dataset[FrozenBatch]):
+    """Batches of views, each decided by its number alone, so that a training can go on where it was killed.
+
+    Args:
+        store: The kept taps.
+        views: Views that are drawn from.
+        batch: Views a batch; all of one scale.
+        seed: Seed of the draws, with the stage.
+        start: Number of the first batch.
+        length: Number of batches.
+    """
+
+    def __init__(
+        self, store: TapStore, views: ViewsConfig, batch: int, seed: Sequence[int], start: int, length: int
+    ) -> None:
+        self.store, self.views, self.batch, self.seed = store, views, batch, seed
+        self.start, self.length = start, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> FrozenBatch:
+        """One batch.
+
+        Raises:
+            DataError: The frames differ in size.
+        """
+        rng = np.random.default_rng([*self.seed, self.start + index])
+        scale = float(rng.choice(self.views.scales))
+        flips = rng.random(self.batch) < 0.5 * self.views.flip
+        drawn = rng.integers(len(self.store), size=self.batch)
+        parts = [self.store.read(int(frame), View(scale, bool(flip))) for frame, flip in zip(drawn, flips, strict=True)]
+        sizes = {tuple(part.image.shape[2:]) for part in parts}
+        if len(sizes) > 1:
+            raise DataError(f"views of whole frames need frames of one size, found inputs of {sorted(sizes)}")
+        image, truth = (torch.cat([getattr(part, name) for part in parts]) for name in ("image", "truth"))
+        return FrozenBatch(image, Taps(*map(torch.cat, zip(*(part.taps for part in parts), strict=True))), truth)
+
+
+def all_views(config: ViewsConfig) -> list[View]:
+    """Every view that a recipe draws from."""
+    return [View(scale, flip) for scale in config.scales for flip in (False, True)[: 1 + config.flip]]
+
+
+def _batch(image: Tensor, taps: dict[str, Tensor], truth: Tensor, cascade: Cascade) -> FrozenBatch:
+    grid = taps["low"].shape[2:]
+    align = cascade.semantic.align_corners
+    taps["logits"] = F.interpolate(taps["logits"], size=grid, mode="bilinear", align_corners=align)
+    return FrozenBatch(image, Taps(**taps), truth.long())
+
+
+def _mirrored(sample: Sample) -> Sample:
+    frame, labels = sample
+    return np.ascontiguousarray(frame[:, ::-1]), np.ascontiguousarray(labels[:, ::-1])
