@@ -37,6 +37,8 @@ class Manifest:
         threshold: t of eq. 4, as trained.
         lowest_threshold: The lowest t the cascade was evaluated at.
         calibration: From error logit to error probability.
+        baseline_calibrations: The same for the scores that P_ep is held against, by their names in
+            `errseg_rt.evaluation.uncertainty`; empty where none were fitted.
         cascade: Shape of the networks, for the torch engine and for exporting again.
         provenance: Data, initial weights and their terms, command, date.
         metrics: Scores per data set.
@@ -52,6 +54,7 @@ class Manifest:
     calibration: Calibration
     cascade: Mapping[str, Any]
     grid_stride: int = 4
+    baseline_calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -99,13 +102,18 @@ class Manifest:
             classes = table.pop("classes")
             colors = tuple((int(r), int(g), int(b)) for r, g, b in classes["colors"])
             spec: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.pop("input").items()}
-            calibration = table.pop("calibration")
+            baselines = table.pop("baseline_calibrations", {})
             return cls(
                 classes=ClassSet(tuple(classes["names"]), colors),
                 input=InputSpec(**spec),
-                calibration=Calibration(*(tuple(calibration[key]) for key in ("logits", "probabilities"))),
+                calibration=_calibration(table.pop("calibration")),
+                baseline_calibrations={name: _calibration(knots) for name, knots in baselines.items()},
                 files={path: FileRecord(**record) for path, record in table.pop("files").items()},
                 **table,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"{where}: not a manifest ({error}); export the bundle again") from error
+
+
+def _calibration(knots: Mapping[str, Any]) -> Calibration:
+    return Calibration(tuple(knots["logits"]), tuple(knots["probabilities"]))

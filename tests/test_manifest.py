@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from errseg_rt.calibration import Calibration
 from errseg_rt.errors import BundleError
 from errseg_rt.manifest import FORMAT_VERSION, FileRecord, Manifest
 
@@ -21,7 +22,11 @@ def changed(manifest: Manifest, **values: Any) -> str:
 
 
 def test_round_trip(manifest: Manifest) -> None:
-    manifest = replace(manifest, files={"a/b.onnx": FileRecord(3, "ab"), "c": FileRecord(0, "cd")})
+    manifest = replace(
+        manifest,
+        files={"a/b.onnx": FileRecord(3, "ab"), "c": FileRecord(0, "cd")},
+        baseline_calibrations={"margin": Calibration((-1.0, 2.5), (0.0, 0.75))},
+    )
     assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
     assert Manifest.from_json(manifest.to_json().encode(), WHERE) == manifest
 
@@ -73,6 +78,9 @@ def test_a_newer_version_is_refused_by_name(manifest: Manifest, version) -> None
         {"calibration": {"logits": [0, 1], "probabilities": [1, 0]}},
         {"calibration": {"logits": [0, 1], "probabilities": [0, float("nan")]}},
         {"calibration": {"logits": [0, 1]}},
+        {"baseline_calibrations": {"margin": {"logits": [0, 1], "probabilities": [1, 0]}}},
+        {"baseline_calibrations": {"margin": {"logits": [0]}}},
+        {"baseline_calibrations": [1]},
         {"threshold": 1.5},
         {"threshold": float("nan")},
         {"threshold": "0.7"},
@@ -94,7 +102,7 @@ def test_fields_that_are_wrong(manifest: Manifest, values) -> None:
         Manifest.from_json(changed(manifest, **values), WHERE)
 
 
-@pytest.mark.parametrize("field", ["provenance", "metrics"])
+@pytest.mark.parametrize("field", ["provenance", "metrics", "baseline_calibrations"])
 def test_fields_that_older_writers_may_leave_out(manifest: Manifest, field) -> None:
     assert getattr(Manifest.from_json(changed(manifest, **{field: ...}), WHERE), field) == {}
 

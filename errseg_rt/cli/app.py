@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from errseg_rt.cli import demo, doctor, export, inspect, segment, train
+from errseg_rt.cli import calibrate, demo, doctor, evaluate, export, inspect, segment, train
 from errseg_rt.errors import ErrsegError
 
 app = typer.Typer(
@@ -16,7 +16,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (segment.segment, demo.demo, doctor.doctor, inspect.inspect, train.train, export.export):
+for command in (
+    segment.segment,
+    demo.demo,
+    evaluate.evaluate,
+    calibrate.calibrate,
+    doctor.doctor,
+    inspect.inspect,
+    train.train,
+    export.export,
+):
     app.command()(command)
 
 

@@ -14,14 +14,19 @@ import typer
 from errseg_rt.atomic import write_atomically
 from errseg_rt.classes import CAMVID
 from errseg_rt.cli.options import (
+    BudgetOption,
     BundleOption,
+    DeadlineOption,
+    DetailOption,
     EngineOption,
     JsonOption,
     ThreadsOption,
+    check_limits,
+    frame_summary,
     print_json,
+    print_run,
     print_scores,
-    print_stages,
-    stage_summary,
+    run_summary,
 )
 from errseg_rt.errors import DataError
 from errseg_rt.progress import busy, track
@@ -40,6 +45,9 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Which street.")] = 1000,
     bundle: BundleOption = "camvid",
     engine: EngineOption = "onnxruntime",
+    detail: DetailOption = None,
+    budget: BudgetOption = None,
+    deadline_ms: DeadlineOption = None,
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,10 +59,12 @@ def demo(
     from errseg_rt.scenes import StreetScene
     from errseg_rt.video import VideoWriter
 
+    check_limits(detail, budget, deadline_ms)
     scene = StreetScene(seed, height, width, _FPS)
     stills = set(np.linspace(0, frames - 1, min(_STILLS, frames)).astype(int).tolist())
-    timings = []
-    with Runtime(bundle, engine, threads=threads) as runtime, VideoWriter(out / "demo.mp4", _FPS) as video:
+    done: list[dict[str, Any]] = []
+    limits: dict[str, Any] = {"detail": detail, "budget": budget, "deadline_ms": deadline_ms}
+    with Runtime(bundle, engine, **limits, threads=threads) as runtime, VideoWriter(out / "demo.mp4", _FPS) as video:
         classes = runtime.manifest.classes
         if classes.names != CAMVID.names:
             raise DataError(f"bundle {bundle}: its classes are not those of the rendered streets; use segment instead")
@@ -67,16 +77,15 @@ def demo(
             video.write(_panels(rendered.frame, result))
             if index in stills:
                 result.save(out, f"frame_{index:04d}", rendered.frame)
-            timings.append(result.timings)
+            done.append(frame_summary(result))
             fused.add(rendered.labels, result.labels)
             if result.semantic_labels is not None:
                 semantic.add(rendered.labels, result.semantic_labels)
         summary: dict[str, Any] = {
             "bundle": runtime.manifest.name,
             "engine": engine,
-            "threshold": runtime.threshold,
             "clip": {"seed": seed, "frames": frames, "height": height, "width": width, "fps": _FPS},
-            "milliseconds": stage_summary(timings),
+            **run_summary(runtime, done),
             "scores": {"semantic": semantic.to_dict(classes), "fused": fused.to_dict(classes)},
         }
     with write_atomically(out / "summary.json") as temporary:
@@ -84,7 +93,7 @@ def demo(
     if as_json:
         print_json(summary)
         return
-    print_stages(summary["milliseconds"])
+    print_run(summary)
     print_scores(summary["scores"])
     print(f"{out / 'demo.mp4'}: frame, labels and error map side by side")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -13,6 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from errseg_rt.scores import percent
+
+if TYPE_CHECKING:
+    from errseg_rt.runtime import Runtime
+    from errseg_rt.segmentation import Segmentation
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Embedded bundle's name, or a bundle's folder.")]
 EngineOption = Annotated[str, typer.Option(help="What executes the graphs: onnxruntime or torch.")]
@@ -24,15 +29,64 @@ def _between_zero_and_one(value: float | None) -> float | None:
     return value
 
 
+def _sparse_or_dense(value: str | None) -> str | None:
+    if value not in (None, "sparse", "dense"):
+        raise typer.BadParameter(f"{value!r} is neither sparse nor dense.")
+    return value
+
+
+def _share(value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:
+        raise typer.BadParameter(f"{value} is no share in 0..1.")
+    return value
+
+
+def _positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value} is not a positive number.")
+    return value
+
+
 ThresholdOption = Annotated[
     float | None,
     typer.Option(
         callback=_between_zero_and_one,
-        help="Raw error probability, between 0 and 1, above which a pixel is labelled again [default: bundle's].",
+        help="Raw error probability, between 0 and 1, above which a pixel is labelled again; default: bundle's.",
     ),
 ]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of one frame [default: all cores].")]
+DetailOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="sparse|dense",
+        callback=_sparse_or_dense,
+        help="Compute the last stage of the detail branch where pixels are flagged, or everywhere; default: sparse, "
+        "where the bundle's norms are frozen.",
+    ),
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        callback=_share,
+        help="Most work of refinement on a frame, as a share of the dense stage, 0..1: the most doubtful pixels first.",
+    ),
+]
+DeadlineOption = Annotated[
+    float | None,
+    typer.Option(
+        "--deadline-ms", metavar="MS", callback=_positive, help="Milliseconds within which a frame shall be done."
+    ),
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of one frame; default: all cores.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+def check_limits(detail: str | None, budget: float | None, deadline_ms: float | None) -> None:
+    """Refuse limits of refinement that contradict each other."""
+    if budget is not None and deadline_ms is not None:
+        raise typer.BadParameter("Give --budget or --deadline-ms, not both.")
+    if detail == "dense" and (budget, deadline_ms) != (None, None):
+        raise typer.BadParameter("--detail dense takes no --budget or --deadline-ms.")
 
 
 def print_json(answer: Any) -> None:
@@ -50,9 +104,39 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     Console().print(table)
 
 
-def stage_summary(timings: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Median milliseconds per stage over frames."""
-    return {stage: float(np.median([lap[stage] for lap in timings])) for stage in timings[0]} if timings else {}
+def frame_summary(result: Segmentation) -> dict[str, Any]:
+    """How a frame was refined, and what its stages took."""
+    return {
+        "flagged_share": result.flagged_share,
+        "pixels": {
+            "over_threshold": result.over_threshold,
+            "refined": result.refined,
+            "left_out": result.left_out,
+        },
+        "work": result.work,
+        "milliseconds": dict(result.timings),
+    }
+
+
+def run_summary(runtime: Runtime, frames: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How a runtime refined its frames, given their `frame_summary`: settings, median milliseconds, means, and sums."""
+
+    def mean(name: str) -> float | None:
+        return float(np.mean([frame[name] for frame in frames])) if frames else None
+
+    laps = [frame["milliseconds"] for frame in frames]
+    deadline = math.inf if runtime.deadline_ms is None else runtime.deadline_ms
+    return {
+        "threshold": runtime.threshold,
+        "detail": runtime.detail,
+        "budget": runtime.budget,
+        "deadline_ms": runtime.deadline_ms,
+        "milliseconds": {stage: float(np.median([lap[stage] for lap in laps])) for stage in laps[0]} if laps else {},
+        "late_frames": sum(sum(lap.values()) > deadline for lap in laps),
+        "flagged_share": mean("flagged_share"),
+        "left_out_pixels": sum(frame["pixels"]["left_out"] for frame in frames),
+        "work": mean("work"),
+    }
 
 
 def print_scores(scores: Mapping[str, Any]) -> None:
@@ -64,7 +148,14 @@ def print_scores(scores: Mapping[str, Any]) -> None:
     print_table("Scores (%)", ["IoU", "semantic", "fused"], text)
 
 
-def print_stages(stages: Mapping[str, float]) -> None:
-    """Print median milliseconds per stage."""
+def print_run(summary: Mapping[str, Any]) -> None:
+    """Print what `run_summary` gives of one frame or more."""
+    stages = summary["milliseconds"]
     rows = [[stage, f"{value:.1f}"] for stage, value in stages.items()]
     print_table("Median time per frame", ["stage", "ms"], [*rows, ["sum", f"{sum(stages.values()):.1f}"]])
+    rows = [["flagged", percent(summary["flagged_share"])], ["work of refinement", percent(summary["work"])]]
+    print_table(f"Mean per frame ({summary['detail']})", ["share", "%"], rows)
+    if summary["left_out_pixels"]:
+        print(f"the budget left out {summary['left_out_pixels']} pixels of the grid")
+    if summary["late_frames"]:
+        print(f"{summary['late_frames']} frames took longer than {summary['deadline_ms']} ms")

@@ -11,15 +11,20 @@ import typer
 
 from errseg_rt.atomic import write_atomically
 from errseg_rt.cli.options import (
+    BudgetOption,
     BundleOption,
+    DeadlineOption,
+    DetailOption,
     EngineOption,
     JsonOption,
     ThreadsOption,
     ThresholdOption,
+    check_limits,
+    frame_summary,
     print_json,
+    print_run,
     print_scores,
-    print_stages,
-    stage_summary,
+    run_summary,
 )
 from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.images import Item, find_images, read_frame, read_truth
@@ -34,6 +39,9 @@ def segment(
     bundle: BundleOption = "camvid",
     engine: EngineOption = "onnxruntime",
     threshold: ThresholdOption = None,
+    detail: DetailOption = None,
+    budget: BudgetOption = None,
+    deadline_ms: DeadlineOption = None,
     threads: ThreadsOption = None,
     labels: Annotated[
         Path | None, typer.Option(help="Folder of true labels (PNG, named as the images), to score against.")
@@ -48,10 +56,20 @@ def segment(
     """
     from errseg_rt.runtime import Runtime
 
+    check_limits(detail, budget, deadline_ms)
     items = find_images(inputs, labels, out)
     frames: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    with Runtime(bundle, engine, threshold=threshold, threads=threads, max_pixels=max_pixels) as runtime:
+    with Runtime(
+        bundle,
+        engine,
+        threshold=threshold,
+        detail=detail,
+        budget=budget,
+        deadline_ms=deadline_ms,
+        threads=threads,
+        max_pixels=max_pixels,
+    ) as runtime:
         classes = runtime.manifest.classes
         semantic, fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
         with busy("warm up (the first time on a machine, kernels are compiled)"):
@@ -64,9 +82,7 @@ def segment(
         summary: dict[str, Any] = {
             "bundle": runtime.manifest.name,
             "engine": engine,
-            "threshold": runtime.threshold,
-            "milliseconds": stage_summary([frame["milliseconds"] for frame in frames]),
-            "flagged_share": sum(frame["flagged_share"] for frame in frames) / len(frames) if frames else None,
+            **run_summary(runtime, frames),
             "scores": {"semantic": semantic.to_dict(classes), "fused": fused.to_dict(classes)}
             if semantic.counts.any()
             else None,
@@ -78,10 +94,10 @@ def segment(
     if as_json:
         print_json(summary)
     elif frames:
-        print_stages(summary["milliseconds"])
+        print_run(summary)
         if summary["scores"]:
             print_scores(summary["scores"])
-        print(f"{len(frames)} of {len(items)} images segmented, {summary['flagged_share']:.1%} flagged: {out}")
+        print(f"{len(frames)} of {len(items)} images segmented: {out}")
     for failure in failed:
         print("error: " + " ".join(failure["error"].split()), file=sys.stderr)
     if failed:
@@ -105,7 +121,6 @@ def _segment_one(
         "input": str(item.path),
         "size": list(size),
         "outputs": {what: path.relative_to(out).as_posix() for what, path in saved.items()},
-        "flagged_share": result.flagged_share,
         "mean_error_probability": float(result.error_probability[:rows, :cols].mean()),
-        "milliseconds": dict(result.timings),
+        **frame_summary(result),
     }

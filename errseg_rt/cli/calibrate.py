@@ -1,0 +1,142 @@
+"""`errseg-rt calibrate`: a bundle's error probability, fitted to a user's own frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from errseg_rt.cli.labelled import (
+    BundleArgument,
+    DataOption,
+    JsonFileOption,
+    SplitOption,
+    VoidOption,
+    report_failures,
+    write_json,
+)
+from errseg_rt.cli.options import EngineOption, ThreadsOption, print_table
+from errseg_rt.errors import BundleError, DataError
+from errseg_rt.progress import busy
+
+if TYPE_CHECKING:
+    from errseg_rt.bundle import Bundle
+    from errseg_rt.manifest import Manifest
+
+
+def calibrate(
+    bundle: BundleArgument,
+    data: DataOption,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the new bundle [default: none].")] = None,
+    save_threshold: Annotated[
+        bool, typer.Option("--save-threshold", help="The new bundle takes the proposed t too.")
+    ] = False,
+    split: SplitOption = None,
+    void: VoidOption = None,
+    engine: EngineOption = "onnxruntime",
+    threads: ThreadsOption = None,
+    json_file: JsonFileOption = None,
+) -> None:
+    """Fit the map from P_ep to error probability on labelled frames, and propose t and a budget.
+
+    The frames should be new to the bundle: on those it was trained with, it errs too little. Without --out, the bundle
+    is left as it is and the figures are only shown.
+    """
+    from errseg_rt.evaluation.data import open_labelled
+    from errseg_rt.evaluation.evaluation import Evaluation
+    from errseg_rt.evaluation.grid_errors import P_EP
+    from errseg_rt.evaluation.proposal import propose
+    from errseg_rt.evaluation.recalibration import FOLDS, cross_validated, recalibrated, reliability
+    from errseg_rt.evaluation.run import evaluate_frames
+    from errseg_rt.evaluation.stamp import bundle_stamp, machine_stamp
+    from errseg_rt.evaluation.sweep import THRESHOLDS
+    from errseg_rt.evaluation.tables import figures_of
+    from errseg_rt.runtime import Runtime
+
+    if save_threshold and out is None:
+        raise typer.BadParameter("is for a new bundle: give --out.", param_hint="'--save-threshold'")
+    with Runtime(bundle, engine, threads=threads) as runtime:
+        opened, manifest = runtime.bundle, runtime.manifest
+        if out is not None and out.resolve() == opened.folder.resolve():
+            raise BundleError(f"{out}: is the bundle that is calibrated; give another folder")
+        frames = open_labelled(data, manifest.classes, split, void)
+        with busy("warm up (the first time on a machine, kernels are compiled)"):
+            runtime.warm_up()
+        evaluation = Evaluation(
+            len(manifest.classes), runtime.threshold, thresholds=THRESHOLDS, folds=FOLDS, threads=threads or 1
+        )
+        done = evaluate_frames(runtime, frames, evaluation, "calibrate")
+    pixels = evaluation.errors
+    if not any(pixels.pixels):
+        report_failures(done.failed)
+        raise DataError(f"{data}: no pixel has a true label; there is nothing to calibrate on")
+    old, new = asdict(reliability(pixels, manifest.calibration, P_EP)), cross_validated(evaluation.folds)
+    proposal = propose(evaluation.sweep, evaluation.semantic.confusion.miou())
+    scores = evaluation.to_dict(manifest.classes)
+    answer = {
+        "bundle": bundle_stamp(opened),
+        "data": {"folder": str(data), "split": split},
+        "frames": len(done.scored),
+        "threshold": manifest.threshold,
+        "calibration": {"old": old, "new": new[P_EP], "baselines": {k: v for k, v in new.items() if k != P_EP}},
+        "proposal": asdict(proposal) if proposal else None,
+        "thresholds": scores["thresholds"],
+        "failed": done.failed,
+        "machine": machine_stamp(),
+    }
+    _print_calibration(answer)
+    for table in figures_of(scores):
+        if table.name == "thresholds":
+            print_table(table.title, table.headings(), table.text())
+    _print_proposal(answer)
+    if json_file is not None:
+        write_json(answer, json_file)
+    if out is not None:
+        today = datetime.now(timezone.utc).date().isoformat()
+        note = f"{len(done.scored)} frames of {data.resolve().name}{f', {split}' if split else ''}; {today}"
+        threshold = proposal.t if save_threshold and proposal else None
+        name = out.resolve().name
+        _write(opened, recalibrated(manifest, pixels, name=name, note=note, threshold=threshold), out)
+        print(f"{out}: the bundle with the new calibration, t = {threshold or manifest.threshold}")
+    report_failures(done.failed)
+
+
+def _print_calibration(answer: Mapping[str, Any]) -> None:
+    calibration = answer["calibration"]
+    rows = {
+        "P_ep, the bundle's map": calibration["old"],
+        "P_ep, a new map": calibration["new"],
+        **{f"{name}, a new map": row for name, row in calibration["baselines"].items()},
+    }
+    cells = [
+        [name, *("-" if row[key] is None else f"{row[key]:.5f}" for key in ("ece", "brier"))]
+        for name, row in rows.items()
+    ]
+    print_table("Calibration (new maps cross-validated)", ["", "ece", "brier"], cells)
+
+
+def _print_proposal(answer: Mapping[str, Any]) -> None:
+    proposal = answer["proposal"]
+    if proposal is None:
+        print(f"{answer['frames']} frames: no t gains on them")
+        return
+    print(
+        f"{answer['frames']} frames: t = {proposal['t']} gains {100 * proposal['gain']:+.2f} points of mIoU for "
+        f"{proposal['flagged']:.1%} flagged; a budget of {proposal['budget']:.1%} leaves 19 frames in 20 uncut "
+        f"(the bundle's t is {answer['threshold']})"
+    )
+
+
+def _write(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
+    """Write the bundle's files under a new manifest, with the model card that belongs to it."""
+    from errseg_rt.bundle import write_bundle
+    from errseg_rt.export.model_card import model_card
+
+    files = {name: bundle.read(name) for name in bundle.manifest.files}
+    if "MODEL_CARD.md" in files:
+        files["MODEL_CARD.md"] = model_card(manifest).encode()
+    write_bundle(folder, manifest, files)

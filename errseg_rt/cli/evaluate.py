@@ -1,0 +1,150 @@
+"""`errseg-rt evaluate`: every score of a bundle on labelled frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from errseg_rt.cli.labelled import (
+    BundleArgument,
+    DataOption,
+    JsonFileOption,
+    SplitOption,
+    VoidOption,
+    report_failures,
+    write_json,
+)
+from errseg_rt.cli.options import EngineOption, ThreadsOption, ThresholdOption, print_table
+from errseg_rt.progress import busy, track
+
+if TYPE_CHECKING:
+    from errseg_rt.datasets import LabelledFrames
+    from errseg_rt.evaluation.evaluation import Evaluation
+    from errseg_rt.runtime import Runtime
+
+_LARGEST_SCALE = 4.0
+_NO_BASELINES = "the bundle has no calibration of the baselines, so that these have no ece and brier: see calibrate"
+
+
+def _scales(text: str) -> str:
+    try:
+        fits = all(0 < float(part) <= _LARGEST_SCALE for part in text.split(","))
+    except ValueError:
+        fits = False
+    if not fits:
+        raise typer.BadParameter(f"{text!r} is no list of factors up to {_LARGEST_SCALE:g}, such as 0.75,1,1.25.")
+    return text
+
+
+def evaluate(
+    bundle: BundleArgument,
+    data: DataOption,
+    split: SplitOption = None,
+    void: VoidOption = None,
+    threshold: ThresholdOption = None,
+    scales: Annotated[
+        str, typer.Option(callback=_scales, help="Factors on the size of a frame, for multi-scale inference.")
+    ] = "1",
+    flip: Annotated[bool, typer.Option("--flip", help="Multi-scale inference also sees each frame mirrored.")] = False,
+    engine: EngineOption = "onnxruntime",
+    threads: ThreadsOption = None,
+    json_file: JsonFileOption = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="File for the tables, as CSV.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for plots and the worst frames, as PNG.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst frames to draw.")] = 4,
+) -> None:
+    """Score a bundle on labelled frames: labels, outlines, error map, calibration, and every threshold.
+
+    A frame that cannot be read is reported at the end, and the others are scored.
+    """
+    from errseg_rt.evaluation.data import open_labelled
+    from errseg_rt.evaluation.evaluation import Evaluation
+    from errseg_rt.evaluation.grid_errors import P_EP
+    from errseg_rt.evaluation.plots import check_plots, plot_curves
+    from errseg_rt.evaluation.run import evaluate_frames
+    from errseg_rt.evaluation.stamp import bundle_stamp, machine_stamp
+    from errseg_rt.evaluation.sweep import THRESHOLDS
+    from errseg_rt.evaluation.tables import figures_of, write_csv
+    from errseg_rt.runtime import Runtime
+
+    if plots is not None:
+        check_plots()
+    factors = tuple(float(part) for part in scales.split(","))
+    with Runtime(bundle, engine, threshold=threshold, threads=threads) as runtime:
+        manifest = runtime.manifest
+        frames = open_labelled(data, manifest.classes, split, void)
+        with busy("warm up (the first time on a machine, kernels are compiled)"):
+            runtime.warm_up()
+        evaluation = Evaluation(
+            len(manifest.classes), runtime.threshold, thresholds=THRESHOLDS, boundary=True, threads=threads or 1
+        )
+        done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip)
+        calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
+        scores = evaluation.to_dict(manifest.classes, calibrations)
+        tables = figures_of(scores)
+        for table in tables:
+            print_table(table.title, table.headings(), table.text())
+        notes = [] if manifest.baseline_calibrations else [_NO_BASELINES]
+        print("\n".join([_summary(scores), *notes]))
+        if json_file is not None:
+            answer = {
+                "bundle": bundle_stamp(runtime.bundle),
+                "data": {"folder": str(data), "split": split},
+                "engine": engine,
+                "scales": factors,
+                "flip": flip,
+                **scores,
+                "per_frame": _per_frame(evaluation, frames, done.scored),
+                "failed": done.failed,
+                "notes": notes,
+                "machine": machine_stamp(),
+            }
+            write_json(answer, json_file)
+        if csv_file is not None:
+            write_csv(tables, csv_file)
+        if plots is not None:
+            written = plot_curves(plots, evaluation.errors, calibrations, scores)
+            written += _plot_worst(runtime, frames, evaluation, done.scored, worst, plots)
+            print(f"{plots}: {', '.join(path.name for path in written)}")
+    report_failures(done.failed)
+
+
+def _summary(scores: Mapping[str, Any]) -> str:
+    gain = scores["gain"]
+    if gain is None:
+        return f"{scores['frames']} frames, none with a true label"
+    low, high = (100 * end for end in gain["interval"])
+    verdict = ", a tie" if gain["tie"] else ""
+    return (
+        f"{scores['frames']} frames, {scores['flagged']:.1%} flagged at t = {scores['threshold']}: fused over "
+        f"{gain['over']} {100 * gain['miou']:+.2f} points of mIoU, 95 % interval {low:+.2f} to {high:+.2f}{verdict}"
+    )
+
+
+def _per_frame(evaluation: Evaluation, frames: LabelledFrames, scored: list[int]) -> list[dict[str, Any]]:
+    columns = evaluation.semantic.frame_accuracy(), evaluation.fused.frame_accuracy(), evaluation.flagged
+    return [
+        {"name": frames.names[index], "semantic": semantic, "fused": fused, "flagged": flagged}
+        for index, semantic, fused, flagged in zip(scored, *columns, strict=True)
+    ]
+
+
+def _plot_worst(
+    runtime: Runtime, frames: LabelledFrames, evaluation: Evaluation, scored: list[int], count: int, folder: Path
+) -> list[Path]:
+    """Draw the frames with the largest share of wrong fused labels."""
+    from errseg_rt.evaluation.plots import plot_frame
+
+    accuracy = zip(evaluation.fused.frame_accuracy(), scored, strict=True)
+    ranked = sorted((share, index) for share, index in accuracy if share is not None and not math.isnan(share))[:count]
+    paths = []
+    for rank, (_, index) in enumerate(track(ranked, "draw the worst frames", len(ranked)), 1):
+        frame, truth = frames[index]
+        name = frames.names[index].replace("/", "_")
+        result = runtime.segment(frame, semantic=True)
+        paths.append(plot_frame(folder / f"worst_{rank:02d}_{name}.png", frame, truth, result))
+    return paths

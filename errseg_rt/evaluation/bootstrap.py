@@ -1,0 +1,86 @@
+"""Whether one method is better than another on the same frames, or the frames cannot tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FrameCounts = npt.NDArray[np.int64]
+"""Per frame and class: pixels labelled right, pixels of that truth, pixels of that label; `int64 [F, 3, C]`."""
+
+RESAMPLES = 2000
+LEVEL = 0.95
+_BATCH = 1 << 22  # weights at once, 32 MiB
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Difference of two mIoUs over the same frames.
+
+    Attributes:
+        difference: First minus second, in -1..1.
+        low: Lower end of its 95 % bootstrap interval.
+        high: Upper end.
+    """
+
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether the interval holds zero: the frames do not tell which is better."""
+        return self.low <= 0 <= self.high
+
+
+def paired_bootstrap(
+    first: FrameCounts, second: FrameCounts, *, seed: int = 0, resamples: int = RESAMPLES
+) -> PairedDifference | None:
+    """Percentile bootstrap over frames (Efron 1979): each resample draws the same frames for both.
+
+    Neighbouring frames of a video are alike, so that there the interval is narrower than new scenes would make it.
+
+    Args:
+        first: Counts of one method.
+        second: Counts of the other, on the same frames.
+        seed: Of the draws.
+        resamples: Number of draws.
+
+    Returns:
+        The difference and its interval; None where no frame has a valid pixel.
+
+    Raises:
+        ValueError: The counts are not of the same frames and classes.
+    """
+    if first.shape != second.shape or not np.array_equal(first[:, 1].sum(axis=1), second[:, 1].sum(axis=1)):
+        raise ValueError(f"wanted counts of the same frames: {first.shape = }, {second.shape = }")
+    frames = len(first)
+    if not first[:, 1].any():
+        return None
+    rng = np.random.default_rng(seed)
+    difference = _miou(first.sum(axis=0)) - _miou(second.sum(axis=0))
+    drawn = []
+    flat = [counts.reshape(frames, -1).astype(np.float64) for counts in (first, second)]
+    for begin in range(0, resamples, batch := max(1, _BATCH // frames)):
+        weights = rng.multinomial(frames, np.full(frames, 1 / frames), size=min(batch, resamples - begin))
+        one, other = (_miou((weights @ counts).reshape(len(weights), *first.shape[1:])) for counts in flat)
+        drawn.append(one - other)
+    tail = (1 - LEVEL) / 2
+    # A draw of void frames alone has no score.
+    low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])
+    return PairedDifference(float(difference), float(low), float(high))
+
+
+def _miou(counts: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
+    """Mean IoU over the classes that occur, of counts `[..., 3, C]`; NaN where none does."""
+    hits, truth, labels = np.moveaxis(counts, -2, 0)
+    union = truth + labels - hits
+    present = union > 0
+    iou = np.divide(hits, union, out=np.zeros(union.shape), where=present)
+    classes = present.sum(axis=-1)
+    mean: npt.NDArray[np.float64] = np.divide(
+        iou.sum(axis=-1), classes, out=np.full(classes.shape, np.nan), where=classes > 0
+    )
+    return mean

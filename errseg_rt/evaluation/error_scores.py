@@ -1,0 +1,139 @@
+"""How well a score foretells errors: by its order, and as a probability."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.calibration import Calibration
+from errseg_rt.evaluation.groups import equal_mass
+from errseg_rt.evaluation.histogram import Counts, ErrorHistogram
+
+GROUPS = 15
+"""Groups of equal mass in a calibration error."""
+RECALL = 0.95
+"""Recall at which the false positive rate is taken."""
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What the order of a score is worth; an error is a positive. None where it is not defined.
+
+    Attributes:
+        aupr: Average precision; None without an error.
+        auroc: Area under the ROC curve; None unless there are both errors and correct pixels.
+        fpr95: False positive rate at 95 % recall; None likewise.
+        aurc: Area under risk over coverage: the error rate of what is kept, mean over all shares kept.
+    """
+
+    aupr: float | None
+    auroc: float | None
+    fpr95: float | None
+    aurc: float | None
+
+    @classmethod
+    def of(cls, histogram: ErrorHistogram) -> Ranking:
+        """From counted pixels."""
+        from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+        _, counts = histogram.filled()
+        correct, wrong = counts.sum(axis=0).tolist()
+        truth, score, weight = _samples(np.arange(len(counts)), counts)
+        aupr = auroc = fpr95 = None
+        if wrong:
+            aupr = float(average_precision_score(truth, score, sample_weight=weight))
+        if correct and wrong:
+            auroc = float(roc_auc_score(truth, score, sample_weight=weight))
+            fpr, tpr, _ = roc_curve(truth, score, sample_weight=weight, drop_intermediate=False)
+            fpr95 = float(fpr[np.searchsorted(tpr, RECALL)])
+        return cls(aupr, auroc, fpr95, _area_of_risk(counts))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What a score is worth as a probability. None without a pixel.
+
+    Attributes:
+        ece: Equal-mass calibration error: the difference of mean probability and error rate, mean over `GROUPS` groups.
+        brier: Brier score: mean squared difference of the probability from what was (1 wrong, 0 correct).
+    """
+
+    ece: float | None
+    brier: float | None
+
+    @classmethod
+    def of(cls, probability: Values, counts: Counts) -> Reliability:
+        """From bins of pixels.
+
+        Args:
+            probability: That the pixels of each bin are wrong, `[n]`.
+            counts: Correct and wrong pixels by bin, `[n, 2]`.
+        """
+        from sklearn.metrics import brier_score_loss
+
+        if not counts.any():
+            return cls(None, None)
+        truth, forecast, weight = _samples(probability, counts)
+        predicted, observed, mass = reliability_curve(probability, counts)
+        ece = np.average(np.abs(predicted - observed), weights=mass)
+        brier = brier_score_loss(truth, forecast, sample_weight=weight, pos_label=1)
+        return cls(float(ece), float(brier))
+
+
+def error_scores(histogram: ErrorHistogram, calibration: Calibration | None) -> dict[str, float | None]:
+    """All scores by name; `ece` and `brier` are None without a calibration."""
+    ranking = asdict(Ranking.of(histogram))
+    values, counts = histogram.filled()
+    if calibration is None:
+        return {**ranking, "ece": None, "brier": None}
+    return {**ranking, **asdict(Reliability.of(calibration(values).astype(np.float64), counts))}
+
+
+def reliability_curve(probability: Values, counts: Counts, groups: int = GROUPS) -> tuple[Values, Values, Values]:
+    """Mean probability, error rate and number of pixels of groups of equal mass, in the order of probability.
+
+    Args:
+        probability: That the pixels of each bin are wrong, `[n]`, n at least 1.
+        counts: Correct and wrong pixels by bin, `[n, 2]`.
+        groups: Number of groups; fewer come out where single bins are heavy.
+    """
+    order = np.argsort(probability, kind="stable")
+    probability, counts = probability[order], counts[order]
+    pixels = counts.sum(axis=1)
+    group = equal_mass(pixels, groups)
+    mass = np.bincount(group, pixels).astype(np.float64)
+    used = mass > 0
+    predicted = np.bincount(group, pixels * probability)[used] / mass[used]
+    observed = np.bincount(group, counts[:, 1])[used] / mass[used]
+    return predicted, observed, mass[used]
+
+
+def risk_coverage(histogram: ErrorHistogram) -> tuple[Values, Values]:
+    """Coverage and risk: the share of pixels kept, the least doubtful first, and the error rate among them."""
+    _, counts = histogram.filled()
+    kept = counts.sum(axis=1).cumsum()
+    if not kept.size:
+        return np.empty(0), np.empty(0)
+    return kept / kept[-1], counts[:, 1].cumsum() / kept
+
+
+def _area_of_risk(counts: Counts) -> float | None:
+    """Area under risk over coverage, the pixels of a bin taken in random order."""
+    pixels, wrong = counts.sum(axis=1), counts[:, 1]
+    if not pixels.size:
+        return None
+    kept, missed = pixels.cumsum() - pixels, wrong.cumsum() - wrong
+    # x pixels into a bin the risk is (missed + rate x) / (kept + x): its integral over the bin.
+    growth = np.log1p(np.divide(pixels, kept, out=np.zeros(len(kept)), where=kept > 0))
+    areas = wrong + (missed - kept * wrong / pixels) * growth
+    return float(areas.sum() / pixels.sum())
+
+
+def _samples(score: npt.NDArray[np.generic], counts: Counts) -> tuple[npt.NDArray[np.int64], Values, Values]:
+    """Bins as weighted samples: truth (1 wrong), score and weight, those of correct pixels first."""
+    truth = np.repeat(np.arange(2), len(counts))
+    return truth, np.tile(score, 2).astype(np.float64), counts.T.ravel().astype(np.float64)

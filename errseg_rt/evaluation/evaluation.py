@@ -1,0 +1,139 @@
+"""All that is counted of a cascade on labelled frames, frame by frame, and the scores that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.branches import Branches
+from errseg_rt.calibration import Calibration
+from errseg_rt.classes import ClassSet
+from errseg_rt.evaluation.bootstrap import paired_bootstrap
+from errseg_rt.evaluation.error_maps import ErrorMaps
+from errseg_rt.evaluation.grid_errors import P_EP, GridErrors
+from errseg_rt.evaluation.label_scores import LabelScores
+from errseg_rt.evaluation.multi_scale import View, multi_scale_labels
+from errseg_rt.evaluation.native import native_labels
+from errseg_rt.evaluation.sweep import ThresholdSweep, flagged_share
+from errseg_rt.kernels.fuse_labels import fuse_labels
+
+
+class Evaluation:
+    """Scores of a cascade over any number of frames, in a memory that grows by a few numbers a frame.
+
+    Args:
+        classes: Number of classes.
+        threshold: t of eq. 4.
+        thresholds: Other t to try beside it.
+        boundary: Whether to score the outlines of semantic and fused labels.
+        folds: Parts in which error maps are counted apart, for cross-validation.
+        threads: CPU threads of fusion.
+
+    Attributes:
+        semantic: Of the labels with nothing flagged.
+        native: Of the semantic network's own way to full size.
+        fused: Of the fused labels at t.
+        multi_scale: Of `semantic_ms` and `fused_ms`, where frames came with views.
+        flagged: Share of flagged grid pixels, one number a frame.
+        folds: Error maps, by fold.
+        sweep: What the other t do.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        threshold: float,
+        *,
+        thresholds: Sequence[float] = (),
+        boundary: bool = False,
+        folds: int = 1,
+        threads: int = 1,
+    ) -> None:
+        self.classes, self.threshold, self._threads = classes, threshold, threads
+        self.semantic, self.fused = (LabelScores(classes, boundary=boundary) for _ in range(2))
+        self.native = LabelScores(classes)
+        self.multi_scale: dict[str, LabelScores] = {}
+        self.flagged: list[float] = []
+        self.folds = [ErrorMaps() for _ in range(folds)]
+        self.sweep = ThresholdSweep(classes, thresholds, threads=threads)
+
+    def add(
+        self, truth: npt.NDArray[np.uint8], branches: Branches, *, views: Sequence[View] = (), fold: int = 0
+    ) -> None:
+        """Score one frame.
+
+        Args:
+            truth: True class ids, `uint8 [H, W]`, `IGNORE` where void.
+            branches: What the branches say of it.
+            views: Of multi-scale inference; of every frame or of none.
+            fold: The part its error map counts for.
+
+        Raises:
+            ValueError: The truth is not of the frame's size, an id is not a class, or a logit is NaN; nothing of the
+                frame is counted then.
+        """
+        errors = GridErrors.of(truth, branches)
+        if errors.wrong.size and np.isnan(errors.logits[P_EP]).any():
+            raise ValueError("the error logits hold NaN")
+        geometry, threads = branches.geometry, self._threads
+        flagged = branches.flagged(self.threshold)
+        semantic = fuse_labels(branches.logits, None, None, geometry, threads=threads).labels
+        fused = fuse_labels(branches.logits, branches.detail_logits, flagged, geometry, threads=threads).labels
+        self.semantic.add(truth, semantic)
+        self.native.add(truth, native_labels(branches, threads))
+        self.fused.add(truth, fused)
+        for name, threshold in {"semantic_ms": None, "fused_ms": self.threshold}.items() if views else ():
+            scores = self.multi_scale.setdefault(name, LabelScores(self.classes))
+            scores.add(truth, multi_scale_labels(views, threshold, threads))
+        self.flagged.append(flagged_share(flagged, branches))
+        self.folds[fold].add(errors)
+        self.sweep.add(truth, branches, errors)
+
+    @property
+    def errors(self) -> ErrorMaps:
+        """Error maps of all frames."""
+        return ErrorMaps.sum(self.folds)
+
+    def calibration(self) -> Calibration:
+        """The map from error logit to error probability that these frames bear out.
+
+        Raises:
+            ValueError: No frame has a valid pixel.
+        """
+        return self.calibrations()[P_EP]
+
+    def calibrations(self) -> dict[str, Calibration]:
+        """The same for P_ep and every baseline, by name."""
+        return self.errors.fit()
+
+    def to_dict(self, classes: ClassSet, calibrations: Mapping[str, Calibration] | None = None) -> dict[str, Any]:
+        """All scores, nested: shares and scores in 0..1, None where there is nothing to score.
+
+        Args:
+            classes: What the ids mean.
+            calibrations: Of `p_ep` and of the baselines, by name.
+        """
+        ways = {"semantic": self.semantic, "native": self.native, "fused": self.fused, **self.multi_scale}
+        rows = self.sweep.rows(self.semantic.confusion.miou())
+        return {
+            "frames": len(self.flagged),
+            "threshold": self.threshold,
+            "flagged": float(np.mean(self.flagged)) if self.flagged else None,
+            **{name: scores.to_dict(classes) for name, scores in ways.items()},
+            "gain": self._gain(),
+            "errors": self.errors.to_dict(calibrations or {}),
+            "thresholds": [asdict(row) for row in rows],
+        }
+
+    def _gain(self) -> dict[str, Any] | None:
+        """Fused over the better of the two ways to label without a second look."""
+        ways = {"semantic": self.semantic, "native": self.native}
+        over = max(ways, key=lambda name: np.nan_to_num(ways[name].confusion.miou()))
+        gain = paired_bootstrap(self.fused.frames, ways[over].frames)
+        if gain is None:
+            return None
+        return {"over": over, "miou": gain.difference, "interval": [gain.low, gain.high], "tie": gain.is_tie}

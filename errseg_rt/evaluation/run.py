@@ -1,0 +1,75 @@
+"""A runtime over labelled frames; what cannot be read or scored is told, and the rest is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.branches import Branches
+from errseg_rt.datasets import LabelledFrames
+from errseg_rt.errors import ErrsegError
+from errseg_rt.evaluation.evaluation import Evaluation
+from errseg_rt.evaluation.multi_scale import View
+from errseg_rt.progress import track
+from errseg_rt.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of the frames.
+
+    Attributes:
+        scored: Indices of the frames that were scored, in the order of the evaluation's lists.
+        failed: Name of each other frame, and why it was not scored.
+    """
+
+    scored: list[int]
+    failed: dict[str, str]
+
+
+def evaluate_frames(
+    runtime: Runtime,
+    frames: LabelledFrames,
+    evaluation: Evaluation,
+    title: str,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+) -> Done:
+    """Score every frame; neighbours fall into the same fold.
+
+    Args:
+        runtime: Runs the cascade.
+        frames: Frames with labels of the runtime's classes.
+        evaluation: Counts them.
+        title: What the progress bar says.
+        scales: Of multi-scale inference, which is scored too unless it is this one and there is no `flip`.
+        flip: Whether it also sees each frame mirrored.
+    """
+    done = Done([], {})
+    for index in track(range(len(frames)), title, len(frames)):
+        try:
+            frame, truth = frames[index]
+            branches = runtime.branches(frame)
+            views = _views(runtime, frame, branches, scales, flip)
+            evaluation.add(truth, branches, views=views, fold=index * len(evaluation.folds) // len(frames))
+        except ErrsegError as error:
+            done.failed[frames.names[index]] = " ".join(str(error).split())
+        else:
+            done.scored.append(index)
+    return done
+
+
+def _views(
+    runtime: Runtime, frame: npt.NDArray[np.uint8], plain: Branches, scales: Sequence[float], flip: bool
+) -> list[View]:
+    if tuple(scales) == (1.0,) and not flip:
+        return []
+    views = [View(plain if scale == 1 else runtime.branches(frame, scale=scale)) for scale in scales]
+    if flip:
+        mirrored = np.ascontiguousarray(frame[:, ::-1])
+        views += [View(runtime.branches(mirrored, scale=scale), mirrored=True) for scale in scales]
+    return views

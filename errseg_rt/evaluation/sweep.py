@@ -1,0 +1,119 @@
+"""What each threshold would flag, catch and gain (Gong et al. 2021, tables 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.branches import Branches
+from errseg_rt.evaluation.grid_errors import GridErrors
+from errseg_rt.evaluation.label_scores import LabelScores
+from errseg_rt.kernels.fuse_labels import fuse_labels
+
+THRESHOLDS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
+
+
+@dataclass(frozen=True)
+class ThresholdRow:
+    """One threshold. Shares are in 0..1; None where there is nothing to count.
+
+    Attributes:
+        t: The threshold on raw P_ep.
+        error_iou: IoU of flagged and wrong pixels on the grid: the paper's "error-pixel mIoU".
+        error_miou: Mean of that and the IoU of unflagged and correct pixels.
+        recall: Share of the wrong pixels that are flagged.
+        precision: Share of the flagged pixels that are wrong.
+        hard_recall: Share of the hard errors that are flagged.
+        flagged: Share of the frame's grid pixels that are flagged, mean over frames.
+        miou: Of the fused labels, at frame size.
+        gain: That minus the mIoU with nothing flagged.
+    """
+
+    t: float
+    error_iou: float | None
+    error_miou: float | None
+    recall: float | None
+    precision: float | None
+    hard_recall: float | None
+    flagged: float | None
+    miou: float | None
+    gain: float | None
+
+
+class ThresholdSweep:
+    """Counts what some thresholds do, over any number of frames.
+
+    Args:
+        classes: Number of classes.
+        thresholds: Thresholds on raw P_ep.
+        threads: CPU threads of fusion.
+
+    Attributes:
+        labels: Scores of the fused labels, by threshold.
+        flagged: Share of flagged pixels of each frame, by threshold.
+    """
+
+    def __init__(self, classes: int, thresholds: Sequence[float], *, threads: int = 1) -> None:
+        self.labels = {t: LabelScores(classes) for t in thresholds}
+        self.flagged: dict[float, list[float]] = {t: [] for t in thresholds}
+        self._threads = threads
+        # By threshold: pixels by truth (correct, wrong) and flag.
+        self._counts = {t: np.zeros((2, 2), np.int64) for t in thresholds}
+        self._hard = {t: np.zeros(2, np.int64) for t in thresholds}
+
+    def add(self, truth: npt.NDArray[np.uint8], branches: Branches, errors: GridErrors) -> None:
+        """Count one frame.
+
+        Args:
+            truth: True class ids, `uint8 [H, W]`.
+            branches: What the branches say of it.
+            errors: Where the semantic branch is wrong.
+        """
+        for t, labels in self.labels.items():
+            flagged = branches.flagged(t)
+            fused = fuse_labels(
+                branches.logits, branches.detail_logits, flagged, branches.geometry, threads=self._threads
+            )
+            labels.add(truth, fused.labels)
+            self.flagged[t].append(flagged_share(flagged, branches))
+            on_valid = flagged[errors.valid]
+            self._counts[t] += np.bincount(2 * errors.wrong + on_valid, minlength=4).reshape(2, 2)
+            self._hard[t] += np.bincount(on_valid[errors.hard], minlength=2)
+
+    def rows(self, without: float) -> list[ThresholdRow]:
+        """One row for each threshold.
+
+        Args:
+            without: mIoU with nothing flagged, NaN where there is nothing to score.
+        """
+        return [self._row(t, without) for t in self.labels]
+
+    def _row(self, t: float, without: float) -> ThresholdRow:
+        (kept, false), (missed, caught) = self._counts[t].tolist()
+        passed, stopped = self._hard[t].tolist()
+        ious = [_ratio(caught, caught + false + missed), _ratio(kept, kept + false + missed)]
+        known = [iou for iou in ious if iou is not None]
+        miou = self.labels[t].confusion.miou()
+        return ThresholdRow(
+            t=t,
+            error_iou=ious[0],
+            error_miou=sum(known) / len(known) if known else None,
+            recall=_ratio(caught, caught + missed),
+            precision=_ratio(caught, caught + false),
+            hard_recall=_ratio(stopped, stopped + passed),
+            flagged=float(np.mean(self.flagged[t])) if self.flagged[t] else None,
+            miou=miou if np.isfinite(miou) else None,
+            gain=miou - without if np.isfinite(miou - without) else None,
+        )
+
+
+def flagged_share(flagged: npt.NDArray[np.bool_], branches: Branches) -> float:
+    """Share of the frame's grid pixels that are flagged, in 0..1."""
+    return float(flagged.sum() / np.prod(branches.geometry.seen()))
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,103 @@
+"""An evaluation's figures as tables: for the screen, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from errseg_rt.atomic import write_atomically
+
+_WAYS = ("native", "semantic", "fused", "semantic_ms", "fused_ms")
+_RANKING = ("aupr", "auroc", "fpr95", "aurc", "ece", "brier")
+_SWEEP = ("error_iou", "error_miou", "recall", "precision", "hard_recall", "flagged", "miou", "gain")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One table of figures.
+
+    Attributes:
+        name: What a program calls it.
+        title: What a person reads above it.
+        columns: Names of the columns of figures.
+        rows: Name of each row, and its figures, None where there is none.
+        factor: What figures are multiplied with for a person.
+        digits: How many decimals a person is shown.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Mapping[str, Sequence[float | None]]
+    factor: float = 100
+    digits: int = 2
+
+    def headings(self) -> list[str]:
+        """The columns for a person, a word a line, that of the rows' names included."""
+        return ["", *("\n".join(column.replace("_", " ").split()) for column in self.columns)]
+
+    def text(self) -> list[list[str]]:
+        """The rows for a person."""
+        return [[name, *map(self._cell, figures)] for name, figures in self.rows.items()]
+
+    def _cell(self, figure: float | None) -> str:
+        return "-" if figure is None else f"{self.factor * figure:.{self.digits}f}"
+
+
+def figures_of(scores: Mapping[str, Any]) -> list[Figures]:
+    """The tables of an evaluation, from its `to_dict`."""
+    tables = [_labels(scores), _errors(scores["errors"])]
+    if "boundary_iou" in scores["fused"]:
+        tables.insert(1, _outlines(scores))
+    if scores["thresholds"]:
+        tables.append(_thresholds(scores["thresholds"]))
+    return tables
+
+
+def write_csv(tables: Sequence[Figures], path: Path) -> None:
+    """Write all tables as one of four columns: table, row, column, value (in 0..1, empty where there is none).
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["table", "row", "column", "value"])
+        for table in tables:
+            for row, figures in table.rows.items():
+                cells = zip(table.columns, figures, strict=True)
+                writer.writerows([table.name, row, column, figure] for column, figure in cells)
+
+
+def _labels(scores: Mapping[str, Any]) -> Figures:
+    ways = {name: scores[name] for name in _WAYS if name in scores}
+    rows = _by_class(ways, "iou")
+    rows["mean"] = [way["miou"] for way in ways.values()]
+    rows["pixel accuracy"] = [way["accuracy"] for way in ways.values()]
+    return Figures("labels", "IoU (%)", [*ways], rows)
+
+
+def _outlines(scores: Mapping[str, Any]) -> Figures:
+    ways = {name: scores[name] for name in _WAYS if "boundary_iou" in scores.get(name, {})}
+    rows = _by_class(ways, "boundary_iou")
+    rows["mean"] = [way["boundary_miou"] for way in ways.values()]
+    return Figures("boundary", "Boundary IoU (%)", [*ways], rows)
+
+
+def _by_class(ways: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, list[float | None]]:
+    names = next(iter(ways.values()))[key]
+    return {name: [way[key][name] for way in ways.values()] for name in names}
+
+
+def _errors(errors: Mapping[str, Any]) -> Figures:
+    scored = {"p_ep": errors, **errors["baselines"]}
+    rows = {name: [scores[key] for key in _RANKING] for name, scores in scored.items()}
+    return Figures("errors", "Errors of the semantic labels", _RANKING, rows, factor=1, digits=4)
+
+
+def _thresholds(thresholds: Sequence[Mapping[str, Any]]) -> Figures:
+    rows = {str(row["t"]): [row[key] for key in _SWEEP] for row in thresholds}
+    return Figures("thresholds", "Thresholds on P_ep (%)", _SWEEP, rows)

@@ -1,0 +1,142 @@
+"""`errseg-rt calibrate`: what it reports, and the bundle that it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from errseg_rt.bundle import Bundle
+from errseg_rt.evaluation.evaluation import Evaluation
+from errseg_rt.export.model_card import model_card
+from errseg_rt.runtime import Runtime
+from errseg_rt.scenes import StreetScene
+
+FRAMES = 6
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Rendered frames of a street."""
+    folder, scene = tmp_path_factory.mktemp("street"), StreetScene(seed=11, height=96, width=128)
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    for index in range(FRAMES):
+        rendered = scene.frame(10 * index)
+        cv2.imwrite(str(folder / "images" / f"f{index}.png"), rendered.frame)
+        cv2.imwrite(str(folder / "labels" / f"f{index}.png"), rendered.labels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluation(data: Path, runtime: Runtime) -> Evaluation:
+    """The same frames, counted here."""
+    evaluation = Evaluation(11, 0.7)
+    for path in sorted((data / "images").iterdir()):
+        truth = cv2.imread(str(data / "labels" / path.name), cv2.IMREAD_UNCHANGED)
+        evaluation.add(truth, runtime.branches(cv2.imread(str(path))))
+    return evaluation
+
+
+def test_reports_and_leaves_the_bundle_alone(cli, data: Path, tmp_path: Path) -> None:
+    embedded = files_of(Bundle.open("camvid").folder)
+    file = tmp_path / "report.json"
+    done = cli("calibrate", "camvid", "--data", data, "--threads", "1", "--json", file)
+    assert (done.code, done.err) == (0, "")
+    report = json.loads(file.read_text())
+    assert (report["frames"], report["failed"], report["bundle"]["name"]) == (FRAMES, {}, "camvid")
+    for scores in (report["calibration"]["old"], report["calibration"]["new"]):
+        assert 0 < scores["ece"] < 1
+        assert 0 < scores["brier"] < 1
+    assert set(report["calibration"]["baselines"]) == {"max_softmax", "entropy", "margin"}
+    assert len(report["thresholds"]) == 9
+    for text in ("P_ep, the bundle's map", "margin, a new map", "Thresholds on P_ep", f"{FRAMES} frames"):
+        assert text in done.out
+    assert files_of(Bundle.open("camvid").folder) == embedded
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_writes_a_bundle_with_new_maps(cli, data: Path, tmp_path: Path, evaluation: Evaluation) -> None:
+    out = tmp_path / "mine"
+    done = cli("calibrate", "camvid", "--data", data, "--threads", "1", "-o", out)
+    assert (done.code, done.err) == (0, "")
+    old, new = Bundle.open("camvid"), Bundle.open(out)
+    maps = evaluation.calibrations()
+    assert new.manifest.calibration == maps.pop("p_ep")
+    assert new.manifest.baseline_calibrations == maps
+    assert (new.manifest.name, new.manifest.threshold) == ("mine", old.manifest.threshold)
+    assert f"{FRAMES} frames of {data.name}" in new.manifest.provenance["calibration"]
+    for name in old.manifest.files:
+        if name != "MODEL_CARD.md":
+            assert new.read(name) == old.read(name)
+    assert new.read("MODEL_CARD.md").decode() == model_card(new.manifest)
+    frame = cv2.imread(str(data / "images" / "f0.png"))
+    with Runtime(out, threads=1) as runtime, Runtime(threads=1) as before:
+        np.testing.assert_array_equal(runtime.segment(frame).labels, before.segment(frame).labels)
+        assert (runtime.segment(frame).error_probability != before.segment(frame).error_probability).any()
+
+
+def test_the_new_bundle_is_calibrated_on_its_frames(cli, data: Path, tmp_path: Path) -> None:
+    cli("calibrate", "camvid", "--data", data, "--threads", "1", "-o", tmp_path / "mine")
+    found = {}
+    for name, bundle in (("old", "camvid"), ("new", tmp_path / "mine")):
+        done = cli("evaluate", bundle, "--data", data, "--threads", "1", "--json", tmp_path / f"{name}.json")
+        assert done.code == 0
+        found[name] = json.loads((tmp_path / f"{name}.json").read_text())["errors"]
+    assert found["new"]["ece"] < min(0.01, found["old"]["ece"])
+    assert found["new"]["brier"] < found["old"]["brier"]
+    assert found["new"]["auroc"] == found["old"]["auroc"]
+    assert all(scores["ece"] < 0.01 for scores in found["new"]["baselines"].values())
+
+
+def test_the_proposed_threshold_is_saved_where_it_is_asked_for(cli, data: Path, tmp_path: Path) -> None:
+    out, file = tmp_path / "mine", tmp_path / "report.json"
+    done = cli("calibrate", "camvid", "--data", data, "--threads", "1", "-o", out, "--save-threshold", "--json", file)
+    assert done.code == 0
+    proposal, manifest = json.loads(file.read_text())["proposal"], Bundle.open(out).manifest
+    wanted = proposal["t"] if proposal else Bundle.open("camvid").manifest.threshold
+    assert manifest.threshold == wanted
+    assert manifest.lowest_threshold == 0.1
+    assert f"t = {wanted}" in done.out
+
+
+def test_a_threshold_is_saved_in_a_bundle_or_not_at_all(cli, data: Path) -> None:
+    done = cli("calibrate", "camvid", "--data", data, "--save-threshold")
+    assert done.code == 2
+    assert "is for a new bundle: give --out" in done.err
+
+
+def test_the_bundle_is_never_written_over(cli, data: Path, bundle_copy: Path) -> None:
+    before = files_of(bundle_copy)
+    done = cli("calibrate", bundle_copy, "--data", data, "--threads", "1", "-o", bundle_copy)
+    assert done.code == 2
+    assert "is the bundle that is calibrated; give another folder" in done.err
+    assert files_of(bundle_copy) == before
+
+
+def test_a_folder_of_something_else_is_kept(cli, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    done = cli("calibrate", "camvid", "--data", data, "--threads", "1", "-o", tmp_path)
+    assert done.code == 2
+    assert "exists and is not a bundle" in done.err
+    assert files_of(tmp_path) == {"notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("labels", [b"no picture", None], ids=["unreadable", "void"])
+def test_nothing_to_calibrate_on(cli, data: Path, tmp_path: Path, labels) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "images" / "a.png").write_bytes((data / "images" / "f0.png").read_bytes())
+    void = cv2.imencode(".png", np.full((96, 128), 255, np.uint8))[1].tobytes()
+    (tmp_path / "labels" / "a.png").write_bytes(labels or void)
+    done = cli("calibrate", "camvid", "--data", tmp_path, "--threads", "1", "-o", tmp_path / "out")
+    assert done.code == 2
+    assert ("a.png: not an image" if labels else "no pixel has a true label") in done.err
+    assert not (tmp_path / "out").exists()

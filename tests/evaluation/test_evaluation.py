@@ -1,0 +1,143 @@
+"""All scores together: from branches, frame by frame."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from scipy.stats import entropy
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
+from errseg_rt.calibration import Calibration
+from errseg_rt.classes import IGNORE, ClassSet
+from errseg_rt.evaluation.error_maps import SCORES
+from errseg_rt.evaluation.evaluation import Evaluation
+from errseg_rt.evaluation.multi_scale import View, multi_scale_labels
+from errseg_rt.evaluation.native import native_labels
+from errseg_rt.evaluation.truth import truth_on_grid
+from errseg_rt.kernels.fuse_labels import fuse_labels
+from errseg_rt.scores import ConfusionMatrix
+
+
+def evaluated(samples, threshold=0.6, folds=1, **options) -> Evaluation:
+    evaluation = Evaluation(4, threshold, folds=folds, **options)
+    for index, (truth, branches) in enumerate(samples):
+        evaluation.add(truth, branches, fold=index % folds)
+    return evaluation
+
+
+def test_labels_are_those_of_fusion(sample, geometry, classes: ClassSet) -> None:
+    samples = [sample(seed, geometry) for seed in range(3)]
+    ways = {
+        "semantic": lambda b: fuse_labels(b.logits, None, None, b.geometry).labels,
+        "native": native_labels,
+        "fused": lambda b: fuse_labels(b.logits, b.detail_logits, b.flagged(0.6), b.geometry).labels,
+    }
+    scores = evaluated(samples).to_dict(classes)
+    for name, label in ways.items():
+        matrix = ConfusionMatrix(4)
+        for truth, branches in samples:
+            matrix.add(truth, label(branches))
+        assert scores[name] == matrix.to_dict(classes)
+    better = max(("semantic", "native"), key=lambda name: scores[name]["miou"])
+    assert scores["gain"]["over"] == better
+    assert scores["gain"]["miou"] == pytest.approx(scores["fused"]["miou"] - scores[better]["miou"])
+    low, high = scores["gain"]["interval"]
+    assert low <= high
+    assert scores["gain"]["tie"] is (low <= 0 <= high)
+    assert (scores["frames"], scores["threshold"], scores["thresholds"]) == (3, 0.6, [])
+
+
+def test_error_scores_are_those_of_the_grid(sample, geometry, classes: ClassSet) -> None:
+    samples = [sample(seed, geometry) for seed in range(20)]
+    wrong, logits = [], []
+    for truth, branches in samples:
+        on_grid = truth_on_grid(truth, branches.geometry)
+        valid = on_grid != IGNORE
+        wrong.append((branches.logits.argmax(axis=0) != on_grid)[valid])
+        p = softmax(branches.logits.astype(np.float64), axis=0)[:, valid]
+        second, top = np.sort(p, axis=0)[-2:]
+        logits.append([branches.error_logit[valid], 1 - top, entropy(p, axis=0), 1 - (top - second)])
+    wrong, logits = np.concatenate(wrong), np.concatenate(logits, axis=1)
+    calibration = Calibration((-3.0, 3.0), (0.1, 0.9))
+    found = evaluated(samples).to_dict(classes, {"p_ep": calibration})["errors"]
+    assert (found["pixels"], found["rate"]) == (wrong.size, pytest.approx(wrong.mean()))
+    for name, score in zip(SCORES, logits, strict=True):
+        values = found if name == "p_ep" else found["baselines"][name]
+        # Some two thousand pixels, of which a few share a bin.
+        assert values["auroc"] == pytest.approx(roc_auc_score(wrong, score), abs=2e-3)
+        assert values["aupr"] == pytest.approx(average_precision_score(wrong, score), abs=5e-3)
+    assert found["brier"] == pytest.approx(brier_score_loss(wrong, calibration(logits[0])), abs=1e-3)
+    assert found["baselines"]["margin"]["brier"] is None
+
+
+def test_views_are_scored_beside_the_plain_frame(sample, classes: ClassSet) -> None:
+    (truth, plain), (_, other) = sample(0), sample(1)
+    views = [View(plain), View(other, mirrored=True)]
+    evaluation = Evaluation(4, 0.6)
+    evaluation.add(truth, plain, views=views)
+    scores = evaluation.to_dict(classes)
+    for name, threshold in (("semantic_ms", None), ("fused_ms", 0.6)):
+        matrix = ConfusionMatrix(4)
+        matrix.add(truth, multi_scale_labels(views, threshold))
+        assert scores[name] == matrix.to_dict(classes)
+    assert "fused_ms" not in evaluated([sample(0)]).to_dict(classes)
+
+
+def test_folds_add_up_to_the_whole(sample, classes: ClassSet) -> None:
+    samples = [sample(seed) for seed in range(5)]
+    whole, parts = evaluated(samples), evaluated(samples, folds=3)
+    assert parts.to_dict(classes) == whole.to_dict(classes)
+    assert parts.calibrations() == whole.calibrations()
+    assert parts.calibration() == whole.calibrations()["p_ep"]
+    assert [sum(fold.pixels) for fold in parts.folds] == [
+        sum(sum(evaluated([samples[index]]).errors.pixels) for index in range(first, 5, 3)) for first in range(3)
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("case", ["no_frame", "void", "no_errors", "all_errors"])
+def test_json_holds_numbers_or_null(sample, classes: ClassSet, case) -> None:
+    samples = []
+    if case != "no_frame":
+        truth, branches = sample(0, void=0.0)
+        branches.logits[:] = -5
+        branches.logits[2] = 5
+        branches.detail_logits[:] = branches.logits
+        truth[:] = {"void": IGNORE, "no_errors": 2, "all_errors": 1}[case]
+        samples = [(truth, branches)] * 2
+    evaluation = evaluated(samples, thresholds=(0.5,), boundary=True)
+    calibration = Calibration((0.0,), (0.5,))
+    scores = json.loads(json.dumps(evaluation.to_dict(classes, dict.fromkeys(SCORES, calibration)), allow_nan=False))
+    rate = {"no_errors": 0.0, "all_errors": 1.0}.get(case)
+    assert scores["errors"]["rate"] == rate
+    assert scores["semantic"]["accuracy"] == (None if rate is None else 1 - rate)
+    assert (scores["errors"]["auroc"], scores["errors"]["fpr95"]) == (None, None)
+    assert scores["errors"]["aupr"] == (1.0 if case == "all_errors" else None)
+    if rate is None:
+        assert scores["gain"] is None
+        with pytest.raises(ValueError, match="no pixel to fit a calibration on"):
+            evaluation.calibration()
+    else:
+        assert (scores["gain"]["miou"], scores["gain"]["tie"]) == (0, True)
+        assert scores["errors"]["brier"] == 0.25
+        assert evaluation.calibration()(np.zeros(1)) == rate
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda truth, branches: (truth[:-1], branches), "must be of the frame's size"),
+        (lambda truth, branches: (np.full_like(truth, 9), branches), "id 9 is not one of 4 classes"),
+        (lambda truth, branches: (branches.error_logit.fill(np.nan), (truth, branches))[1], "hold NaN"),
+    ],
+    ids=["size", "class", "nan"],
+)
+def test_a_bad_frame_counts_for_nothing(sample, classes: ClassSet, change, message) -> None:
+    evaluation = evaluated([sample(0)], thresholds=(0.5,))
+    before = evaluation.to_dict(classes)
+    with pytest.raises(ValueError, match=message):
+        evaluation.add(*change(*sample(1)))
+    assert evaluation.to_dict(classes) == before
