@@ -105,7 +105,7 @@ def _link(source: Path, target: Path) -> None:
     """Let the training of another seed find the semantic branch and taps of the first."""
     target.mkdir(parents=True, exist_ok=True)
     for name in ("semantic.safetensors", "folds", "taps"):
-        if not (target / name).exists():
+        if (source / name).exists() and not (target / name).exists():
             (target / name).symlink_to((source / name).resolve())
 
 
