@@ -18,4 +18,4 @@ class EngineError(ErrsegError, RuntimeError):
 
 
 class DataError(ErrsegError, ValueError):
-    """A data set, recipe or checkpoint that cannot be used for training."""
+    """A data set, recipe or checkpoint that cannot be used."""

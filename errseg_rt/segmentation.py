@@ -22,10 +22,13 @@ class Segmentation:
     Attributes:
         labels: Fused class ids, `uint8 [H, W]`.
         error_probability: Calibrated probability that the semantic label is wrong, on the grid, `float32 [h, w]`.
-        flagged: Grid pixels that the detail branch labelled again, `bool [h, w]`.
+        flagged: Grid pixels with P_ep > t, cut to the budget: those that the detail branch labelled again,
+            `bool [h, w]`.
         classes: What the ids mean.
         geometry: How the frame lies on the grid.
         timings: Milliseconds per stage: preprocess, front, select, refine, fuse.
+        left_out: Number of grid pixels with P_ep > t for which the budget had no room; they are not in `flagged`.
+        work: Work of refinement, as a share of the dense stage's multiply-adds, in 0..1.
         confidence: Fused probability of the winning class, `float32 [H, W]`; None unless asked for.
         semantic_labels: Class ids of the semantic branch alone, `uint8 [H, W]`; None unless asked for.
     """
@@ -36,6 +39,8 @@ class Segmentation:
     classes: ClassSet
     geometry: Geometry
     timings: Mapping[str, float]
+    left_out: int = 0
+    work: float = 1.0
     confidence: npt.NDArray[np.float32] | None = None
     semantic_labels: npt.NDArray[np.uint8] | None = None
 
@@ -43,15 +48,27 @@ class Segmentation:
         """Sizes and the figures a reader looks for first."""
         height, width = self.labels.shape
         rows, cols = self.flagged.shape
+        left_out = f" ({self.left_out} pixels left out)" if self.left_out else ""
         return (
             f"Segmentation({height}x{width}, {len(self.classes)} classes, grid {rows}x{cols}, "
-            f"{self.flagged_share:.1%} flagged, {self.milliseconds:.1f} ms)"
+            f"{self.flagged_share:.1%} flagged{left_out}, {self.work:.1%} of the dense work, "
+            f"{self.milliseconds:.1f} ms)"
         )
+
+    @property
+    def refined(self) -> int:
+        """Number of grid pixels that the detail branch labelled again."""
+        return int(np.count_nonzero(self.flagged))
+
+    @property
+    def over_threshold(self) -> int:
+        """Number of grid pixels with P_ep > t: those labelled again, and those left out."""
+        return self.refined + self.left_out
 
     @property
     def flagged_share(self) -> float:
         """Share of the frame's grid pixels that were flagged, in 0..1."""
-        return float(self.flagged.sum() / np.prod(self.geometry.seen()))
+        return float(self.refined / np.prod(self.geometry.seen()))
 
     @property
     def milliseconds(self) -> float:

@@ -36,7 +36,8 @@ def export_bundle(
         check: Is shown the new bundle before it takes its place; what it raises keeps the old one.
 
     Raises:
-        DataError: The checkpoint is not that of a finished training, or the licence cannot be read.
+        DataError: The checkpoint is not that of a finished training, or that of a comparison, or the licence cannot be
+            read.
         BundleError: `folder` holds something else.
     """
     cascade, notes = load_cascade(checkpoint)
@@ -44,10 +45,16 @@ def export_bundle(
         raise DataError(f"{checkpoint}: its training is not finished; give cascade.safetensors of a finished one")
     try:
         recipe = parse_recipe(notes["recipe"]["name"], {k: v for k, v in notes["recipe"].items() if k != "name"})
-        calibration = Calibration(*(tuple(notes["calibration"][key]) for key in ("logits", "probabilities")))
+        calibration = _calibration(notes["calibration"])
+        baselines = {baseline: _calibration(table) for baseline, table in notes["baseline_calibrations"].items()}
         provenance = _provenance(notes)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{checkpoint}: its notes are not those of a training ({error!r}); train again") from error
+    if (recipe.method.selector, recipe.method.fusion, cascade.config.decoder) != ("error", "replace", "gau"):
+        raise DataError(
+            f"{checkpoint}: the recipe {recipe.name} is a comparison, which no runtime executes; only a detail branch "
+            "behind the error-prediction branch can be exported"
+        )
     manifest = Manifest(
         name=name,
         classes=recipe.classes,
@@ -56,6 +63,7 @@ def export_bundle(
         threshold=recipe.threshold,
         lowest_threshold=recipe.threshold,
         calibration=calibration,
+        baseline_calibrations=baselines,
         cascade=cascade.config.to_dict(),
         provenance=provenance,
         metrics=notes["metrics"],
@@ -71,6 +79,10 @@ def export_bundle(
     with TemporaryDirectory() as temporary:
         check(write_bundle(Path(temporary) / "bundle", manifest, files))
     return write_bundle(folder, manifest, files)
+
+
+def _calibration(table: dict[str, Any]) -> Calibration:
+    return Calibration(tuple(table["logits"]), tuple(table["probabilities"]))
 
 
 def _provenance(notes: dict[str, Any]) -> dict[str, Any]:

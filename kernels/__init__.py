@@ -1,20 +1,46 @@
-"""Kernels: one folder per operation, with its definition (`reference.py`) beside the fast versions.
+"""Kernels: one folder per operation, with its definition (`reference.py`) beside `cpu.py` and `gpu.py`.
 
-The names below are loaded when first asked for: importing numba takes longer than all the rest of a cheap command. The
-function `fuse_labels` shares its name with its folder, so it is taken from there:
-`from errseg_rt.kernels.fuse_labels import fuse_labels`.
+    from errseg_rt.kernels import fuse_labels
+
+The functions take NumPy arrays or CUDA tensors. Each shares its name with its folder: the folder's package is imported
+here, which loads nothing heavy, so that the name is bound to the function for good.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from errseg_rt.kernels.fuse_labels import fuse_labels
+from errseg_rt.kernels.lazy import lazy
+from errseg_rt.kernels.preprocess import preprocess
+from errseg_rt.kernels.select import select
 
 if TYPE_CHECKING:
     from errseg_rt.kernels.fuse_labels import FusedLabels, Geometry, fuse_labels_reference, upsample, upsample_reference
+    from errseg_rt.kernels.preprocess import preprocess_reference
+    from errseg_rt.kernels.select import DeviceSelection, Selection, Supports, select_reference, supports_reference
 
-__all__ = ["FusedLabels", "Geometry", "fuse_labels_reference", "upsample", "upsample_reference"]
+_HOMES = {
+    "fuse_labels": ("FusedLabels", "Geometry", "fuse_labels_reference", "upsample", "upsample_reference"),
+    "preprocess": ("preprocess_reference",),
+    "select": ("DeviceSelection", "Selection", "Supports", "select_reference", "supports_reference"),
+}
 
+__all__ = [
+    "DeviceSelection",
+    "FusedLabels",
+    "Geometry",
+    "Selection",
+    "Supports",
+    "fuse_labels",
+    "fuse_labels_reference",
+    "preprocess",
+    "preprocess_reference",
+    "select",
+    "select_reference",
+    "supports_reference",
+    "upsample",
+    "upsample_reference",
+]
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("errseg_rt.kernels.fuse_labels"), name)
+__getattr__ = lazy(__name__, {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names})

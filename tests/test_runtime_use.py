@@ -116,17 +116,17 @@ def test_a_missing_provider() -> None:
         Runtime(providers=["NoSuchProvider"])
 
 
-@pytest.mark.parametrize("graph", ["front", "refine"])
+@pytest.mark.parametrize("name", ["logits", "error_logit", "low", "coarse", "gate", "detail_logits"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
-def test_non_finite_outputs(own: Runtime, frame, graph, value) -> None:
-    name = {"front": "error_logit", "refine": "detail_logits"}[graph]
-
+def test_non_finite_outputs(own: Runtime, frame, name, value) -> None:
     def spoil(outputs: dict[str, Any]) -> None:
         outputs[name] = outputs[name].copy()
         outputs[name].flat[-1] = value
 
-    own.threshold = 1e-9
-    setattr(own, f"_{graph}", Stub(getattr(own, f"_{graph}"), spoil))
+    own.threshold = 1e-9  # all pixels are flagged, so that the refine graph is run
+    graph, holder = ("refine", own._refinement) if name == "detail_logits" else ("front", own)
+    engine = "_engine" if graph == "refine" else "_front"
+    setattr(holder, engine, Stub(getattr(holder, engine), spoil))
     with pytest.raises(EngineError, match=f"the {graph} graph gave non-finite {name}"):
         own.segment(frame)
 
@@ -210,21 +210,27 @@ def test_a_sliver_is_refused_before_it_takes_memory(runtime: Runtime) -> None:
 
 
 WARM_UP = """
+import sys
 import numpy as np
-from errseg_rt.kernels.fuse_labels import cpu
+from numba.core.dispatcher import Dispatcher
 from errseg_rt.runtime import Runtime
 
 def compiled():
-    return [len(kernel.signatures) for kernel in (cpu._fuse_rows, cpu._upsample_rows)]
+    modules = [module for name, module in sys.modules.items() if name.startswith("errseg_rt.kernels")]
+    kernels = [kernel for module in modules for kernel in vars(module).values() if isinstance(kernel, Dispatcher)]
+    return {f"{kernel.__module__}.{kernel.__name__}": kernel.signatures for kernel in kernels}
 
-with Runtime(threshold=0.01) as runtime:
-    assert compiled() == [0, 0]
+frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+with Runtime(threshold=0.01, budget=0.5) as runtime:
+    assert not any(compiled().values())
     runtime.warm_up()
     ahead = compiled()
-    result = runtime.segment(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    assert result.flagged.any()
-    result.error_map()
-    assert compiled() == ahead == [1, 1], (ahead, compiled())
+    assert any(name.startswith("errseg_rt.kernels.refine") and kernel for name, kernel in ahead.items())
+    result = runtime.segment(frame, confidence=True, semantic=True)
+    assert 0 < result.work < 0.5
+    runtime.budget = None
+    runtime.segment(frame).error_map()
+    assert compiled() == ahead, set(map(str, compiled().items())) ^ set(map(str, ahead.items()))
 """
 
 

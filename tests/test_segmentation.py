@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,7 @@ def result() -> Segmentation:
         classes=CAMVID,
         geometry=SEEN,
         timings={"preprocess": 1.5, "front": 20.0, "fuse": 0.25},
+        work=0.375,
     )
 
 
@@ -39,11 +41,15 @@ def test_sums_and_shares(result: Segmentation) -> None:
     rows, cols = SEEN.seen()
     assert result.milliseconds == 21.75
     assert result.flagged_share == result.flagged.sum() / (rows * cols)
+    assert (result.refined, result.left_out, result.over_threshold) == (result.flagged.sum(), 0, result.flagged.sum())
+    limited = replace(result, left_out=5)
+    assert (limited.refined, limited.over_threshold) == (result.refined, result.refined + 5)
 
 
 def test_repr_says_what_a_reader_looks_for(result: Segmentation) -> None:
-    share = f"{result.flagged_share:.1%}"
-    assert repr(result) == f"Segmentation(17x25, 11 classes, grid 5x7, {share} flagged, 21.8 ms)"
+    start, end = f"Segmentation(17x25, 11 classes, grid 5x7, {result.flagged_share:.1%} flagged", "21.8 ms)"
+    assert repr(result) == f"{start}, 37.5% of the dense work, {end}"
+    assert repr(replace(result, left_out=5)) == f"{start} (5 pixels left out), 37.5% of the dense work, {end}"
 
 
 def test_error_map_is_the_grid_interpolated(result: Segmentation) -> None:

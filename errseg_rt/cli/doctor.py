@@ -17,8 +17,8 @@ from errseg_rt.engines import ENGINES
 from errseg_rt.errors import ErrsegError
 
 _PACKAGES = (
-    "errseg-rt", "numpy", "opencv-python", "onnxruntime", "numba", "av", "torch", "safetensors", "lightning", "onnx",
-    "onnxscript", "triton", "tensorrt",
+    "errseg-rt", "numpy", "opencv-python", "onnxruntime", "numba", "av", "safetensors", "scikit-learn", "scipy",
+    "matplotlib", "torch", "lightning", "onnx", "onnxscript", "triton", "tensorrt",
 )  # fmt: skip
 _CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 

@@ -143,7 +143,8 @@ class Cascade(nn.Module):
             run: Passes images through the cascade, whose mean statistics are kept.
         """
         freeze_norms(self.get_submodule(branch), run)
-        self.config = replace(self.config, **{f"{branch}_frozen": True})
+        change: dict[str, Any] = {f"{branch}_frozen": True}
+        self.config = replace(self.config, **change)
 
     def taps(self, image: Tensor) -> Taps:
         """Taps of the semantic branch, with its logits enlarged to the grid `[B, classes, ceil(H/4), ceil(W/4)]`."""

@@ -35,7 +35,7 @@ class DUpsampling(nn.Module):
 
     def forward(self, taps: Taps) -> Tensor:
         """Logits `[B, classes, h, w]` of taps whose logits are on the grid."""
-        size = taps.deep.shape[2:]
+        size = (taps.deep.shape[2], taps.deep.shape[3])
         features = [F.adaptive_avg_pool2d(tap, size) for tap in (taps.low, taps.mid)]
         patches = F.pixel_shuffle(self.head(self.fuse(cat([*features, taps.deep, taps.high], dim=1))), _RATIO)
         height, width = taps.logits.shape[2:]

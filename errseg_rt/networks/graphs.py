@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from errseg_rt.networks.cascade import Cascade, Front
+from errseg_rt.networks.detail_branch import DetailBranch
 
 Shapes = dict[str, tuple[int | None, ...]]
 """Shapes by name, None where dynamic."""
@@ -42,7 +45,7 @@ class RefineGraph(nn.Module):
 
     def __init__(self, cascade: Cascade) -> None:
         super().__init__()
-        self.detail = cascade.detail
+        self.detail = cast(DetailBranch, cascade.detail)
         self._shapes = FrontGraph(cascade).output_shapes()
 
     def forward(self, logits: Tensor, low: Tensor, coarse: Tensor, gate: Tensor) -> tuple[Tensor]:

@@ -65,6 +65,9 @@ def fit(
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from error
     cascade.cpu()
+    if devices > 1:
+        # Batch norms have counted what their own device saw: all go on with what the first has saved.
+        training.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
 
 
 class _Bar(Callback):

@@ -50,8 +50,8 @@ def folds(names: Sequence[str], config: CrossFitConfig) -> list[Fold]:
         return []
     drives: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        drive, underscore, _ = name.partition("_")
-        drives.setdefault(drive if underscore else "", []).append(index)
+        head, underscore, _ = name.partition("_")
+        drives.setdefault(head if underscore else "", []).append(index)
     stretches = config.folds * config.blocks
     held: list[list[int]] = [[] for _ in range(config.folds)]
     for drive in drives.values():

@@ -11,11 +11,11 @@ from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning.pytorch import seed_everything
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from errseg_rt.atomic import write_atomically
@@ -33,6 +33,8 @@ from errseg_rt.training.folds import Fold, folds, hold_out
 from errseg_rt.training.recipe import STAGES, Recipe, ViewsConfig
 from errseg_rt.training.stages import STAGE_TRAININGS, Crops
 from errseg_rt.training.taps import FrozenBatch, TapStore, all_views
+
+T = TypeVar("T", bound=nn.Module)
 
 _RENDERED_FRAMES = 60  # rendered frames scored at the end
 _RENDERED_VIEWS_FROM = 500  # first rendered frame that the branches learn from: none that is scored
@@ -97,7 +99,7 @@ def train(
     _check_views(recipe, len(learned), dealt)
     fit = partial(fit_stage, recipe=recipe, devices=devices, precision=precision)
 
-    cascade = Cascade(recipe.cascade)
+    cascade = _laid_out(Cascade(recipe.cascade))
     if init is not None:
         load_semantic_weights(cascade, init, recipe.data.merge)
     start = copy.deepcopy(cascade.semantic.state_dict())
@@ -157,10 +159,16 @@ def _differing(shared: Path, recipe: Recipe, parts: Sequence[str]) -> list[str]:
     return differing + [f"cascade.{part}" for part in shape if theirs["cascade"].get(part) != ours["cascade"][part]]
 
 
+def _laid_out(module: T) -> T:
+    """The module, its weights in the layout in which they are trained: sums in another order round otherwise."""
+    laid_out: T = cast(Any, module).to(memory_format=torch.channels_last)
+    return laid_out
+
+
 def _take(cascade: Cascade, done: Cascade, stage: str) -> None:
     """Take the branch that a stage has trained, with its norms as they are there."""
     branch = stage.removesuffix("_frozen")
-    setattr(cascade, branch, done.get_submodule(branch))
+    setattr(cascade, branch, _laid_out(done.get_submodule(branch)))
     frozen = f"{branch}_frozen"
     cascade.config = replace(cascade.config, **{frozen: getattr(done.config, frozen)})
 
@@ -218,7 +226,7 @@ def _store(
     seen_by = [cascade] * (len(learned) + views.rendered)
     short = replace(recipe, semantic=replace(recipe.semantic, iterations=recipe.cross_fit.iterations))
     for number, fold in enumerate(dealt):
-        member = Cascade(recipe.cascade)
+        member = _laid_out(Cascade(recipe.cascade))
         member.semantic.load_state_dict(start)
         frames = cast(LabelledFrames, Subset(cast(Any, learned), fold.learned))
         _semantic(member, root / "folds" / str(number), partial(fit, "semantic", recipe=short, frames=frames))

@@ -22,7 +22,8 @@ def flagged_by(method: MethodConfig, threshold: float, logits: Tensor, error_log
         return flag(error_logit[:, 0], threshold)
     p_sb = logits.softmax(dim=1)
     if method.selector == "entropy":
-        return torch.special.entr(p_sb).sum(dim=1) > method.limit
+        entropy: Tensor = torch.special.entr(p_sb).sum(dim=1)
+        return entropy > method.limit
     if method.selector == "confidence":
         return p_sb.amax(dim=1) <= 1 - method.limit
     return torch.ones_like(error_logit[:, 0], dtype=torch.bool)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from errseg_rt.classes import IGNORE
 from errseg_rt.datasets import LabelledFrames
@@ -78,9 +78,14 @@ class StageTraining(LightningModule):
         if self.store is not None and self.recipe.views is not None:
             seed, share = [self.recipe.seed, stage], batch // self.devices
             stream = TapStream(self.store, self.recipe.views, share, seed, start * self.devices, steps * self.devices)
-            return DataLoader(stream, batch_size=None)
+            return self._shared(stream, None)
         crops = CropStream(self.frames, self.recipe, stage, start * batch, steps * batch)
-        return DataLoader(crops, batch_size=batch // self.devices)
+        return self._shared(crops, batch // self.devices)
+
+    def _shared(self, stream: Dataset[Any], batch: int | None) -> DataLoader[Any]:
+        """This device's share of a stream, in its order, which Lightning's own sampler would shuffle."""
+        sampler: DistributedSampler[Any] = DistributedSampler(stream, self.devices, self.global_rank, shuffle=False)
+        return DataLoader(stream, batch, sampler=sampler)
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """One step; raises DataError at a loss that is not finite."""
@@ -161,10 +166,12 @@ class ErrorTraining(StageTraining):
         if error.residual and not (self.global_step or self.cascade.config.error_frozen):
             weights, balance = self.recipe.error_loss, torch.tensor(self.recipe.error_loss.correct)
             if not weights.correct:
-                _, taps, truth = self.frozen(next(iter(self.train_dataloader())))
+                batch = self.transfer_batch_to_device(next(iter(self.train_dataloader())), self.device, 0)
+                _, taps, truth = self.frozen(batch)
                 valid = truth != IGNORE
                 wrong = (taps.logits.argmax(dim=1) != truth) & valid
-                balance = error_shares(wrong, valid).mean().clamp_min(_LEAST_SHARE)
+                shares = cast(Tensor, self.all_gather(error_shares(wrong, valid)))
+                balance = shares.mean().clamp_min(_LEAST_SHARE)
             error.head.bias.fill_(torch.log(weights.easy / balance))  # type: ignore[union-attr]
 
 

@@ -1,6 +1,7 @@
 """How the pixels of a frame lie on the grid: frame -> content -> padded input -> grid."""
 
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,45 @@ class Interpolation:
 
     lower: npt.NDArray[np.int32]
     weight: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis in whole numbers: output pixel x lies at `clip(slope * x + offset, first, last) / unit` on the grid.
+
+    Attributes:
+        slope: Units from one output pixel to the next, above zero unless the grid has but one line.
+        offset: Units at output pixel 0, before clipping.
+        first: Least position, in units.
+        last: Greatest position, in units.
+        unit: Units from one grid line to the next.
+        lines: How many grid lines there are.
+        pixels: How many output pixels there are.
+    """
+
+    slope: int
+    offset: int
+    first: int
+    last: int
+    unit: int
+    lines: int
+    pixels: int
+
+    def interpolation(self) -> Interpolation:
+        """Return where every output pixel lies."""
+        position = np.clip(self.slope * np.arange(self.pixels, dtype=np.int64) + self.offset, self.first, self.last)
+        lower = np.minimum(position // self.unit, max(self.lines - 2, 0))
+        return Interpolation(lower.astype(np.int32), (position - lower * self.unit) / self.unit)
+
+    def cells(self) -> tuple[int, int]:
+        """Return the first and the last cell, by their lower grid lines, that may hold output pixels."""
+        last = max(self.lines - 2, 0)
+        return min(self.first // self.unit, last), min(self.last // self.unit, last)
+
+    def seen(self) -> int:
+        """Return how many grid lines, from the first, some output pixel is made from."""
+        greatest = min(max(self.slope * (self.pixels - 1) + self.offset, self.first), self.last)
+        return -(-greatest // self.unit) + 1
 
 
 @dataclass(frozen=True)
@@ -55,29 +95,42 @@ class Geometry:
                 f"the content must fit in the input: {self.content_size = } is larger than {self.input_size = }"
             )
 
+    def axes(self) -> tuple[Axis, Axis]:
+        """Return where output rows, and output columns, lie on the grid."""
+        return self._axis(0), self._axis(1)
+
     def rows(self) -> Interpolation:
         """Return where the H output rows lie on the h grid rows."""
-        return self._interpolate(0)
+        return self._axis(0).interpolation()
 
     def cols(self) -> Interpolation:
         """Return where the W output columns lie on the w grid columns."""
-        return self._interpolate(1)
+        return self._axis(1).interpolation()
 
     def seen(self) -> tuple[int, int]:
         """Return how many grid rows and columns, from the first, some pixel of the frame is made from."""
-        rows, cols = (int((axis.lower + (axis.weight > 0)).max()) + 1 for axis in (self.rows(), self.cols()))
-        return rows, cols
+        return self._axis(0).seen(), self._axis(1).seen()
 
-    def _interpolate(self, axis: int) -> Interpolation:
+    def _axis(self, axis: int) -> Axis:
         grid, padded = self.grid_size[axis], self.input_size[axis]
         content, output = self.content_size[axis], self.output_size[axis]
-        position = np.arange(output, dtype=np.float64)
-        if content != output:
-            position = np.clip((position + 0.5) * content / output - 0.5, 0, content - 1)
+        # Output pixel x shows the content at ((2 x + 1) content / output - 1) / 2, within [0, content - 1].
+        slope, offset, last = 2 * content, content - output, 2 * output * (content - 1)
+        unit = 2 * output
         if self.align_corners:
-            position = position * (grid - 1) / max(padded - 1, 1)
+            stretch, shift, unit = grid - 1, 0, unit * max(padded - 1, 1)
         else:
-            position = (position + 0.5) * grid / padded - 0.5
-        position = np.clip(position, 0, grid - 1)
-        lower = np.minimum(np.floor(position), max(grid - 2, 0))
-        return Interpolation(lower.astype(np.int32), position - lower)
+            stretch, shift, unit = 2 * grid, output * 2 * (grid - padded), unit * 2 * padded
+        first = min(max(shift, 0), unit * (grid - 1))
+        last = min(max(stretch * last + shift, 0), unit * (grid - 1))
+        slope, offset = stretch * slope, stretch * offset + shift
+        common = gcd(slope, offset, first, last, unit)
+        return Axis(
+            slope // common,
+            offset // common,
+            first // common,
+            last // common,
+            unit // common,
+            lines=grid,
+            pixels=output,
+        )

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from errseg_rt.kernels.preprocess.checks import check
+
 
 def preprocess_reference(
     frame: npt.NDArray[np.uint8],  # [H, W, 3]
@@ -18,8 +20,9 @@ def preprocess_reference(
 ) -> npt.NDArray[np.float64]:  # [1, 3, Hi, Wi]
     """Resize, order the channels as RGB, normalise, and pad at bottom and right with the mean colour.
 
-    Args and result as those of `preprocess`.
+    Arguments and what is raised as those of `preprocess`.
     """
+    check(frame, content_size, input_size, mean, std, color, "float64", ("float64",))
     content = resize(frame, content_size)
     rgb = content[..., ::-1] if color == "bgr" else content
     padded = np.broadcast_to(np.asarray(mean) * 255.0, (*input_size, 3)).copy()
@@ -29,9 +32,13 @@ def preprocess_reference(
 
 
 def resize(frame: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Resize with half-pixel centres: bilinear to enlarge, by area to shrink; the same frame where sizes are equal."""
+    """Resize with half-pixel centres: by area where no side grows, else bilinear; the same frame where none changes."""
     if frame.shape[:2] == size:
         return frame
-    shrinks = size[0] * size[1] < frame.shape[0] * frame.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if shrinks(frame.shape[:2], size) else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(frame, size[::-1], interpolation=interpolation), np.uint8)
+
+
+def shrinks(frame_size: tuple[int, ...], size: tuple[int, int]) -> bool:
+    """Whether no side grows."""
+    return size[0] <= frame_size[0] and size[1] <= frame_size[1]

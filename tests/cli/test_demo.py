@@ -62,6 +62,17 @@ def test_prints_stages_and_scores(cli, tmp_path: Path) -> None:
     assert str(tmp_path / "out" / "demo.mp4") in done.out
 
 
+def test_a_budget(cli, tmp_path: Path, scene: StreetScene) -> None:
+    done = cli("demo", *SMALL, "-o", tmp_path / "out", "--budget", "0.01", "--json")
+    summary = json.loads(done.out)
+    with Runtime(budget=0.01, threads=1) as limited:
+        results = [limited.segment(scene.frame(index).frame) for index in (0, 1)]
+    assert (summary["detail"], summary["budget"], summary["deadline_ms"]) == ("sparse", 0.01, None)
+    assert summary["work"] == pytest.approx(np.mean([result.work for result in results]))
+    assert summary["flagged_share"] == pytest.approx(np.mean([result.flagged_share for result in results]))
+    assert summary["left_out_pixels"] == sum(result.left_out for result in results)
+
+
 def test_a_bundle_of_other_classes(cli, bundle_copy: Path, tmp_path: Path) -> None:
     path = bundle_copy / "manifest.json"
     table = json.loads(path.read_text())

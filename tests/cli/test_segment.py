@@ -76,8 +76,10 @@ def test_json_is_all_of_stdout_and_equals_the_summary(cli, images: Path, tmp_pat
     for stage in stages:
         laps = [item["milliseconds"][stage] for item in summary["frames"]]
         assert summary["milliseconds"][stage] == np.median(laps)
-    shares = [item["flagged_share"] for item in summary["frames"]]
-    assert summary["flagged_share"] == pytest.approx(np.mean(shares))
+    for name in ("flagged_share", "work"):
+        assert summary[name] == pytest.approx(np.mean([item[name] for item in summary["frames"]]))
+    assert (summary["detail"], summary["budget"], summary["deadline_ms"]) == ("sparse", None, None)
+    assert (summary["left_out_pixels"], summary["late_frames"]) == (0, 0)
 
 
 def test_files_and_globs(cli, images: Path, tmp_path: Path) -> None:
@@ -102,6 +104,52 @@ def test_threshold(cli, images: Path, tmp_path: Path, threshold, share) -> None:
     )
     summary = json.loads(done.out)
     assert (summary["threshold"], summary["flagged_share"]) == (float(threshold), share)
+
+
+def test_a_budget_and_what_it_leaves_out(cli, images: Path, tmp_path: Path) -> None:
+    arguments = ("segment", "--threads", "1", images, "-o", tmp_path / "out", "--threshold", "0.2", "--budget", "0.1")
+    summary = json.loads(cli(*arguments, "--json").out)
+    assert (summary["budget"], summary["detail"]) == (0.1, "sparse")
+    with Runtime(threshold=0.2, budget=0.1, threads=1) as limited:
+        for item in summary["frames"]:
+            result = limited.segment(read(Path(item["input"])))
+            assert item["pixels"] == {
+                "over_threshold": result.refined + result.left_out,
+                "refined": result.flagged.sum(),
+                "left_out": result.left_out,
+            }
+            assert item["work"] == result.work <= 0.1
+            np.testing.assert_array_equal(read(tmp_path / "out" / item["outputs"]["labels"]), result.labels)
+    left_out = sum(item["pixels"]["left_out"] for item in summary["frames"])
+    assert summary["left_out_pixels"] == left_out > 0
+    shown = cli(*arguments).out
+    assert f"the budget left out {left_out} pixels" in shown
+    assert f"{100 * summary['work']:.2f}" in next(line for line in shown.splitlines() if "work" in line)
+
+
+def test_dense_refinement_gives_the_same_labels(cli, images: Path, tmp_path: Path) -> None:
+    for detail in ("sparse", "dense"):
+        arguments = ("segment", "--threads", "1", images, "-o", tmp_path / detail, "--detail", detail, "--json")
+        summary = json.loads(cli(*arguments, "--threshold", "0.5").out)
+        assert summary["detail"] == detail
+        assert (summary["work"] == 1) == (detail == "dense")
+    for path in (tmp_path / "sparse").rglob("*_labels.png"):
+        other = read(tmp_path / "dense" / path.relative_to(tmp_path / "sparse"))
+        assert (read(path) != other).sum() <= 1  # a tie within rounding
+
+
+def test_a_deadline_that_no_frame_meets(cli, images: Path, tmp_path: Path) -> None:
+    arguments = ("segment", "--threads", "1", images, "-o", tmp_path / "out", "--threshold", "0.2")
+    summary = json.loads(cli(*arguments, "--deadline-ms", "0.001", "--json").out)
+    assert (summary["deadline_ms"], summary["late_frames"], summary["work"]) == (0.001, len(SIZES), 0)
+    assert summary["left_out_pixels"] > 0
+    assert f"{len(SIZES)} frames took longer than 0.001 ms" in cli(*arguments, "--deadline-ms", "0.001").out
+
+
+def test_a_deadline_that_all_frames_meet(cli, images: Path, tmp_path: Path) -> None:
+    arguments = ("segment", "--threads", "1", images, "-o", tmp_path / "out", "--deadline-ms", "1e9")
+    summary = json.loads(cli(*arguments, "--json").out)
+    assert (summary["deadline_ms"], summary["late_frames"]) == (1e9, 0)
 
 
 @pytest.mark.parametrize("how", ["data_set", "labels_option"])

@@ -210,15 +210,70 @@ def test_an_unknown_engine(cli, good: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [("--threshold", "0"), ("--threshold", "1"), ("--threshold", "1.5"), ("--threshold", "nan"), ("--threads", "0")],
+    [
+        ("--threshold", "0"),
+        ("--threshold", "1"),
+        ("--threshold", "1.5"),
+        ("--threshold", "nan"),
+        ("--detail", "thin"),
+        ("--budget", "-0.1"),
+        ("--budget", "1.1"),
+        ("--budget", "nan"),
+        ("--deadline-ms", "0"),
+        ("--deadline-ms", "-1"),
+        ("--deadline-ms", "inf"),
+        ("--deadline-ms", "nan"),
+    ],
     ids=" ".join,
 )
 def test_options_out_of_range(cli, good: Path, tmp_path: Path, options) -> None:
     done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out", *options)
     assert done.code == 2
     assert "Traceback" not in done.err
-    assert options[0] in done.err
+    (line,) = (line for line in done.err.splitlines() if "Invalid value" in line)
+    assert options[0] in line
+    assert options[1] in line
     assert not (tmp_path / "out").exists()
+
+
+def test_too_few_threads(cli, good: Path, tmp_path: Path) -> None:
+    done = cli("segment", good, "-o", tmp_path / "out", "--threads", "0")
+    assert done.code == 2
+    assert "Invalid value for '--threads'" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--budget", "0.1", "--deadline-ms", "50"), "Give --budget or --deadline-ms, not both"),
+        (("--detail", "dense", "--budget", "0.1"), "--detail dense takes no --budget or --deadline-ms"),
+        (("--deadline-ms", "50", "--detail", "dense"), "--detail dense takes no --budget or --deadline-ms"),
+    ],
+    ids=["budget_and_deadline", "dense_budget", "dense_deadline"],
+)
+@pytest.mark.parametrize("command", ["segment", "demo"])
+def test_options_that_contradict_each_other(cli, good: Path, tmp_path: Path, command, options, message) -> None:
+    inputs = [good] if command == "segment" else []
+    done = cli(command, *inputs, "-o", tmp_path / "out", *options)
+    assert done.code == 2
+    (line,) = (line for line in done.err.splitlines() if "Invalid value" in line)
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [("--detail", "sparse"), ("--budget", "0.1"), ("--deadline-ms", "50")], ids=" ".join
+)
+def test_a_bundle_without_frozen_norms(cli, good: Path, bundle_copy: Path, tmp_path: Path, options) -> None:
+    cascade = json.loads((bundle_copy / "manifest.json").read_text())["cascade"]
+    edit_manifest(cascade={**cascade, "detail_frozen": False})(bundle_copy)
+    arguments = ("segment", "--threads", "1", good, "-o", tmp_path / "out", "--bundle", bundle_copy)
+    done = cli(*arguments, *options)
+    assert done.code == 2
+    one_error(done.err, "its detail branch has no frozen norms")
+    assert not (tmp_path / "out").exists()
+    assert cli(*arguments).code == 0
 
 
 def test_an_interrupt(cli, good: Path, tmp_path: Path, monkeypatch) -> None:

@@ -96,23 +96,47 @@ def test_train_writes_the_weights_of_a_cascade(capsys, monkeypatch, recipe, data
     monkeypatch.setattr(training_data, "_SCENE_SIZE", (40, 56))
     monkeypatch.setattr(loop, "_RENDERED_FRAMES", 1)
     training_data._street.cache_clear()
-    out = tmp_path / "out"
+    out, other = tmp_path / "out", tmp_path / "other"
     code, printed, _ = run(capsys, "train", recipe, "--data", data, "-o", out, "--seed", 7)
-    training_data._street.cache_clear()
     assert code == 0
     assert f"{out}/cascade.safetensors: make a bundle of it with errseg-rt export" in " ".join(printed.split())
-    _, notes = load_cascade(out / "cascade.safetensors")
+    first, notes = load_cascade(out / "cascade.safetensors")
     assert (notes["recipe"]["name"], notes["recipe"]["seed"]) == ("tiny", 7)
     assert {name: scores["frames"] for name, scores in notes["metrics"].items()} == {
         "held_out": 5,
         "val": 2,
         "rendered": 1,
     }
+    changes = ("--set", "seed=9", "--set", "method.learn='everywhere'", "--set", "detail.iterations=2")
+    code, *_ = run(
+        capsys, "train", recipe, "--data", data, "-o", other, *changes, "--shared", out, "--precision", "bf16-mixed"
+    )
+    training_data._street.cache_clear()
+    assert code == 0
+    second, notes = load_cascade(other / "cascade.safetensors")
+    settings = notes["recipe"]
+    assert (settings["seed"], settings["method"]["learn"], settings["detail"]["iterations"]) == (9, "everywhere", 2)
+    assert not (other / "semantic.safetensors").exists()
+    for name, tensor in first.semantic.state_dict().items():
+        assert second.semantic.state_dict()[name].equal(tensor)
+
+
+def test_faults_of_options_are_one_line(capsys, recipe, data, tmp_path):
+    start = ("train", recipe, "--data", data, "-o", tmp_path / "out")
+    code, _, err = run(capsys, *start, "--set", "detail.iteration=2")
+    assert_one_line(code, err, "tiny.toml: StageConfig has no field iteration; it has batch")
+    code, _, err = run(capsys, *start, "--shared", tmp_path)
+    assert_one_line(code, err, "not the folder of a training", "--shared wants another's --out")
+    code, _, err = run(capsys, *start, "--devices", 4)
+    assert_one_line(code, err, "the batches of semantic, error, detail cannot be shared evenly by 4 devices")
+    code, _, err = run(capsys, *start, "--devices", 0)
+    assert code == 2
+    assert "--devices" in err
 
 
 def test_unknown_recipe(capsys, tmp_path):
     code, out, err = run(capsys, "train", "kitti", "-o", tmp_path / "out")
-    assert_one_line(code, err, "no recipe is called 'kitti': choose from camvid")
+    assert_one_line(code, err, "no recipe is called 'kitti': choose from ", "camvid, ", "or give a .toml file")
     assert out == ""
 
 
@@ -126,7 +150,7 @@ def test_recipe_file_that_is_missing_or_wrong(capsys, recipe, tmp_path):
 
 def test_missing_data_folder(capsys, recipe, tmp_path):
     code, _, err = run(capsys, "train", recipe, "--data", tmp_path / "nowhere", "-o", tmp_path / "out")
-    assert_one_line(code, err, "nowhere/train/images: no such folder")
+    assert_one_line(code, err, "nowhere: no such folder")
 
 
 def test_missing_initial_weights(capsys, recipe, tmp_path):
@@ -135,7 +159,7 @@ def test_missing_initial_weights(capsys, recipe, tmp_path):
 
 
 def test_interrupt_is_no_fault(capsys, monkeypatch, recipe, tmp_path):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("errseg_rt.training.loop.train", interrupted)

@@ -10,15 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from errseg_rt.kernels.fuse_labels import (
-    Geometry,
-    fuse_labels,
-    fuse_labels_reference,
-    upsample,
-    upsample_reference,
-)
+from errseg_rt.kernels import Geometry, fuse_labels, fuse_labels_reference, upsample, upsample_reference
 from errseg_rt.kernels.fuse_labels import reference as reference_module
-from errseg_rt.kernels.fuse_labels.reference import _softmax
+from errseg_rt.kernels.fuse_labels.cpu import fuse_labels as fuse_labels_on_cpu
 
 # Probabilities are at most 1 and pass through some twenty float32 operations of relative error 6e-8 each.
 ROUNDING = 1e-5
@@ -63,9 +57,26 @@ def operands(geometry, classes, dtype=np.float32, share=0.3, seed=0):
     return semantic, detail, rng.random(geometry.grid_size) < share
 
 
+def as_rows(detail, flagged, seed=0):
+    """The flagged pixels' logits as rows, in a random order and among rows that nothing uses, and their index."""
+    pixels = np.flatnonzero(flagged)
+    rng = np.random.default_rng([seed, *flagged.shape])
+    places = rng.permutation(len(pixels) + 3)[: len(pixels)].astype(np.int32)
+    rows = np.full((len(pixels) + 3, len(detail)), np.nan, detail.dtype)
+    rows[places] = detail.reshape(len(detail), -1)[:, pixels].T
+    index = np.full(flagged.shape, -1, np.int32)
+    index.ravel()[pixels] = places
+    return rows, index
+
+
+def softmax(logits):
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=0))
+    return powers / powers.sum(axis=0)
+
+
 def class_map(semantic, detail, flagged):
     """Return the selected probabilities on the grid, float64 [C, h, w]."""
-    return _softmax(semantic) if detail is None else np.where(flagged, _softmax(detail), _softmax(semantic))
+    return softmax(semantic) if detail is None else np.where(flagged, softmax(detail), softmax(semantic))
 
 
 def probability_of(labels, grid_map, geometry):
@@ -100,6 +111,11 @@ def assert_equals_reference(semantic, detail, flagged, geometry, threads=1):
     assert full.confidence.dtype == np.float32
     np.testing.assert_array_equal(full.labels, plain.labels)
     np.testing.assert_allclose(full.confidence, wanted.confidence, rtol=0, atol=ROUNDING)
+    if detail is None:
+        return
+    as_given = fuse_labels(semantic, *as_rows(detail, flagged), geometry, confidence=True, threads=threads)
+    np.testing.assert_array_equal(as_given.labels, full.labels)
+    np.testing.assert_array_equal(as_given.confidence, full.confidence)
 
 
 # The definition, against others' code and by hand.
@@ -149,6 +165,44 @@ def test_taps_by_hand_with_scale_padding_and_alignment():
     np.testing.assert_array_equal(identity.weight, [0, 0, 0, 0, 1])
     assert identity.lower.dtype == np.int32
     assert identity.weight.dtype == np.float64
+
+
+@every_geometry
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_reference_takes_rows_as_it_takes_a_map(geometry, dtype):
+    semantic, detail, flagged = operands(geometry, 7, dtype)
+    by_map = fuse_labels_reference(semantic, detail, flagged, geometry, confidence=True)
+    by_rows = fuse_labels_reference(semantic, *as_rows(detail, flagged), geometry, confidence=True)
+    np.testing.assert_array_equal(by_rows.labels, by_map.labels)
+    np.testing.assert_array_equal(by_rows.confidence, by_map.confidence)
+
+
+def in_floats(geometry, axis):
+    """Where the output pixels of one axis lie on the grid, step by step and in float64."""
+    sizes = (geometry.grid_size, geometry.input_size, geometry.content_size, geometry.output_size)
+    grid, padded, content, output = (size[axis] for size in sizes)
+    position = np.clip((np.arange(output) + 0.5) * content / output - 0.5, 0, content - 1)
+    if geometry.align_corners:
+        position = position * (grid - 1) / max(padded - 1, 1)
+    else:
+        position = (position + 0.5) * grid / padded - 0.5
+    return np.clip(position, 0, grid - 1)
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_whole_numbers_say_what_floats_say(data):
+    grid, padded, output = (data.draw(st.integers(1, 300)) for _ in range(3))
+    content = data.draw(st.one_of(st.integers(1, padded), st.just(min(padded, output))))
+    sizes = ((n, n) for n in (grid, padded, content, output))
+    geometry = Geometry(*sizes, align_corners=data.draw(st.booleans()))
+    rows = geometry.rows()
+    np.testing.assert_allclose(rows.lower + rows.weight, in_floats(geometry, 0), rtol=0, atol=1e-9)
+    assert geometry.seen()[0] == (rows.lower + (rows.weight > 0)).max() + 1
+    first, last = geometry.axes()[0].cells()
+    assert (rows.lower.min(), rows.lower.max()) == (first, last) or (
+        first <= rows.lower.min() <= rows.lower.max() <= last
+    )
 
 
 @every_geometry
@@ -307,14 +361,23 @@ def test_every_half_precision_number_is_read_exactly():
     np.testing.assert_allclose(confidence, wanted, rtol=0, atol=ROUNDING)
 
 
-def test_any_strides_are_accepted():
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("layout", ["map", "rows"])
+def test_read_only_operands_need_no_kernel_of_their_own(dtype, layout):
+    from errseg_rt.kernels.fuse_labels import loops
+
     geometry = GEOMETRIES["padded_aligned"]
-    semantic, detail, flagged = operands(geometry, classes=5)
-    wanted = fuse_labels(semantic, detail, flagged, geometry).labels
-    last = np.ascontiguousarray(semantic.transpose(1, 2, 0)).transpose(2, 0, 1)
-    flipped = np.ascontiguousarray(detail[:, ::-1])[:, ::-1]
-    np.testing.assert_array_equal(fuse_labels(last, flipped, np.asfortranarray(flagged), geometry).labels, wanted)
-    np.testing.assert_array_equal(upsample(last[2], geometry), upsample(semantic[2], geometry))
+    semantic, detail, flagged = operands(geometry, 5, dtype)
+    inputs = (semantic, *(as_rows(detail, flagged) if layout == "rows" else (detail, flagged)))
+    wanted = fuse_labels(*inputs, geometry, confidence=True)
+    kernels = (loops.fuse_rows, loops.certainty_rows, loops.upsample_rows, loops.widen)
+    compiled = [len(kernel.signatures) for kernel in kernels]
+    for x in inputs:
+        x.setflags(write=False)
+    again = fuse_labels(*inputs, geometry, error=semantic[0], confidence=True)
+    np.testing.assert_array_equal(again.labels, wanted.labels)
+    np.testing.assert_array_equal(again.confidence, wanted.confidence)
+    assert [len(kernel.signatures) for kernel in kernels] == compiled
 
 
 def test_inputs_are_left_alone():
@@ -350,6 +413,11 @@ def test_four_threads_at_once():
 def test_upsample_equals_reference(geometry, dtype):
     grid_map = np.random.default_rng(5).random(geometry.grid_size).astype(dtype)
     wanted = upsample_reference(grid_map, geometry)
+    semantic, detail, flagged = operands(geometry, 3)
+    for fuse in (fuse_labels, fuse_labels_reference):
+        fused = fuse(semantic, detail, flagged, geometry, error=grid_map)
+        assert (fused.error.dtype, fused.confidence) == (np.float32, None)
+        np.testing.assert_allclose(fused.error, wanted, rtol=0, atol=ROUNDING)
     for threads in (1, 3):
         full = upsample(grid_map, geometry, threads)
         assert full.dtype == np.float32
@@ -361,38 +429,77 @@ def test_upsample_equals_reference(geometry, dtype):
 SQUARE = Geometry((3, 4), (12, 16), (12, 16), (12, 16), False)
 GOOD = np.zeros((5, 3, 4), np.float32)
 MASK = np.zeros((3, 4), np.bool_)
+ROWS, INDEX = np.zeros((6, 5), np.float32), np.full((3, 4), -1, np.int32)
+FLOATS = "float32 or float16"
+
+REFUSED = {
+    "rank_2": (GOOD[0], None, None, rf"semantic must be {FLOATS} \[C, 3, 4\], got float32 \[3, 4\]"),
+    "rank_4": (GOOD[None], None, None, rf"semantic must be {FLOATS} \[C, 3, 4\], got float32 \[1, 5, 3, 4\]"),
+    "float64": (GOOD.astype(np.float64), None, None, rf"semantic must be {FLOATS} .*, got float64"),
+    "bytes_swapped": (GOOD.astype(">f4"), None, None, "got >f4"),
+    "one_class": (GOOD[:1], None, None, "2 to 255 classes, got 1"),
+    "too_many_classes": (np.zeros((256, 3, 4), np.float32), None, None, "2 to 255 classes, got 256"),
+    "off_the_grid": (GOOD[:, :2], None, None, r"\[C, 3, 4\], got float32 \[5, 2, 4\]"),
+    "not_contiguous": (GOOD[:, ::-1], None, None, r"semantic must be C-contiguous, got strides \(12, -4, 1\)"),
+    "a_list": (GOOD.tolist(), None, None, "semantic must be a NumPy array or a CUDA tensor, got list"),
+    "no_mask": (GOOD, GOOD, None, "got detail, but flagged is None"),
+    "no_detail": (GOOD, None, MASK, "got flagged, but detail is None"),
+    "detail_classes": (GOOD, GOOD[:4], MASK, r"detail must be float32 \[5, 3, 4\], got float32 \[4, 3, 4\]"),
+    "detail_dtype": (GOOD, GOOD.astype(np.float16), MASK, "detail must be float32 .*, got float16"),
+    "detail_strides": (GOOD, GOOD.transpose(0, 2, 1).copy().transpose(0, 2, 1), MASK, "detail must be C-contiguous"),
+    "mask_size": (GOOD, GOOD, MASK[:, :3], r"flagged must be bool \[3, 4\], got bool \[3, 3\]"),
+    "mask_dtype": (GOOD, GOOD, MASK.astype(np.uint8), "flagged must be bool .*, got uint8"),
+    "map_with_index": (GOOD, GOOD, INDEX, "flagged must be bool .*, got int32"),
+    "rows_with_mask": (GOOD, ROWS, MASK, "flagged must be int32 .*, got bool"),
+    "index_dtype": (GOOD, ROWS, INDEX.astype(np.int64), "flagged must be int32 .*, got int64"),
+    "row_classes": (GOOD, ROWS[:, :4], INDEX, r"detail must be float32 \[5, 3, 4\], got float32 \[6, 4\]"),
+    "row_dtype": (GOOD, ROWS.astype(np.float16), INDEX, r"detail must be float32 \[n, 5\], got float16"),
+    "row_beyond": (GOOD, ROWS, INDEX + 7, "flagged must hold rows of detail, -1 to 5, got 6"),
+    "row_below": (GOOD, ROWS, INDEX - 1, "flagged must hold rows of detail, -1 to 5, got -2"),
+}
 
 
 @pytest.mark.parametrize("fuse", [fuse_labels, fuse_labels_reference])
-@pytest.mark.parametrize(
-    ("semantic", "detail", "flagged", "message"),
-    [
-        (GOOD[0], None, None, r"must be \[C, h, w\], got semantic.shape = \(3, 4\)"),
-        (GOOD[None], None, None, r"must be \[C, h, w\], got semantic.shape = \(1, 5, 3, 4\)"),
-        (GOOD.astype(np.float64), None, None, "float32 or float16 logits, got semantic.dtype = dtype.'float64'"),
-        (GOOD.astype(">f4"), None, None, "float32 or float16 logits, got semantic.dtype = dtype.'>f4'"),
-        (GOOD[:1], None, None, "2 to 255 classes, got C = 1"),
-        (np.zeros((256, 3, 4), np.float32), None, None, "2 to 255 classes, got C = 256"),
-        (GOOD[:, :2], None, None, r"geometry.grid_size = \(3, 4\), got semantic.shape = \(5, 2, 4\)"),
-        (GOOD, GOOD, None, "got detail, but flagged is None"),
-        (GOOD, None, MASK, "got flagged, but detail is None"),
-        (GOOD, GOOD[:4], MASK, r"shape of semantic, \(5, 3, 4\), got detail.shape = \(4, 3, 4\)"),
-        (GOOD, GOOD.astype(np.float16), MASK, "dtype of semantic, float32, got detail.dtype = dtype.'float16'"),
-        (GOOD, GOOD, MASK[:, :3], r"geometry.grid_size = \(3, 4\), got flagged.shape = \(3, 3\)"),
-        (GOOD, GOOD, MASK.astype(np.uint8), "must be bool, got flagged.dtype = dtype.'uint8'"),
-    ],
-)
+@pytest.mark.parametrize(("semantic", "detail", "flagged", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_bad_operands_are_named(fuse, semantic, detail, flagged, message):
     with pytest.raises(ValueError, match=message):
         fuse(semantic, detail, flagged, SQUARE)
 
 
+@pytest.mark.parametrize("fuse", [fuse_labels, fuse_labels_reference])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_errors_must_be_finite(fuse, value):
+    error = np.zeros((3, 4), np.float32)
+    error[1, 2] = value
+    with pytest.raises(ValueError, match=rf"error must be finite, got {value} at \(1, 2\)"):
+        fuse(GOOD, None, None, SQUARE, error=error)
+    with pytest.raises(ValueError, match=r"error must be float32 or float16 \[3, 4\], got float32 \[4, 3\]"):
+        fuse(GOOD, None, None, SQUARE, error=error.T)
+
+
 @pytest.mark.parametrize("function", [upsample, upsample_reference])
 def test_bad_maps_are_named(function):
-    with pytest.raises(ValueError, match=r"geometry.grid_size = \(3, 4\), got grid_map.shape = \(5, 3, 4\)"):
+    with pytest.raises(ValueError, match=r"grid_map must be float32 or float16 \[3, 4\], got float32 \[5, 3, 4\]"):
         function(GOOD, SQUARE)
-    with pytest.raises(ValueError, match=r"float32 or float16, got grid_map.dtype = dtype.'bool'"):
+    with pytest.raises(ValueError, match="got bool"):
         function(MASK, SQUARE)
+
+
+def test_a_geometry_is_wanted():
+    with pytest.raises(ValueError, match="geometry must be a Geometry, got tuple"):
+        fuse_labels(GOOD, None, None, (12, 16))
+
+
+def test_tensors_of_the_cpu_are_refused_and_kinds_are_not_mixed():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("triton")
+    tensor = torch.from_numpy(GOOD)
+    with pytest.raises(ValueError, match="on an NVIDIA GPU, got cpu; on the CPU, give NumPy arrays"):
+        fuse_labels(tensor, None, None, SQUARE)
+    with pytest.raises(ValueError, match=r"detail must lie where the other operands do \(NumPy\), got cpu"):
+        fuse_labels(GOOD, tensor, MASK, SQUARE)
+    with pytest.raises(ValueError, match=r"flagged must lie where the other operands do \(cpu\), got NumPy"):
+        fuse_labels(tensor, tensor, MASK, SQUARE)
 
 
 @pytest.mark.parametrize("threads", [0, -2])
@@ -425,25 +532,40 @@ def test_importing_kernels_does_not_import_numba():
 import sys
 import errseg_rt.kernels
 assert "numpy" not in sys.modules, "numpy"
-from errseg_rt.kernels import Geometry, FusedLabels, fuse_labels_reference, upsample_reference
+from errseg_rt.kernels import Geometry, FusedLabels, fuse_labels_reference, select_reference, upsample_reference
 from errseg_rt.kernels.fuse_labels import Geometry as same
 assert Geometry is same
-assert "numba" not in sys.modules, "numba"
-from errseg_rt.kernels import upsample
-from errseg_rt.kernels.fuse_labels import fuse_labels
-assert callable(upsample) and callable(fuse_labels)
+assert not {"numba", "torch", "triton"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_kernels_hands_on_the_same_objects():
-    package = import_module("errseg_rt.kernels")
-    assert package.Geometry is Geometry
-    assert package.upsample is upsample
+def test_functions_are_named_as_their_folders():
+    script = """
+import errseg_rt.kernels.fuse_labels.cpu, errseg_rt.kernels.select.cpu, errseg_rt.kernels.preprocess.cpu
+import errseg_rt.kernels.select.reference
+from errseg_rt.kernels import fuse_labels, preprocess, select
+from errseg_rt.kernels.fuse_labels import fuse_labels as same
+assert callable(fuse_labels) and callable(preprocess) and callable(select)
+assert fuse_labels is same
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_dispatcher_hands_on_every_argument():
+    geometry = GEOMETRIES["padded_aligned"]
+    inputs = operands(geometry, classes=5)
+    error = inputs[0][1]
+    dispatched = fuse_labels(*inputs, geometry, error=error, confidence=True, threads=2)
+    direct = fuse_labels_on_cpu(*inputs, geometry, error=error, confidence=True, threads=2)
+    for one, other in zip(vars(dispatched).values(), vars(direct).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("package", ["errseg_rt.kernels", "errseg_rt.kernels.fuse_labels"])
-def test_unknown_names_are_refused(package):
+def test_every_name_resolves_and_unknown_ones_are_refused(package):
     module, name = import_module(package), "nonesuch"
+    for known in module.__all__:
+        assert getattr(module, known).__name__ == known
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute '{name}'"):
         getattr(module, name)

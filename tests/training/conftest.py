@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -22,8 +23,15 @@ TINY = {
     "augment": {"crop": [65, 65], "scales": [0.75, 1.0], "rotation": 5.0},
     "semantic": {"iterations": 4, "batch": 2, "rate": 1e-3, "checkpoint_every": 2},
     "error": {"iterations": 2, "batch": 2, "rate": 1e-3, "checkpoint_every": 2},
+    "error_frozen": {"iterations": 2, "batch": 2, "rate": 1e-3, "checkpoint_every": 2},
     "detail": {"iterations": 4, "batch": 2, "rate": 1e-3, "checkpoint_every": 2},
+    "detail_frozen": {"iterations": 2, "batch": 2, "rate": 1e-3, "checkpoint_every": 2},
     "provenance": {"data": "rendered"},
+}
+CROSS_FITTED = {
+    **TINY,
+    "views": {"scales": [1.0, 1.5], "flip": True, "rendered": 1},
+    "cross_fit": {"folds": 2, "blocks": 1, "gap": 1, "iterations": 2},
 }
 SCENE_SIZE = (64, 96)
 
@@ -39,6 +47,12 @@ def recipe():
     return parse_recipe("tiny", copy.deepcopy(TINY))
 
 
+@pytest.fixture(scope="session")
+def cross_fitted():
+    """A recipe whose branches learn from kept taps of whole frames, each from a semantic branch that did not see it."""
+    return parse_recipe("cross_fitted", copy.deepcopy(CROSS_FITTED))
+
+
 @pytest.fixture
 def cascade(recipe):
     torch.manual_seed(0)
@@ -52,7 +66,11 @@ def small_scenes():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "_SCENE_SIZE", SCENE_SIZE)
         patch.setattr(data, "_STREETS", 2)
+        patch.setattr(data, "_SCENE_LENGTH", data._VIEWS)
+        # A frame is drawn again and again; to render it takes longer than to learn from it.
+        patch.setattr(data, "rendered_sample", lru_cache(data.rendered_sample))
         patch.setattr(loop, "_RENDERED_FRAMES", 2)
+        patch.setattr(loop, "_NORM_FRAMES", 3)
         yield
     data._street.cache_clear()
 
@@ -65,7 +83,7 @@ def process_settings():
     torch.set_float32_matmul_precision(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_folder():
     """Writes random labelled frames in the layout of `FolderData`; gives frames and labels."""
     return _write_folder

@@ -1,128 +1,18 @@
-"""Labelled frames: what a folder must hold, what is kept back, and crops that depend on their number alone."""
+"""Labelled frames: random crops that depend on their number alone, and rendered streets."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from errseg_rt.classes import IGNORE
-from errseg_rt.errors import DataError
+from errseg_rt.datasets import FolderData
 from errseg_rt.input_spec import InputSpec
 from errseg_rt.training import data
-from errseg_rt.training.data import CropStream, FolderData, RenderedData, hold_out, normalise
-
-
-def test_folder_gives_its_frames_in_order(folder):
-    root, frames, labels = folder
-    found = FolderData(root, 11)
-    assert len(found) == 4
-    for index in (2, 0, 3, 1):
-        np.testing.assert_array_equal(found[index][0], frames[index])
-        np.testing.assert_array_equal(found[index][1], labels[index])
-        assert found[index][1].dtype == np.uint8
-
-
-def test_subset_keeps_its_order(folder):
-    root, frames, _ = folder
-    whole = FolderData(root, 11)
-    part = whole.subset([3, 1])
-    assert (len(part), len(whole)) == (2, 4)
-    np.testing.assert_array_equal(part[0][0], frames[3])
-    np.testing.assert_array_equal(part[1][0], frames[1])
-
-
-def test_void_ids_become_ignored(folder):
-    root, _, labels = folder
-    found = FolderData(root, 8, void=(8, 9, 10))[0][1]
-    np.testing.assert_array_equal(found, np.where(labels[0] < 8, labels[0], IGNORE))
-
-
-def test_255_is_always_void(folder):
-    root, _, labels = folder
-    labels[0, :5] = IGNORE
-    cv2.imwrite(str(root / "labels/f000.png"), labels[0])
-    np.testing.assert_array_equal(FolderData(root, 11)[0][1], labels[0])
-
-
-def test_unknown_ids_are_named(folder):
-    root, _, labels = folder
-    with pytest.raises(DataError, match=r"f000.png: label ids \[9, 10\] are neither classes nor void"):
-        FolderData(root, 8, void=(8,))[0]
-    assert set(np.unique(labels[0])) == set(range(11))
-
-
-@pytest.mark.parametrize("missing", ["images", "labels"])
-def test_missing_folder(folder, missing):
-    root = folder[0]
-    (root / missing).rename(root / "elsewhere")
-    with pytest.raises(DataError, match=f"{missing}: no such folder; labelled frames lie in images/ and labels/"):
-        FolderData(root, 11)
-
-
-def test_empty_folder(tmp_path):
-    for name in ("images", "labels"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "images/readme.txt").write_text("none")
-    with pytest.raises(DataError, match="images: holds no image"):
-        FolderData(tmp_path, 11)
-
-
-def test_frames_without_labels_are_counted(folder):
-    root = folder[0]
-    (root / "labels/f001.png").unlink()
-    (root / "labels/f003.png").unlink()
-    with pytest.raises(DataError, match=r"no .png for 2 of the 4 images, first f001.png"):
-        FolderData(root, 11)
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (np.zeros((48, 63), np.uint8), r"uint8 \(48, 63\), wanted uint8 \(48, 64\)"),
-        (np.zeros((48, 64), np.uint16), r"labels are uint16 \(48, 64\)"),
-        (np.zeros((48, 64, 3), np.uint8), r"labels are uint8 \(48, 64, 3\)"),
-    ],
-    ids=["size", "16_bit", "colour"],
-)
-def test_labels_of_another_kind(folder, labels, message):
-    root = folder[0]
-    cv2.imwrite(str(root / "labels/f002.png"), labels)
-    found = FolderData(root, 11)
-    assert found[1][1].shape == (48, 64)
-    with pytest.raises(DataError, match=message):
-        found[2]
-
-
-@pytest.mark.parametrize("which", ["images", "labels"])
-def test_unreadable_file(folder, which):
-    root = folder[0]
-    (root / which / "f002.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=f"{which}/f002.png: not a readable image"):
-        FolderData(root, 11)[2]
-
-
-@given(frames=st.integers(25, 600), blocks=st.integers(1, 6), share=st.floats(0.01, 0.4), gap=st.integers(0, 3))
-def test_hold_out_leaves_a_gap_and_takes_of_every_block(frames, blocks, share, gap):
-    learned, held = hold_out(frames, blocks, share, gap)
-    assert learned == sorted(set(learned))
-    assert held == sorted(set(held))
-    assert set(learned) | set(held) <= set(range(frames))
-    apart = np.abs(np.subtract.outer(np.array(learned, int), held))
-    assert apart.min(initial=frames) == (gap + 1 if learned else frames)
-    edges = [round(frames * block / blocks) for block in range(blocks + 1)]
-    for start, end in itertools.pairwise(edges):
-        size = len([index for index in held if start <= index < end])
-        assert size == min(max(1, round(frames / blocks * share)), end - start)
-    # Only what is near to something kept back is wasted.
-    near = {index for index in range(frames) if min(abs(index - h) for h in held) <= gap}
-    assert set(learned) == set(range(frames)) - near
+from errseg_rt.training.data import CropStream, RenderedData, normalise
 
 
 @pytest.fixture
@@ -202,6 +92,12 @@ def test_scored_streets_are_never_trained_on(monkeypatch, recipe):
     drawn.clear()
     RenderedData(5)[4]
     assert drawn[0] not in held
+
+
+def test_rendered_frames_have_names_of_their_own():
+    names = RenderedData(12, first=3).names
+    assert len(names) == len(set(names)) == 12
+    assert names[:3] == ["street000_3", "street000_4", "street001_0"]
 
 
 def test_normalise_swaps_channels_and_standardises():

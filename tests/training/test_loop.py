@@ -5,63 +5,159 @@ from __future__ import annotations
 import json
 import signal
 from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from torch import nn
 
 from errseg_rt.calibration import Calibration
+from errseg_rt.datasets import FolderData
 from errseg_rt.errors import DataError
-from errseg_rt.training import loop
+from errseg_rt.networks import SEMANTIC_NETWORKS
+from errseg_rt.networks.taps import Taps
+from errseg_rt.training import fit, loop
 from errseg_rt.training.checkpoint import load_cascade
+from errseg_rt.training.folds import folds, hold_out
 from errseg_rt.training.loop import train
-from errseg_rt.training.recipe import STAGES
+from errseg_rt.training.recipe import (
+    STAGES,
+    CascadeConfig,
+    CrossFitConfig,
+    MethodConfig,
+    StageConfig,
+    ViewsConfig,
+)
 from errseg_rt.training.stages import STAGE_TRAININGS, StageTraining
+from errseg_rt.training.taps import TapStore
 
 pytestmark = pytest.mark.usefixtures("small_scenes", "process_settings")
 
 
+class SmallNetwork(nn.Module):
+    """A semantic network of one convolution a stride, built and loaded in no time."""
+
+    low_channels, mid_channels, deep_channels, high_channels = 4, 6, 8, 10
+    align_corners = True
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+        self.stem, self.low, self.mid, self.deep = (
+            nn.Sequential(nn.Conv2d(*channels, 3, stride=2, padding=1), nn.BatchNorm2d(channels[1]), nn.ReLU())
+            for channels in ((3, 4), (4, 4), (4, 6), (6, 8))
+        )
+        self.context, self.head = nn.Conv2d(8, 10, 1), nn.Conv2d(10, classes, 1)
+
+    def forward(self, image):
+        low = self.low(self.stem(image))
+        mid = self.mid(low)
+        deep = self.deep(mid)
+        high = self.context(deep)
+        return Taps(self.head(high), low, mid, deep, high)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SEMANTIC_NETWORKS, "small", SmallNetwork)
+        yield
+
+
+@pytest.fixture(scope="module")
+def recipe(recipe, small_network):
+    return replace(recipe, cascade=replace(recipe.cascade, semantic="small"))
+
+
+@pytest.fixture(scope="module")
+def cross_fitted(cross_fitted, small_network):
+    return replace(cross_fitted, cascade=replace(cross_fitted.cascade, semantic="small"))
+
+
 @pytest.fixture
 def steps(monkeypatch):
-    """Stage and step of every training step; `interrupt` holds steps, and stages' results, that a kill prevents."""
+    """What a training does, step by step, and where it is killed.
+
+    It lists stage and step of every training step, and frame and view of all taps that are computed. `interrupt` holds
+    steps, stages whose result, and views whose taps a kill prevents.
+    """
 
     class Steps(list):
         interrupt = ()
 
+        def come_to(self, *here):
+            if here in self.interrupt:
+                raise KeyboardInterrupt
+            self.append(here)
+
     taken = Steps()
-    step = StageTraining.training_step
+    step, save, compute = StageTraining.training_step, loop.save_cascade, TapStore._compute
+
+    def place(folder, stage):
+        return f"fold{folder.name}" if folder.parent.name == "folds" else stage
 
     def recorded(training, batch, batch_index):
-        here = (training.name, training.global_step)
-        if here in taken.interrupt:
-            raise KeyboardInterrupt
-        taken.append(here)
+        taken.come_to(place(Path(training.trainer.default_root_dir), training.name), training.global_step)
         return step(training, batch, batch_index)
 
     def saved(path, *rest):
-        if path.stem in taken.interrupt:
+        if place(path.parent, path.stem) in taken.interrupt:
             raise KeyboardInterrupt
         return save(path, *rest)
 
-    save = loop.save_cascade
+    def computed(store, index, view):
+        taken.come_to("taps", index, *view)
+        return compute(store, index, view)
+
     monkeypatch.setattr(StageTraining, "training_step", recorded)
     monkeypatch.setattr(loop, "save_cascade", saved)
+    monkeypatch.setattr(TapStore, "_compute", computed)
     return taken
 
 
 @pytest.fixture(scope="module")
 def finished(recipe, small_scenes, process_settings, tmp_path_factory):
+    """A training by crops of rendered scenes."""
     out = tmp_path_factory.mktemp("finished")
     return train(recipe, None, out, command="errseg-rt train tiny")
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory, write_folder):
+    """Twenty labelled frames to learn from, of which six are left beside those kept back, and two to score on."""
+    root = tmp_path_factory.mktemp("drive")
+    write_folder(root / "train", 20, (64, 96))
+    write_folder(root / "val", 2, (64, 96), seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(cross_fitted, drive, small_scenes, process_settings, tmp_path_factory):
+    """A training by kept views of frames, each seen by the semantic branch of its fold."""
+    return train(cross_fitted, drive, tmp_path_factory.mktemp("fitted"))
+
+
+def assert_same_weights(found, wanted, prefix=""):
+    found, wanted = (
+        {name: tensor for name, tensor in load_cascade(path)[0].state_dict().items() if name.startswith(prefix)}
+        for path in (found, wanted)
+    )
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=0, msg=lambda text, n=name: f"{n}: {text}")
 
 
 def test_training_writes_weights_scores_and_calibration(finished, recipe):
     cascade, notes = load_cascade(finished)
     assert finished.name == "cascade.safetensors"
-    assert cascade.config == recipe.cascade
+    assert cascade.config == replace(recipe.cascade, error_frozen=True, detail_frozen=True)
     assert all(tensor.isfinite().all() for tensor in cascade.state_dict().values())
     assert notes["recipe"] == json.loads(json.dumps(asdict(recipe)))
     assert (notes["command"], notes["init"], notes["torch"]) == ("errseg-rt train tiny", None, torch.__version__)
     assert Calibration(*map(tuple, notes["calibration"].values())).logits
+    assert set(notes["baseline_calibrations"]) == {"max_softmax", "entropy", "margin"}
     assert notes["metrics"].keys() == {"held_out", "rendered"}
     for scores in notes["metrics"].values():
         assert scores["frames"] == 2
@@ -74,14 +170,30 @@ def test_training_writes_weights_scores_and_calibration(finished, recipe):
 def test_every_stage_moves_its_branch_and_keeps_the_others(finished, recipe):
     loop.seed_everything(recipe.seed, verbose=False)
     before = loop.Cascade(recipe.cascade)
-    for index, stage in enumerate(STAGES):
+    done = set()
+    for stage in STAGES:
         after, notes = load_cascade(finished.parent / f"{stage}.safetensors")
-        assert notes == {"recipe": recipe.name, "stage": stage}
+        assert notes["stage"] == stage
         moved = {
-            name: any((a != b).any() for a, b in zip(branch.parameters(), old.parameters(), strict=True))
-            for (name, branch), (_, old) in zip(after.named_children(), before.named_children(), strict=True)
+            name
+            for (name, branch), old in zip(after.named_children(), before.children(), strict=True)
+            if any((a != b).any() for a, b in zip(branch.parameters(), old.parameters(), strict=True))
         }
-        assert moved == {name: name in STAGES[: index + 1] for name in STAGES}
+        trained = stage.removesuffix("_frozen")
+        assert trained in moved <= {*done, trained}
+        done.add(trained)
+        assert getattr(after.config, f"{trained}_frozen", False) is stage.endswith("_frozen")
+
+
+def test_stages_go_on_from_the_one_before(finished):
+    # Learning on with frozen norms is a few small steps from what was learned with the others.
+    for branch in ("error", "detail"):
+        plain, frozen = (load_cascade(finished.parent / f"{branch}{end}.safetensors")[0] for end in ("", "_frozen"))
+        for (name, before), after in zip(
+            plain.get_submodule(branch).named_parameters(), frozen.get_submodule(branch).parameters(), strict=True
+        ):
+            assert (before - after).abs().max() <= 2.1e-3, name  # two steps of Adam at 1e-3
+    assert_same_weights(finished, finished.parent / "detail_frozen.safetensors")
 
 
 def test_finished_training_is_not_done_again(finished, recipe, steps):
@@ -98,55 +210,279 @@ def test_folder_of_another_recipe_is_refused(finished, recipe, change):
     assert json.loads((finished.parent / "recipe.json").read_text()) == json.loads(json.dumps(asdict(recipe)))
 
 
-def test_interrupted_training_goes_on_bit_for_bit(finished, recipe, steps, tmp_path):
-    # After a checkpoint, before a stage's first, with a stage's result unwritten, and at the step after a checkpoint.
+def kill_at(points, steps, *arguments):
+    """Train, killed at each point in turn, and then to the end."""
     handler = signal.getsignal(signal.SIGINT)
-    for point in (("semantic", 3), ("error", 1), "error", ("detail", 2)):
+    for point in points:
         steps.interrupt = {point}
         with pytest.raises(KeyboardInterrupt):
-            train(recipe, None, tmp_path)
+            train(*arguments)
         assert signal.getsignal(signal.SIGINT) is handler
-        assert not (tmp_path / "cascade.safetensors").exists()
-    steps.interrupt = set()
-    resumed = train(recipe, None, tmp_path)
-    semantic, error, detail = (lambda *taken, name=name: [(name, step) for step in taken] for name in STAGES)
-    assert steps == [
-        *semantic(0, 1, 2),
-        *semantic(2, 3) + error(0),
-        *error(0, 1),
-        *detail(0, 1),
-        *detail(2, 3),
-    ]
-    (cascade, notes), (wanted, wanted_notes) = load_cascade(resumed), load_cascade(finished)
-    for name, tensor in wanted.state_dict().items():
-        torch.testing.assert_close(cascade.state_dict()[name], tensor, rtol=0, atol=0)
-    assert notes["calibration"] == wanted_notes["calibration"]
-    assert notes["metrics"] == wanted_notes["metrics"]
+        assert not (arguments[2] / "cascade.safetensors").exists()
+    steps.interrupt = ()
+    return train(*arguments)
 
 
-@pytest.mark.parametrize("stage", ["semantic", "error"])
+def assert_same_training(found, wanted):
+    assert_same_weights(found, wanted)
+    (_, notes), (_, wanted_notes) = load_cascade(found), load_cascade(wanted)
+    for part in ("calibration", "baseline_calibrations", "metrics"):
+        assert notes[part] == wanted_notes[part]
+
+
+def test_interrupted_training_goes_on_bit_for_bit(finished, recipe, steps, tmp_path):
+    # After a checkpoint, before a stage's first, with a stage's result unwritten, and at the step after a checkpoint.
+    points = [
+        ("semantic", 3), ("error", 1), "error", ("error_frozen", 1), "error_frozen", ("detail", 2),
+        ("detail_frozen", 0),
+    ]  # fmt: skip
+    resumed = kill_at(points, steps, recipe, None, tmp_path)
+    taken = {stage: [step for name, step in steps if name == stage] for stage in STAGES}
+    assert taken == {
+        "semantic": [0, 1, 2, 2, 3],
+        "error": [0, 0, 1],
+        "error_frozen": [0, 0, 1],
+        "detail": [0, 1, 2, 3],
+        "detail_frozen": [0, 1],
+    }
+    assert_same_training(resumed, finished)
+
+
+def test_interrupted_cross_fitting_goes_on_bit_for_bit(fitted, cross_fitted, drive, steps, tmp_path):
+    points = [
+        ("fold0", 1), "fold0", ("fold1", 0), ("taps", 4, 1.5, False), ("error", 1), "error", ("error_frozen", 0),
+        ("detail", 3), ("detail_frozen", 1),
+    ]  # fmt: skip
+    resumed = kill_at(points, steps, cross_fitted, drive, tmp_path)
+    taken = {name: [step for at, step, *_ in steps if at == name] for name in ("fold0", "fold1", *STAGES)}
+    assert taken == {
+        "semantic": [0, 1, 2, 3],
+        "fold0": [0, 0, 1],
+        "fold1": [0, 1],
+        "error": [0, 0, 1],
+        "error_frozen": [0, 1],
+        "detail": [0, 1, 2, 2, 3],
+        "detail_frozen": [0, 0, 1],
+    }
+    computed = [here for here in steps if here[0] == "taps"]
+    assert len(computed) == len(set(computed)) == 7 * 4  # six frames and a rendered one, in two scales, mirrored or not
+    assert_same_training(resumed, fitted)
+
+
+def frames_to_learn_from(drive):
+    frames = FolderData(drive / "train", 11, void=[11])
+    return frames.subset(hold_out(len(frames))[0])
+
+
+def test_kept_taps_are_those_of_the_fold_that_did_not_see_the_frame(fitted, cross_fitted, drive, tmp_path):
+    frames = frames_to_learn_from(drive)
+    kept = TapStore(fitted.parent / "taps", frames, lambda _: load_cascade(fitted)[0], cross_fitted.input)
+    for number, fold in enumerate(folds(frames.names, cross_fitted.cross_fit)):
+        member, _ = load_cascade(fitted.parent / "folds" / str(number) / "semantic.safetensors")
+        member.to(memory_format=torch.channels_last)  # with weights laid out otherwise, sums round otherwise
+        computed = TapStore(tmp_path / str(number), frames, lambda _, member=member: member, cross_fitted.input)
+        for index in range(len(frames)):
+            taps, own = kept.read(index).taps, computed.read(index).taps
+            assert all(map(torch.equal, taps, own)) is (index in fold.held)
+
+
+def test_a_fold_learns_from_the_frames_that_it_does_not_hold(cross_fitted, drive, monkeypatch, tmp_path):
+    asked = {}
+
+    def idle(stage, recipe, cascade, frames, out, store=None, **_):
+        asked[out.name if stage == "semantic" else stage] = recipe.semantic.iterations, frames
+
+    monkeypatch.setattr(loop, "fit_stage", idle)
+    train(cross_fitted, drive, tmp_path / "whole")
+    frames = frames_to_learn_from(drive)
+    for number, fold in enumerate(folds(frames.names, cross_fitted.cross_fit)):
+        iterations, learned = asked[str(number)]
+        assert iterations == cross_fitted.cross_fit.iterations
+        assert list(learned.indices) == fold.learned
+        assert not set(learned.indices) & set(fold.held)
+    for name in ("whole", "error", "detail_frozen"):
+        iterations, learned = asked[name]
+        assert iterations == cross_fitted.semantic.iterations
+        assert learned.names == frames.names
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_loss_that_is_not_finite_is_named(recipe, monkeypatch, tmp_path, stage):
-    loss = STAGE_TRAININGS[stage].loss
-    monkeypatch.setattr(
-        STAGE_TRAININGS[stage],
-        "loss",
-        lambda self, *batch: loss(self, *batch) * (float("nan") if self.global_step == 1 else 1),
-    )
-    message = rf"{stage} branch: the loss became nan at step 1 \(batch 1 of epoch 0\); lower its rate, 0.001"
+    training = STAGE_TRAININGS[stage]
+    loss = training.loss
+    poison = lambda self, batch: loss(self, batch) * (float("nan") if self.global_step == 1 else 1)  # noqa: E731
+    monkeypatch.setattr(training, "loss", poison)
+    idle = {name: StageConfig(0) for name in STAGES if name not in ("semantic", stage)}
+    one = {"semantic": replace(recipe.semantic, iterations=2)}
+    branch = stage.removesuffix("_frozen")
+    message = rf"{branch} branch: the loss became nan at step 1 \(batch 1 of epoch 0\); lower its rate, 0.001"
     with pytest.raises(DataError, match=message):
-        train(recipe, None, tmp_path)
+        train(replace(recipe, **{**one, **idle}), None, tmp_path)
     assert not (tmp_path / f"{stage}.safetensors").exists()
 
 
+def test_full_disk_leaves_the_last_checkpoint_and_the_training_goes_on(finished, recipe, monkeypatch, steps, tmp_path):
+    # Of the first stage's two checkpoints the second, and the result of the next stage.
+    write, write_bytes, written = torch.save, Path.write_bytes, []
+
+    def save(checkpoint, path, *rest):
+        written.append(path)
+        if len(written) < 2:
+            return write(checkpoint, path, *rest)
+        path.open("wb").write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", save)
+        with pytest.raises(OSError, match="No space left"):
+            train(recipe, None, tmp_path)
+    last = tmp_path / "semantic" / "last.ckpt"
+    assert [path.name for path in last.parent.iterdir()] == [last.name]
+    assert torch.load(last, weights_only=True)["global_step"] == 2
+
+    def fill_the_disk(path, data):
+        if "error" not in path.name:
+            return write_bytes(path, data)
+        write_bytes(path, data[:99])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fill_the_disk)
+        with pytest.raises(OSError, match="No space left"):
+            train(recipe, None, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["semantic.safetensors"]
+    assert not list(tmp_path.glob(".*tmp*"))
+    assert_same_training(train(recipe, None, tmp_path), finished)
+    assert [step for name, step in steps if name == "semantic"] == [0, 1, 2, 3, 2, 3]
+    assert [step for name, step in steps if name == "error"] == [0, 1]
+
+
+def test_a_semantic_branch_that_is_not_trained_is_the_one_given(finished, recipe, steps, tmp_path):
+    torch.save(load_cascade(finished)[0].semantic.state_dict(), tmp_path / "w.pth")
+    given = replace(recipe, semantic=StageConfig(0), error_frozen=StageConfig(0), detail_frozen=StageConfig(0))
+    result = train(given, None, tmp_path / "out", init=tmp_path / "w.pth")
+    assert_same_weights(result, tmp_path / "out" / "detail.safetensors")
+    assert_same_weights(result, finished, "semantic.")
+    assert {name for name, _ in steps} == {"error", "detail"}
+    cascade, notes = load_cascade(result)
+    assert (cascade.config.error_frozen, cascade.config.detail_frozen) == (False, False)
+    assert notes["init"] == "w.pth"
+    with pytest.raises(DataError, match="takes the semantic branch as it is given: give its weights by --init"):
+        train(given, None, tmp_path / "other")
+
+
+def test_shared_semantic_branch_taps_and_error_branch_are_not_made_again(fitted, cross_fitted, drive, steps, tmp_path):
+    method = MethodConfig(selector="everywhere", learn="everywhere", fusion="average")
+    other = replace(cross_fitted, name="other", threshold=0.3, method=method)
+    result = train(other, drive, tmp_path, shared=fitted.parent)
+    assert {name for name, *_ in steps} == {"detail", "detail_frozen"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "cascade.safetensors", "detail", "detail.safetensors", "detail_frozen", "detail_frozen.safetensors", "logs",
+        "recipe.json",
+    }  # fmt: skip
+    for branch in ("semantic.", "error."):
+        assert_same_weights(result, fitted, branch)
+    _, notes = load_cascade(result)
+    assert notes["recipe"]["name"] == "other"
+
+
+def test_what_differs_is_made_anew(fitted, cross_fitted, drive, steps, tmp_path):
+    # Another seed learns branches of its own from the shared taps; other folds give taps of their own.
+    idle = {name: StageConfig(0) for name in ("detail", "detail_frozen")}
+    train(replace(cross_fitted, seed=8, **idle), drive, tmp_path / "seed", shared=fitted.parent)
+    assert [here for here, *_ in steps] == ["error"] * 2 + ["error_frozen"] * 2
+    steps.clear()
+    whole = replace(cross_fitted, cross_fit=CrossFitConfig(), views=ViewsConfig(flip=False), **idle)
+    train(whole, drive, tmp_path / "folds", shared=fitted.parent)
+    assert [here for here, *_ in steps] == ["taps"] * 6 + ["error"] * 2 + ["error_frozen"] * 2
+    assert len(list((tmp_path / "folds" / "taps").iterdir())) == 6
+    for out in ("seed", "folds"):
+        assert_same_weights(tmp_path / out / "cascade.safetensors", fitted, "semantic.")
+
+
+OTHERS = {
+    "data": {"data": {"rendered": 0.5}},
+    "input": {"input": {"scale": 2.0}},
+    "augment, semantic": {"augment": {"rotation": 1.0}, "semantic": {"rate": 1.0}},
+    "bootstrap": {"bootstrap": {"probability": 0.5}},
+}
+
+
+@pytest.mark.parametrize(("differing", "changes"), OTHERS.items(), ids=OTHERS)
+def test_shared_folder_of_another_semantic_branch_is_refused(finished, recipe, tmp_path, differing, changes):
+    other = replace(recipe, **{part: replace(getattr(recipe, part), **values) for part, values in changes.items()})
+    with pytest.raises(DataError, match=rf"its semantic branch cannot be shared \({differing}\); give the folder of"):
+        train(other, None, tmp_path, shared=finished.parent)
+
+
+def test_shared_folder_of_another_network_is_refused(finished, recipe, tmp_path):
+    other = replace(recipe, cascade=CascadeConfig("pspnet-resnet50", 11, 4, 4))
+    with pytest.raises(DataError, match=r"its semantic branch cannot be shared \(cascade\.semantic\)"):
+        train(other, None, tmp_path, shared=finished.parent)
+
+
+def test_shared_folder_that_is_none_or_not_ready_is_refused(finished, recipe, tmp_path):
+    with pytest.raises(DataError, match=r"not the folder of a training .*--shared wants another's --out"):
+        train(recipe, None, tmp_path / "out", shared=tmp_path)
+    (tmp_path / "recipe.json").write_text((finished.parent / "recipe.json").read_text())
+    with pytest.raises(DataError, match=r"its semantic branch cannot be shared \(it is not trained yet\)"):
+        train(recipe, None, tmp_path / "out", shared=tmp_path)
+
+
+@pytest.mark.parametrize("views", [None, ViewsConfig(rendered=2)], ids=["crops", "views"])
+def test_mixed_precision(recipe, finished, tmp_path, views):
+    result = train(replace(recipe, views=views), None, tmp_path, precision="bf16-mixed")
+    found, wanted = (load_cascade(path)[0].state_dict() for path in (result, finished))
+    for name, tensor in found.items():
+        assert tensor.dtype == wanted[name].dtype
+        assert tensor.isfinite().all()
+    moved = (found["semantic.head.weight"] - wanted["semantic.head.weight"]).abs().max()
+    assert 0 < moved < 8e-3  # four steps of Adam at 1e-3, to either side
+
+
+def test_two_processes_learn_what_one_does(finished, recipe, monkeypatch, tmp_path):
+    # Forked, which spares them the imports. The loss of this stage is a mean over the images: no other is the same for
+    # halves of a batch, whose valid pixels differ in number.
+    monkeypatch.setattr(fit, "Trainer", partial(Trainer, strategy="ddp_fork", accelerator="cpu"))
+    idle = {name: StageConfig(0) for name in ("error_frozen", "detail", "detail_frozen")}
+    recipe = replace(recipe, error=replace(recipe.error, iterations=4, batch=4), **idle)
+    two = train(recipe, None, tmp_path / "two", shared=finished.parent, devices=2)
+    monkeypatch.undo()
+    one = train(recipe, None, tmp_path / "one", shared=finished.parent)
+    found, wanted = (load_cascade(path)[0].error.state_dict() for path in (two, one))
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4)
+
+
+def test_batches_that_devices_cannot_share_are_refused(recipe, tmp_path):
+    uneven = replace(recipe, detail=replace(recipe.detail, batch=3), error=replace(recipe.error, batch=5))
+    with pytest.raises(DataError, match="the batches of error, detail cannot be shared evenly by 2 devices"):
+        train(uneven, None, tmp_path / "out", devices=2)
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_data(recipe, tmp_path):
-    with pytest.raises(DataError, match=r"train.images: no such folder"):
+    with pytest.raises(DataError, match=r"absent: no such folder"):
         train(recipe, tmp_path / "absent", tmp_path / "out")
 
 
 def test_too_few_frames_to_keep_some_back(recipe, tmp_path, write_folder, steps):
     write_folder(tmp_path / "train", 10)
-    with pytest.raises(DataError, match="train: 10 frames are too few"):
+    with pytest.raises(DataError, match="10 training frames are too few"):
         train(recipe, tmp_path, tmp_path / "out")
+    assert steps == []
+
+
+def test_too_few_frames_for_the_folds(cross_fitted, drive, tmp_path, steps):
+    wide = replace(cross_fitted, cross_fit=replace(cross_fitted.cross_fit, gap=3))
+    with pytest.raises(DataError, match="6 frames are too few for 2 folds with 3 frames left out at either side"):
+        train(wide, drive, tmp_path)
+    assert steps == []
+
+
+def test_views_of_nothing_are_refused(recipe, tmp_path, steps):
+    with pytest.raises(DataError, match=r"tiny learns from views of frames: give --data, or set views\.rendered"):
+        train(replace(recipe, views=ViewsConfig()), None, tmp_path)
     assert steps == []
 
 

@@ -1,4 +1,4 @@
-"""Eq. 2 and eq. 3, against loops over pixels."""
+"""Eq. 2, eq. 3 and the losses that choose hard pixels, against loops over pixels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from errseg_rt.classes import IGNORE
-from errseg_rt.training.losses import detail_loss, error_loss
+from errseg_rt.training.losses import bootstrapped_loss, class_weights, detail_loss, error_loss, loss_rank_mining
 
 
 def probabilities(logits):
@@ -17,7 +18,7 @@ def probabilities(logits):
     return [value / sum(exponents) for value in exponents]
 
 
-def error_loss_by_definition(error_logit, logits, truth, rho=0.95, easy=1.0, hard=1.5):
+def error_loss_by_definition(error_logit, logits, truth, rho=0.95, easy=1.0, hard=1.5, correct=0.0):
     losses = []
     for image in range(len(truth)):
         terms, errors, valid = [], 0, 0
@@ -32,21 +33,35 @@ def error_loss_by_definition(error_logit, logits, truth, rho=0.95, easy=1.0, har
                 terms.append(("wrong", (hard if max(p_sb) > rho else easy) * math.log(p)))
             else:
                 terms.append(("correct", math.log(1 - p)))
-        weight = {"wrong": 1.0, "correct": errors / max(valid, 1)}
+        weight = {"wrong": 1.0, "correct": correct or errors / max(valid, 1)}
         losses.append(-sum(weight[kind] * value for kind, value in terms) / max(valid, 1))
     return sum(losses) / len(losses)
 
 
-def detail_loss_by_definition(detail_logits, error_logit, truth, threshold):
-    terms = []
-    for image in range(len(truth)):
-        for place in np.ndindex(truth.shape[1:]):
-            p = 1 / (1 + math.exp(-error_logit[image, 0][place]))
-            if p > threshold and truth[image][place] != IGNORE:
-                terms.append(
-                    -math.log(probabilities(detail_logits[image][(slice(None), *place)].tolist())[truth[image][place]])
-                )
+def true_probabilities(logits, truth):
+    """Probability of its true class, of each valid pixel."""
+    places = zip(*np.nonzero(truth != IGNORE), strict=True)
+    return [probabilities(logits[(i, slice(None), *place)].tolist())[truth[(i, *place)]] for i, *place in places]
+
+
+def detail_loss_by_definition(detail_logits, flagged, truth):
+    terms = [-math.log(p) for p in true_probabilities(detail_logits, np.where(flagged, truth, IGNORE))]
     return sum(terms) / max(len(terms), 1)
+
+
+def hardest_by_definition(logits, truth, share):
+    """Loss-rank mining: the mean loss over the share of the pixels that have the highest."""
+    losses = sorted((-math.log(p) for p in true_probabilities(logits, truth)), reverse=True)
+    kept = losses[: math.ceil(share * len(losses))]
+    return sum(kept) / max(len(kept), 1)
+
+
+def bootstrapped_by_definition(logits, truth, probability, keep):
+    """`-sum_i 1{p_i < t} log p_i / sum_i 1{p_i < t}`, with t raised until enough pixels are below it."""
+    found = sorted(true_probabilities(logits, truth))
+    below = [p for p in found if p < probability]
+    kept = max(below, found[: math.ceil(keep * len(found))], key=len)
+    return -sum(map(math.log, kept)) / max(len(kept), 1)
 
 
 def operands(classes=4, size=(5, 7), gain=3.0, void=0.2, seed=0):
@@ -78,6 +93,13 @@ def test_error_loss_takes_its_weights(rho, easy, hard):
     inputs = operands()
     found = error_loss(*tensors(*inputs), rho=rho, easy_weight=easy, hard_weight=hard).item()
     assert found == pytest.approx(error_loss_by_definition(*inputs, rho, easy, hard), **CLOSE)
+
+
+@pytest.mark.parametrize("correct", [0.04, 1.0])
+def test_correct_pixels_may_weigh_the_same_in_every_image(correct):
+    inputs = operands()
+    found = error_loss(*tensors(*inputs), correct_weight=correct).item()
+    assert found == pytest.approx(error_loss_by_definition(*inputs, correct=correct), rel=1e-6)
 
 
 def test_an_error_is_hard_only_above_rho():
@@ -128,46 +150,186 @@ def test_error_loss_and_its_gradient_stay_finite_where_a_sigmoid_saturates(logit
     assert error_logit.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("classes", [2, 4, 11])
-def test_detail_loss_is_eq_3(classes, threshold):
-    error_logit, logits, truth = operands(classes, seed=classes)
-    wanted = detail_loss_by_definition(logits, error_logit, truth, threshold)
-    found = detail_loss(*tensors(logits, error_logit, truth), threshold).item()
-    assert found == pytest.approx(wanted, **CLOSE)
+def test_detail_loss_is_eq_3(classes, share):
+    _, logits, truth = operands(classes, seed=classes)
+    flagged = np.random.default_rng(1).random(truth.shape) < share
+    wanted = detail_loss_by_definition(logits, flagged, truth)
+    assert detail_loss(*tensors(logits, flagged, truth)).item() == pytest.approx(wanted, **CLOSE)
+
+
+def test_detail_loss_of_everything_is_plain_cross_entropy():
+    _, logits, truth = operands()
+    wanted = F.cross_entropy(*tensors(logits, truth), ignore_index=IGNORE).item()
+    assert detail_loss(*tensors(logits, np.ones_like(truth, bool), truth)).item() == pytest.approx(wanted, **CLOSE)
 
 
 def test_detail_loss_only_sees_valid_flagged_pixels():
     error_logit, logits, truth = operands()
+    flagged = error_logit[:, 0] > 0
     detail = torch.from_numpy(logits).requires_grad_()
-    detail_loss(detail, *tensors(error_logit, truth), 0.5).backward()
-    counted = (error_logit[:, 0] > 0) & (truth != IGNORE)
-    assert 0 < counted.sum() < counted.size
-    np.testing.assert_array_equal((detail.grad != 0).any(dim=1).numpy(), counted)
+    detail_loss(detail, *tensors(flagged, truth)).backward()
+    seen = flagged & (truth != IGNORE)
+    assert 0 < seen.sum() < seen.size
+    np.testing.assert_array_equal((detail.grad != 0).any(dim=1).numpy(), seen)
 
 
-def test_detail_loss_is_zero_with_a_finite_gradient_where_nothing_is_flagged():
-    error_logit, logits, truth = operands()
+def test_where_nothing_is_flagged_the_detail_loss_is_zero_with_a_gradient_of_zero():
+    _, logits, truth = operands()
     detail = torch.from_numpy(logits).requires_grad_()
-    loss = detail_loss(detail, *tensors(error_logit - 100, truth), 0.5)
+    loss = detail_loss(detail, torch.zeros(truth.shape, dtype=torch.bool), torch.from_numpy(truth))
     loss.backward()
     assert loss.item() == 0
     assert (detail.grad == 0).all()
 
 
-def test_void_everywhere_is_zero_with_a_finite_gradient():
+def counted(loss, logits, truth, *settings):
+    """Loss, and the pixels that its gradient reaches."""
+    leaf = torch.from_numpy(logits).requires_grad_()
+    value = loss(leaf, torch.from_numpy(truth), *settings)
+    value.backward()
+    return value.item(), (leaf.grad != 0).any(dim=1).numpy()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("classes", [2, 4, 11])
+def test_loss_rank_mining_is_the_mean_of_the_highest_losses(classes, share):
+    _, logits, truth = operands(classes, seed=classes)
+    found, seen = counted(loss_rank_mining, logits, truth, share)
+    assert found == pytest.approx(hardest_by_definition(logits, truth, share), **CLOSE)
+    # The very pixels: none that was left out has a higher loss.
+    losses = F.cross_entropy(*tensors(logits, truth), ignore_index=IGNORE, reduction="none").numpy()
+    valid = truth != IGNORE
+    assert seen.sum() == math.ceil(share * valid.sum())
+    assert losses[seen].min() >= losses[valid & ~seen].max(initial=0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_weighted_losses_are_ranked_by_what_they_weigh(share):
+    _, logits, truth = operands(classes=4)
+    weights = np.array([0.1, 1.0, 0.5, 3.0])
+    found = loss_rank_mining(*tensors(logits, truth), share, torch.from_numpy(weights)).item()
+    valid = truth[truth != IGNORE]
+    weighted = sorted(weights[valid] * -np.log(true_probabilities(logits, truth)), reverse=True)
+    assert found == pytest.approx(np.mean(weighted[: math.ceil(share * len(weighted))]), **CLOSE)
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_weighted_detail_loss_is_a_weighted_mean(share):
+    _, logits, truth = operands(classes=4)
+    flagged = np.random.default_rng(1).random(truth.shape) < share
+    weights = np.array([0.1, 1.0, 0.5, 3.0])
+    wanted = F.cross_entropy(*tensors(logits, np.where(flagged, truth, IGNORE), weights), ignore_index=IGNORE)
+    found = detail_loss(*tensors(logits, flagged, truth, weights)).item()
+    assert found == pytest.approx(wanted.item(), **CLOSE)
+    assert detail_loss(*tensors(logits, np.zeros_like(flagged), truth, weights)).item() == 0
+
+
+def labelled(*maps):
+    """Frames of which only the labels matter."""
+    return [(np.zeros((*labels.shape, 3), np.uint8), labels.astype(np.uint8)) for labels in map(np.asarray, maps)]
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_class_weights_are_powers_of_rarity_with_mean_one(balance):
+    rng = np.random.default_rng(0)
+    maps = [rng.choice([0, 1, 2, 4, IGNORE], (5, 7), p=[0.6, 0.2, 0.1, 0.05, 0.05]) for _ in range(3)]
+    weights = class_weights(labelled(*maps), 5, balance).numpy()
+    counts = np.array([sum((labels == index).sum() for labels in maps) for index in range(5)])
+    assert counts[3] == 0 < counts[4]
+    present = np.array([0, 1, 2, 4])
+    ratio = weights[present] / weights[0]
+    np.testing.assert_allclose(ratio, (counts[present] / counts[0]) ** -balance, rtol=1e-5)
+    assert weights[3] == weights[counts == counts[present].min()].max()  # as much as the rarest that occurs
+    assert (weights * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("frames", [[], labelled(np.full((2, 3), IGNORE))], ids=["no_frames", "void_everywhere"])
+def test_class_weights_of_nothing_are_all_one(frames):
+    assert class_weights(frames, 3, 0.5).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("keep", [0.01, 0.3, 1.0])
+@pytest.mark.parametrize("probability", [1e-9, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("classes", [2, 11])
+def test_bootstrapped_loss_is_its_equation_with_a_floor(classes, probability, keep):
+    _, logits, truth = operands(classes, seed=classes)
+    found, seen = counted(bootstrapped_loss, logits, truth, probability, keep)
+    assert found == pytest.approx(bootstrapped_by_definition(logits, truth, probability, keep), **CLOSE)
+    valid = truth != IGNORE
+    hard = np.zeros_like(valid)
+    hard[valid] = np.array(true_probabilities(logits, truth)) < probability
+    assert (seen & hard).sum() == hard.sum()
+    assert seen.sum() == max(hard.sum(), math.ceil(keep * valid.sum()))
+
+
+def test_where_no_pixel_is_hard_the_floor_decides():
+    _, logits, truth = operands(gain=0.1)
+    assert min(true_probabilities(logits, truth)) > 0.1
+    few, many = (counted(bootstrapped_loss, logits, truth, 0.1, keep)[0] for keep in (0.05, 0.5))
+    assert few > many > 0
+
+
+def test_with_every_pixel_they_are_plain_cross_entropy():
+    logits, truth = tensors(*operands()[1:])
+    wanted = F.cross_entropy(logits, truth, ignore_index=IGNORE).item()
+    assert bootstrapped_loss(logits, truth, 1.0, 0.01).item() == pytest.approx(wanted, **CLOSE)
+    assert loss_rank_mining(logits, truth, 1.0).item() == pytest.approx(wanted, **CLOSE)
+
+
+def test_ties_are_cut_to_the_floor():
+    # p = 1/4 everywhere: not below 1/4, so that the floor decides; all of it below a little more.
+    logits, truth = np.zeros((2, 4, 3, 5)), np.ones((2, 3, 5), np.int64)
+    for loss, settings, pixels in (
+        (bootstrapped_loss, (0.25, 0.3), 9),
+        (bootstrapped_loss, (0.25 + 1e-9, 0.3), 30),
+        (loss_rank_mining, (0.5,), 15),
+    ):
+        found, seen = counted(loss, logits, truth, *settings)
+        assert found == pytest.approx(math.log(4), **CLOSE)
+        assert seen.sum() == pixels
+
+
+def every_loss(error_logit, logits, truth, flagged):
+    """All losses by name, and the gradients of their sum."""
+    leaves = [torch.from_numpy(part).requires_grad_() for part in (error_logit, logits)]
+    truth, flagged = tensors(truth, flagged)
+    losses = {
+        "error": error_loss(leaves[0], leaves[1].detach(), truth),
+        "detail": detail_loss(leaves[1], flagged, truth),
+        "hardest": loss_rank_mining(leaves[1], truth, 0.2),
+        "bootstrapped": bootstrapped_loss(leaves[1], truth, 0.7, 0.1),
+    }
+    sum(losses.values()).backward()
+    return {name: loss.item() for name, loss in losses.items()}, [leaf.grad for leaf in leaves]
+
+
+def test_void_everywhere_is_zero_with_a_gradient_of_zero():
     error_logit, logits, truth = operands(void=1)
     assert (truth == IGNORE).all()
-    error = torch.from_numpy(error_logit).requires_grad_()
-    detail = torch.from_numpy(logits).requires_grad_()
-    losses = [
-        error_loss(error, *tensors(logits, truth)),
-        detail_loss(detail, *tensors(error_logit + 100, truth), 0.5),
-    ]
-    sum(losses).backward()
-    assert [loss.item() for loss in losses] == [0, 0]
-    assert (error.grad == 0).all()
-    assert (detail.grad == 0).all()
+    losses, found = every_loss(error_logit, logits, truth, np.ones_like(truth, bool))
+    assert set(losses.values()) == {0}
+    assert all((gradient == 0).all() for gradient in found)
+
+
+def test_one_valid_pixel_is_enough():
+    error_logit, logits, truth = operands(void=1)
+    truth[1, 2, 3] = 0
+    losses, _ = every_loss(error_logit, logits, truth, np.ones_like(truth, bool))
+    (p,) = true_probabilities(logits, truth)
+    for name in ("detail", "hardest", "bootstrapped"):
+        assert losses[name] == pytest.approx(-math.log(p), **CLOSE)
+
+
+@pytest.mark.parametrize("gain", [0.0, 1e4], ids=["equal", "saturated"])
+def test_every_gradient_is_finite(gain):
+    # In float32, where e^10000 overflows.
+    _, logits, truth = operands(gain=gain)
+    error_logit = np.broadcast_to(np.where(np.arange(7) < 4, 1e4, -1e4), (3, 1, 5, 7))
+    losses, found = every_loss(error_logit.astype("f4"), logits.astype("f4"), truth, np.ones_like(truth, bool))
+    assert np.isfinite(list(losses.values())).all()
+    assert all(gradient.isfinite().all() for gradient in found)
 
 
 def test_a_void_image_counts_as_zero_in_the_mean():
@@ -180,7 +342,12 @@ def test_a_void_image_counts_as_zero_in_the_mean():
 def test_absent_classes_do_no_harm():
     error_logit, logits, _ = operands(classes=11)
     truth = np.full((3, 5, 7), 2)
-    found = error_loss(*tensors(error_logit, logits, truth)).item()
-    assert found == pytest.approx(error_loss_by_definition(error_logit, logits, truth), **CLOSE)
-    found = detail_loss(*tensors(logits, error_logit, truth), 0.5).item()
-    assert found == pytest.approx(detail_loss_by_definition(logits, error_logit, truth, 0.5), **CLOSE)
+    flagged = error_logit[:, 0] > 0
+    losses, _ = every_loss(error_logit, logits, truth, flagged)
+    wanted = {
+        "error": error_loss_by_definition(error_logit, logits, truth),
+        "detail": detail_loss_by_definition(logits, flagged, truth),
+        "hardest": hardest_by_definition(logits, truth, 0.2),
+        "bootstrapped": bootstrapped_by_definition(logits, truth, 0.7, 0.1),
+    }
+    assert losses == pytest.approx(wanted, **CLOSE)

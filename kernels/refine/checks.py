@@ -1,0 +1,42 @@
+"""What refinement asks of its operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from errseg_rt.kernels.arrays import check_array
+from errseg_rt.kernels.refine.weights import RefineWeights
+
+
+def check_inputs(
+    weights: RefineWeights,
+    grid_size: tuple[int, int],
+    logits: Any,  # [K, h, w]
+    low: Any,  # [Cl, h, w]
+    coarse: Any,  # [Cc, h8, w8]
+    gate: Any,  # [C]
+    *,
+    dtypes: Sequence[str] = ("float32",),
+    place: str | None = "NumPy",
+) -> None:
+    """Raise a ValueError unless these are what stage 3 takes, of one dtype and C-contiguous."""
+    check_array("low", low, dtypes, (weights.low_channels, *grid_size), place=place)
+    dtype = (str(low.dtype).removeprefix("torch."),)
+    check_array("logits", logits, dtype, (weights.classes, *grid_size), place=place)
+    check_array("coarse", coarse, dtype, (weights.coarse_channels, "h8", "w8"), place=place)
+    check_array("gate", gate, dtype, (weights.channels,), place=place)
+    if 0 in coarse.shape:
+        raise ValueError(f"coarse must have pixels, got {list(coarse.shape)}")
+    if 0 in low.shape:
+        raise ValueError(f"low must have pixels, got {list(low.shape)}")
+    if coarse.shape[1] > grid_size[0] or coarse.shape[2] > grid_size[1]:
+        raise ValueError(f"coarse must not be finer than the grid, {grid_size}, got {tuple(coarse.shape[1:])}")
+
+
+def check_supports(supports: Any, place: str | None = "NumPy") -> None:
+    """Raise a ValueError unless these look like supports; that they fit each other is seen as they are used."""
+    height, width = supports.grid_size
+    for layer in (1, 2, 3):
+        check_array(f"rows{layer}", getattr(supports, f"rows{layer}"), ("int32",), ("n",), place=place)
+        check_array(f"slot{layer}", getattr(supports, f"slot{layer}"), ("int32",), (height * width,), place=place)

@@ -1,0 +1,318 @@
+"""The kernels of refinement for GPUs: channels last, products of tiles with float32 sums, nothing gathered beforehand.
+
+The three pixels under a row of a 3x3 kernel follow one another, in the map and in a support's rows, but at the left and
+right border of the map. So a convolution reads three stretches of memory for each pixel. Channels are padded with zeros
+to a `STRIDE`, a multiple of 16.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def pack(
+    planes,  # [channels, h * w]
+    slots,  # [h * w] int32, of F1
+    height,
+    width,
+    packed,  # [h * w, STRIDE], written where a neighbour is in F1
+    CHANNELS: tl.constexpr,
+    STRIDE: tl.constexpr,
+    PIXELS: tl.constexpr,  # of a tile, here and below
+    DEPTH: tl.constexpr,  # channels of a tile
+):
+    """Bring the channels of pixels together, in tiles that F1's neighbourhood touches."""
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    in_grid = pixel < height * width
+    i, j = pixel // width, pixel % width
+    nearest = tl.full((PIXELS,), -1, tl.int32)
+    for at in tl.static_range(9):
+        y, x = i + at // 3 - 1, j + at % 3 - 1
+        is_there = in_grid & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        nearest = tl.maximum(nearest, tl.load(slots + y * width + x, mask=is_there, other=-1))
+    if tl.max(nearest, axis=0) < 0:
+        return
+    channel = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)
+    plane = channel.to(tl.int64) * (height * width)
+    there = in_grid[None, :] & (channel < CHANNELS)[:, None]
+    values = tl.load(planes + plane[:, None] + pixel[None, :], mask=there, other=0)
+    place = packed + pixel.to(tl.int64)[:, None] * STRIDE + channel[None, :]
+    tl.store(place, tl.trans(values), mask=in_grid[:, None] & (channel < STRIDE)[None, :])
+
+
+@triton.jit
+def project(
+    planes,  # [channels, pixels]
+    pixels,
+    weights,  # [channels, STRIDE]
+    bias,  # [STRIDE] float32
+    projected,  # [pixels, STRIDE], written
+    CHANNELS: tl.constexpr,
+    STRIDE: tl.constexpr,
+    WIDTH: tl.constexpr,  # output channels of a tile, here and below
+    REST: tl.constexpr,  # and those of a second, narrower one; 0 for none
+    PIXELS: tl.constexpr,
+    DEPTH: tl.constexpr,  # input channels of a step, here and below
+):
+    """A 1x1 convolution of all pixels of channel planes."""
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    column = tl.program_id(1) * (WIDTH + REST)
+    sums = tl.zeros((PIXELS, WIDTH), tl.float32)
+    rest = tl.zeros((PIXELS, REST if REST > 0 else 16), tl.float32)
+    for begin in range(0, CHANNELS, DEPTH):
+        k = begin + tl.arange(0, DEPTH)
+        there = (k < CHANNELS)[:, None] & (pixel < pixels)[None, :]
+        inputs = tl.trans(tl.load(planes + k.to(tl.int64)[:, None] * pixels + pixel[None, :], mask=there, other=0))
+        sums = multiply(inputs, weights, k, CHANNELS, column, sums, STRIDE, WIDTH)
+        if REST > 0:
+            rest = multiply(inputs, weights, k, CHANNELS, column + WIDTH, rest, STRIDE, REST)
+    place = projected + pixel.to(tl.int64) * STRIDE
+    store_biased(place, pixel < pixels, sums, bias, column, STRIDE, WIDTH, False)
+    if REST > 0:
+        store_biased(place, pixel < pixels, rest, bias, column + WIDTH, STRIDE, REST, False)
+
+
+@triton.jit
+def interpolate(
+    projected,  # [h8 * w8, STRIDE]
+    coarse_height,
+    coarse_width,
+    rows,  # [h * w] int32, of F1
+    counts,  # [3] int32
+    height,
+    width,
+    out,  # [h * w, STRIDE], rows of F1 are written
+    STRIDE: tl.constexpr,
+    ALIGN_CORNERS: tl.constexpr,
+    PIXELS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """Lay the projection over F1."""
+    count = tl.load(counts)
+    if tl.program_id(0) * PIXELS >= count:
+        return
+    row = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    channel = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)
+    pixel = tl.load(rows + row, mask=row < count, other=0)
+    up, down, dy = between(pixel // width, height, coarse_height, ALIGN_CORNERS)
+    left, right, dx = between(pixel % width, width, coarse_width, ALIGN_CORNERS)
+    there = (row < count)[:, None] & (channel < STRIDE)[None, :]
+    corners = projected + channel[None, :]
+    upper = at_corner(corners, up * coarse_width + left, there, STRIDE) * (1 - dx)[:, None]
+    upper += at_corner(corners, up * coarse_width + right, there, STRIDE) * dx[:, None]
+    lower = at_corner(corners, down * coarse_width + left, there, STRIDE) * (1 - dx)[:, None]
+    lower += at_corner(corners, down * coarse_width + right, there, STRIDE) * dx[:, None]
+    value = upper * (1 - dy)[:, None] + lower * dy[:, None]
+    place = out + row.to(tl.int64)[:, None] * STRIDE + channel[None, :]
+    tl.store(place, value.to(out.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def mix(
+    source,  # [h * w, SOURCE_STRIDE], low-level features
+    rows,  # [h * w] int32, of F1
+    counts,  # [3] int32
+    height,
+    width,
+    weights,  # [9 * SOURCE_STRIDE, STRIDE]
+    bias,  # [STRIDE] float32
+    gate,  # [channels]
+    out,  # [h * w, STRIDE], added to in rows of F1
+    CHANNELS: tl.constexpr,
+    SOURCE_STRIDE: tl.constexpr,
+    STRIDE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    REST: tl.constexpr,
+    PIXELS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """Add the gated 3x3 convolution of the low-level features to the interpolated projection."""
+    count = tl.load(counts)
+    if tl.program_id(1) * PIXELS >= count:
+        return
+    row = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    is_there = row < count
+    pixel = tl.load(rows + row, mask=is_there, other=0)
+    column = tl.program_id(0) * (WIDTH + REST)
+    sums, rest = convolve_tile(
+        source, source, pixel, is_there, height, width, weights, column, False, SOURCE_STRIDE, STRIDE, WIDTH, REST,
+        PIXELS, DEPTH,
+    )  # fmt: skip
+    place = out + row.to(tl.int64) * STRIDE
+    add_gated(place, is_there, sums, bias, gate, column, CHANNELS, STRIDE, WIDTH)
+    if REST > 0:
+        add_gated(place, is_there, rest, bias, gate, column + WIDTH, CHANNELS, STRIDE, REST)
+
+
+@triton.jit
+def convolve(
+    source,  # [h * w, STRIDE], rows of the support before
+    slots,  # [h * w] int32, of the support before
+    rows,  # [h * w] int32
+    count_of_rows,  # int32, on the device
+    height,
+    width,
+    weights,  # [9 * STRIDE, STRIDE]
+    bias,  # [STRIDE] float32
+    out,  # [h * w, STRIDE], as many rows are written
+    STRIDE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    REST: tl.constexpr,
+    PIXELS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """A 3x3 convolution and ReLU, from support to support."""
+    count = tl.load(count_of_rows)
+    if tl.program_id(1) * PIXELS >= count:
+        return
+    row = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    is_there = row < count
+    pixel = tl.load(rows + row, mask=is_there, other=0)
+    column = tl.program_id(0) * (WIDTH + REST)
+    sums, rest = convolve_tile(
+        source, slots, pixel, is_there, height, width, weights, column, True, STRIDE, STRIDE, WIDTH, REST, PIXELS, DEPTH
+    )
+    place = out + row.to(tl.int64) * STRIDE
+    store_biased(place, is_there, sums, bias, column, STRIDE, WIDTH, True)
+    if REST > 0:
+        store_biased(place, is_there, rest, bias, column + WIDTH, STRIDE, REST, True)
+
+
+@triton.jit
+def classify(
+    source,  # [h * w, STRIDE], rows of F3
+    rows,  # [h * w] int32, of F3
+    count_of_rows,  # int32, on the device
+    weights,  # [STRIDE, CLASS_STRIDE]
+    bias,  # [CLASS_STRIDE] float32
+    logits,  # [classes, h * w]
+    pixels,  # h * w
+    out,  # [h * w, classes], as many rows are written
+    CLASSES: tl.constexpr,
+    CLASS_STRIDE: tl.constexpr,
+    STRIDE: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    PIXELS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """The head: a 1x1 convolution to the classes, and the semantic logits where they are added."""
+    count = tl.load(count_of_rows)
+    if tl.program_id(0) * PIXELS >= count:
+        return
+    row = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    is_there = row < count
+    sums = tl.zeros((PIXELS, CLASS_STRIDE), tl.float32)
+    for begin in range(0, STRIDE, DEPTH):
+        k = begin + tl.arange(0, DEPTH)
+        there = is_there[:, None] & (k < STRIDE)[None, :]
+        inputs = tl.load(source + row.to(tl.int64)[:, None] * STRIDE + k[None, :], mask=there, other=0)
+        sums = multiply(inputs, weights, k, STRIDE, 0, sums, CLASS_STRIDE, CLASS_STRIDE)
+    n = tl.arange(0, CLASS_STRIDE)
+    sums += tl.load(bias + n)[None, :]
+    there = is_there[:, None] & (n < CLASSES)[None, :]
+    if RESIDUAL:
+        pixel = tl.load(rows + row, mask=is_there, other=0)
+        semantic = tl.load(logits + n.to(tl.int64)[None, :] * pixels + pixel[:, None], mask=there, other=0)
+        sums += semantic.to(tl.float32)
+    tl.store(out + row.to(tl.int64)[:, None] * CLASSES + n[None, :], sums.to(out.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def convolve_tile(
+    source,  # [n, STRIDE]
+    slots,  # [h * w] int32
+    pixel,  # [PIXELS]
+    is_there,  # [PIXELS]
+    height,
+    width,
+    weights,  # [9 * STRIDE, OUT_STRIDE]
+    column,
+    HAS_SLOTS: tl.constexpr,  # otherwise a pixel's row is its index
+    STRIDE: tl.constexpr,
+    OUT_STRIDE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    REST: tl.constexpr,
+    PIXELS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """Sums of a 3x3 convolution at some pixels, for output channels from `column` on."""
+    i, j = pixel // width, pixel % width
+    above, below = is_there & (i > 0), is_there & (i < height - 1)
+    upper, middle, lower = pixel - width, pixel, pixel + width
+    if HAS_SLOTS:
+        upper = tl.load(slots + upper, mask=above, other=0)
+        middle = tl.load(slots + middle, mask=is_there, other=0)
+        lower = tl.load(slots + lower, mask=below, other=0)
+    has_left, has_right = (j > 0)[:, None], (j < width - 1)[:, None]
+    sums = tl.zeros((PIXELS, WIDTH), tl.float32)
+    rest = tl.zeros((PIXELS, REST if REST > 0 else 16), tl.float32)
+    # Steps of one kernel row; one loop over all rows, so that loads run ahead across them.
+    STEPS: tl.constexpr = (3 * STRIDE + DEPTH - 1) // DEPTH
+    for step in range(3 * STEPS):
+        kernel_row = step // STEPS
+        k = (step % STEPS) * DEPTH + tl.arange(0, DEPTH)
+        slot = tl.where(kernel_row == 0, upper, tl.where(kernel_row == 1, middle, lower))
+        in_map = tl.where(kernel_row == 0, above, tl.where(kernel_row == 1, is_there, below))
+        there = in_map[:, None] & (has_left | (k >= STRIDE)[None, :]) & (has_right | (k < 2 * STRIDE)[None, :])
+        begin = (slot.to(tl.int64) - 1) * STRIDE
+        inputs = tl.load(source + begin[:, None] + k[None, :], mask=there & (k < 3 * STRIDE)[None, :], other=0)
+        kernel = weights + kernel_row * (3 * STRIDE * OUT_STRIDE)
+        sums = multiply(inputs, kernel, k, 3 * STRIDE, column, sums, OUT_STRIDE, WIDTH)
+        if REST > 0:
+            rest = multiply(inputs, kernel, k, 3 * STRIDE, column + WIDTH, rest, OUT_STRIDE, REST)
+    return sums, rest
+
+
+@triton.jit
+def multiply(inputs, weights, k, depth, column, sums, STRIDE: tl.constexpr, WIDTH: tl.constexpr):
+    """Add the product of a tile of inputs and the weights of these channels."""
+    n = column + tl.arange(0, WIDTH)
+    there = (k < depth)[:, None] & (n < STRIDE)[None, :]
+    factors = tl.load(weights + k[:, None] * STRIDE + n[None, :], mask=there, other=0)
+    return tl.dot(inputs, factors, sums, input_precision="ieee")
+
+
+@triton.jit
+def store_biased(place, is_there, sums, bias, column, STRIDE: tl.constexpr, WIDTH: tl.constexpr, RELU: tl.constexpr):
+    """Add the bias, take the ReLU where wanted, and store."""
+    n = column + tl.arange(0, WIDTH)
+    sums += tl.load(bias + n, mask=n < STRIDE, other=0)[None, :]
+    if RELU:
+        sums = tl.maximum(sums, 0)
+    tl.store(
+        place[:, None] + n[None, :], sums.to(place.dtype.element_ty), mask=is_there[:, None] & (n < STRIDE)[None, :]
+    )
+
+
+@triton.jit
+def add_gated(
+    place, is_there, sums, bias, gate, column, CHANNELS: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr
+):
+    """Add the bias, weigh by the gate, and add that to what is stored."""
+    n = column + tl.arange(0, WIDTH)
+    sums += tl.load(bias + n, mask=n < STRIDE, other=0)[None, :]
+    sums *= tl.load(gate + n, mask=n < CHANNELS, other=0).to(tl.float32)[None, :]
+    there = is_there[:, None] & (n < STRIDE)[None, :]
+    sums += tl.load(place[:, None] + n[None, :], mask=there, other=0).to(tl.float32)
+    tl.store(place[:, None] + n[None, :], sums.to(place.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def at_corner(corners, pixel, there, STRIDE: tl.constexpr):
+    """Values of coarse pixels, as float32."""
+    return tl.load(corners + pixel.to(tl.int64)[:, None] * STRIDE, mask=there, other=0).to(tl.float32)
+
+
+@triton.jit
+def between(position, fine, coarse, ALIGN_CORNERS: tl.constexpr):
+    """The two coarse lines around a fine one, and the share of the second: in whole numbers, which round nothing."""
+    if ALIGN_CORNERS:
+        unit = tl.maximum(fine - 1, 1)
+        at = position * (coarse - 1)
+    else:
+        unit = 2 * fine
+        at = tl.minimum(tl.maximum((2 * position + 1) * coarse - fine, 0), (coarse - 1) * unit)
+    lower = at // unit
+    return lower, tl.minimum(lower + 1, coarse - 1), (at - lower * unit).to(tl.float32) / unit

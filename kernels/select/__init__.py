@@ -1,0 +1,99 @@
+"""Selection: which grid pixels are labelled again, and what must be computed for that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, overload
+
+from errseg_rt.kernels.lazy import lazy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+    from errseg_rt.kernels.select.reference import select_reference, supports_reference
+    from errseg_rt.kernels.select.supports import DeviceSelection, Selection, Supports
+
+__all__ = ["DeviceSelection", "Selection", "Supports", "select", "select_reference", "supports_reference"]
+
+
+@overload
+def select(
+    error_logit: npt.NDArray[np.floating],
+    threshold: float,
+    *,
+    seen: tuple[int, int] | None = None,
+    row_work: tuple[int, int, int] = (1, 1, 1),
+    budget: int | None = None,
+) -> Selection: ...
+
+
+@overload
+def select(
+    error_logit: torch.Tensor,
+    threshold: float,
+    *,
+    seen: tuple[int, int] | None = None,
+    row_work: tuple[int, int, int] = (1, 1, 1),
+    budget: int | None = None,
+) -> DeviceSelection: ...
+
+
+def select(
+    error_logit: Any,  # [h, w]
+    threshold: float,
+    *,
+    seen: tuple[int, int] | None = None,
+    row_work: tuple[int, int, int] = (1, 1, 1),
+    budget: int | None = None,
+) -> Selection | DeviceSelection:
+    """Flag the pixels to label again (Gong et al. 2021, eq. 4) within a budget, with the supports that they need.
+
+    A pixel is flagged where P_ep > t, compared as logits, since a sigmoid saturates into ties. Its label by three 3x3
+    layers needs the last layer there (F3), the second one pixel around (F2), the first two around (F1). Flagged pixels
+    enter by descending error logit, ties by index, until the next one's supports would exceed the budget: what is taken
+    is the longest such run, and its work `n1 * row_work[0] + n2 * row_work[1] + n3 * row_work[2]` never exceeds it.
+
+        selection = select(error_logit, 0.7, row_work=(331_776, 186_624, 189_360), budget=2 * 10**9)
+        logits_of_flagged = refine(selection.supports, ...)
+
+    NumPy arrays are worked on by the CPU, CUDA tensors by their GPU, in its current stream and without waiting for it:
+    buffers hold the whole grid, and counts stay on the device. There it is the operator `torch.ops.errseg_rt.select`,
+    which `torch.compile`, `torch.export` and CUDA graphs take in. The result is the same on both, and in every run.
+
+    Args:
+        error_logit: `[h, w]`, float32 or float16, or bfloat16 on the GPU; P_ep is its sigmoid.
+        threshold: t, strictly between 0 and 1.
+        seen: How many rows and columns of the grid, from the first, the frame is made from (`Geometry.seen`): what lies
+            beyond is never flagged, but may be in F2 and F1. None: all.
+        row_work: Multiply-adds of one pixel of F1, F2 and F3.
+        budget: Most multiply-adds; None: no limit.
+
+    Returns:
+        The supports, and how many flagged pixels the budget left out.
+
+    Raises:
+        ValueError: Another rank, shape, dtype or device, an array that is not C-contiguous, or an argument out of
+            range; for NumPy arrays also an error logit that is not finite. On the GPU a NaN is not flagged.
+    """
+    from errseg_rt.kernels.arrays import is_tensor
+
+    if is_tensor("error_logit", error_logit):
+        from errseg_rt.kernels.select import gpu
+
+        return gpu.select(error_logit, threshold, seen=seen, row_work=row_work, budget=budget)
+    from errseg_rt.kernels.select import cpu
+
+    return cpu.select(error_logit, threshold, seen=seen, row_work=row_work, budget=budget)
+
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "DeviceSelection": f"{__name__}.supports",
+        "Selection": f"{__name__}.supports",
+        "Supports": f"{__name__}.supports",
+        "select_reference": f"{__name__}.reference",
+        "supports_reference": f"{__name__}.reference",
+    },
+)

@@ -1,0 +1,103 @@
+"""Selection on the CPU: what every prefix of the order would cost is found at once.
+
+A pixel belongs to the support F_k of a prefix as soon as the prefix holds a pixel of its neighbourhood: from the least
+rank there on. So the least rank in every neighbourhood, counted, gives the size of every prefix's supports.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.kernels.compiled import compiled
+from errseg_rt.kernels.select.checks import check, check_finite, level
+from errseg_rt.kernels.select.reference import FLOATS
+from errseg_rt.kernels.select.supports import Rows, Selection, Supports
+
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
+
+
+def select(
+    error_logit: npt.NDArray[np.floating],  # [h, w]
+    threshold: float,
+    *,
+    seen: tuple[int, int] | None = None,
+    row_work: tuple[int, int, int] = (1, 1, 1),
+    budget: int | None = None,
+) -> Selection:
+    """Select on NumPy arrays; `errseg_rt.kernels.select` says it in full."""
+    check(error_logit, threshold, seen, row_work, budget, FLOATS)
+    check_finite(error_logit)
+    rows, cols = seen or error_logit.shape
+    logits = error_logit.astype(np.float32, copy=False)
+    flagged = logits > np.float32(level(threshold))
+    flagged[rows:] = False
+    flagged[:, cols:] = False
+    supports = _supports(flagged)
+    if budget is None or supports.work(row_work) <= budget:
+        return Selection(supports, 0)
+    order = _order(logits, supports.rows3, most=budget // max(sum(row_work), 1))
+    taken = _fitting(order, supports.grid_size, row_work, budget)
+    flagged[:] = False
+    flagged.ravel()[order[:taken]] = True
+    return Selection(_supports(flagged), len(supports.rows3) - taken)
+
+
+def _supports(flagged: npt.NDArray[np.bool_]) -> Supports:
+    masks = [flagged.view(np.uint8)]
+    for _ in range(2):
+        masks.insert(0, np.asarray(cv2.dilate(masks[0], _NEIGHBOURS), np.uint8))
+    numbered = [_numbered(mask.ravel()) for mask in masks]
+    height, width = flagged.shape
+    return Supports((height, width), *(rows for rows, _ in numbered), *(slot for _, slot in numbered))
+
+
+def _numbered(mask: npt.NDArray[np.uint8]) -> tuple[Rows, Rows]:
+    """Flat indices of the pixels of a support, and the position of each among them."""
+    count = np.count_nonzero(mask)
+    rows, slot = np.empty(count + 1, np.int32), np.empty(len(mask), np.int32)
+    _number(mask, rows, slot)
+    return rows[:count], slot
+
+
+def _order(logits: npt.NDArray[np.float32], pixels: Rows, most: int) -> Rows:
+    """The pixels by descending logit, ties by index; at least the first `most`."""
+    values = logits.ravel()[pixels] + np.float32(0)  # the sum makes -0 a 0
+    if most < len(pixels):  # no prefix that fits is longer
+        contenders = values >= np.partition(values, len(values) - 1 - most)[len(values) - 1 - most]
+        pixels, values = pixels[contenders], values[contenders]
+    # As integers, the bits of positive floats have their order, those of negative ones the opposite order.
+    bits = values.view(np.int32)
+    ascending = np.where(bits >= 0, bits, bits ^ 0x7FFFFFFF).astype(np.int64)
+    return (np.sort((-ascending << 32) | pixels) & 0xFFFFFFFF).astype(np.int32)
+
+
+def _fitting(order: Rows, grid: tuple[int, int], row_work: tuple[int, int, int], budget: int) -> int:
+    """Length of the longest prefix of the order whose work is within the budget."""
+    never = len(order)
+    # OpenCV has no minimum filter for int32; these floats hold every rank.
+    rank = np.full(grid, never, np.float32 if grid[0] * grid[1] < 2**24 else np.float64)
+    rank.ravel()[order] = np.arange(never)
+    work = np.zeros(never, np.int64)
+    for of_row in reversed(row_work):
+        _add_work(rank.ravel(), of_row, work)
+        rank = np.asarray(cv2.erode(rank, _NEIGHBOURS))
+    return int(np.searchsorted(np.cumsum(work), budget, side="right"))
+
+
+@compiled
+def _add_work(rank, of_row, work):
+    """Add the work of a support's pixels to that of the rank with which they enter."""
+    for pixel in range(len(rank)):
+        if rank[pixel] < len(work):
+            work[int(rank[pixel])] += of_row
+
+
+@compiled
+def _number(mask, rows, slot):
+    count = 0
+    for pixel in range(len(mask)):
+        rows[count] = pixel
+        slot[pixel] = count if mask[pixel] else -1
+        count += mask[pixel]

@@ -1,0 +1,69 @@
+"""The definition, in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.kernels.select.checks import check, check_finite
+from errseg_rt.kernels.select.supports import Selection, Supports
+
+FLOATS = ("float32", "float16")
+
+
+def select_reference(
+    error_logit: npt.NDArray[np.floating],  # [h, w]
+    threshold: float,
+    *,
+    seen: tuple[int, int] | None = None,
+    row_work: tuple[int, int, int] = (1, 1, 1),
+    budget: int | None = None,
+) -> Selection:
+    """Flag pixels in descending order of their error logit until their supports fill the budget.
+
+    Arguments, result and what is raised as those of `errseg_rt.kernels.select.select`.
+    """
+    check(error_logit, threshold, seen, row_work, budget, FLOATS)
+    check_finite(error_logit)
+    height, width = error_logit.shape
+    rows, cols = seen or (height, width)
+    # P_ep > t, compared as logits: a sigmoid saturates into ties.
+    is_over = error_logit.astype(np.float64) > np.log(threshold) - np.log1p(-threshold)
+    is_over[rows:], is_over[:, cols:] = False, False
+    pixels = np.flatnonzero(is_over)
+    order = pixels[np.argsort(-error_logit.ravel()[pixels].astype(np.float64), kind="stable")]
+    taken = len(order)
+    if budget is not None:
+        while taken and supports_reference(_mask(order[:taken], (height, width))).work(row_work) > budget:
+            taken -= 1
+    return Selection(supports_reference(_mask(order[:taken], (height, width))), len(order) - taken)
+
+
+def supports_reference(flagged: npt.NDArray[np.bool_]) -> Supports:
+    """Supports of three 3x3 layers whose result is wanted at the flagged pixels.
+
+    Args:
+        flagged: bool [h, w].
+
+    Returns:
+        The supports, clipped to the grid.
+    """
+    masks = [_dilated(flagged, reach) for reach in (2, 1, 0)]
+    rows = [np.flatnonzero(mask).astype(np.int32) for mask in masks]
+    slots = [np.where(mask, np.cumsum(mask).reshape(mask.shape) - 1, -1).astype(np.int32).ravel() for mask in masks]
+    height, width = flagged.shape
+    return Supports((height, width), *rows, *slots)
+
+
+def _mask(pixels: npt.NDArray[np.integer], grid: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(grid, np.bool_)
+    mask.ravel()[pixels] = True
+    return mask
+
+
+def _dilated(flagged: npt.NDArray[np.bool_], reach: int) -> npt.NDArray[np.bool_]:
+    """Mark the pixels that lie within `reach` rows and columns of a flagged one."""
+    height, width = flagged.shape
+    wide = np.pad(flagged, reach)
+    shifted = (wide[i : i + height, j : j + width] for i in range(2 * reach + 1) for j in range(2 * reach + 1))
+    return np.asarray(np.logical_or.reduce(list(shifted)), np.bool_)

@@ -1,0 +1,169 @@
+"""Refinement on the CPU, against its definition and against torch's convolutions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from errseg_rt.kernels.refine import RefineWeights, refine
+from errseg_rt.kernels.refine.reference import refine_reference, stage_reference
+from errseg_rt.kernels.select import supports_reference
+
+
+def random_weights(rng, channels=8, low=5, coarse=6, classes=4, residual=True, align_corners=True):
+    def draw(*shape):
+        return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]) or 1)).astype(np.float32)
+
+    return RefineWeights(
+        draw(channels, low, 3, 3), draw(channels), draw(channels, coarse), draw(channels),
+        draw(channels, channels, 3, 3), draw(channels), draw(channels, channels, 3, 3), draw(channels),
+        draw(classes, channels), draw(classes), residual, align_corners,
+    )  # fmt: skip
+
+
+def operands(rng, weights, grid):
+    coarse = (weights.coarse_channels, -(-grid[0] // 2), -(-grid[1] // 2))
+    shapes = ((weights.classes, *grid), (weights.low_channels, *grid), coarse, (weights.channels,))
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+def assert_exact(weights, flagged, maps, threads=1):
+    supports = supports_reference(flagged)
+    wanted = refine_reference(weights, supports, *maps)
+    found = refine(weights, supports, *maps, threads=threads)
+    assert found.dtype == np.float32
+    assert found.shape == (flagged.sum(), weights.classes)
+    # Sums of a few hundred products of numbers around one, in float32.
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+
+
+def corners(grid):
+    mask = np.zeros(grid, bool)
+    mask[[0, 0, -1, -1], [0, -1, 0, -1]] = True
+    return mask
+
+
+MASKS = {
+    "none": lambda rng, grid: np.zeros(grid, bool),
+    "all": lambda rng, grid: np.ones(grid, bool),
+    "corners": lambda rng, grid: corners(grid),
+    "scattered": lambda rng, grid: rng.random(grid) < 0.1,
+    "clustered": lambda rng, grid: np.indices(grid).sum(axis=0) < min(grid),
+    "last_row": lambda rng, grid: np.indices(grid)[0] == grid[0] - 1,
+    "last_column": lambda rng, grid: np.indices(grid)[1] == grid[1] - 1,
+}
+
+
+@pytest.mark.parametrize("align_corners", [True, False], ids=["aligned", "half_pixel"])
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("grid", [(17, 25), (1, 1), (2, 3), (1, 19), (23, 1), (33, 40)], ids=str)
+def test_equals_the_definition(grid, mask, align_corners):
+    rng = np.random.default_rng(3)
+    weights = random_weights(rng, align_corners=align_corners)
+    assert_exact(weights, MASKS[mask](rng, grid), operands(rng, weights, grid))
+
+
+@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
+@pytest.mark.parametrize(
+    ("channels", "low", "coarse", "classes"),
+    [(5, 3, 5, 2), (13, 7, 9, 11), (50, 24, 50, 19), (48, 24, 48, 11), (1, 1, 1, 2), (16, 16, 16, 16), (33, 2, 3, 255)],
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_channels_that_are_multiples_of_nothing(channels, low, coarse, classes, residual, threads):
+    rng = np.random.default_rng(4)
+    weights = random_weights(rng, channels, low, coarse, classes, residual)
+    grid = (21, 34)
+    assert_exact(weights, rng.random(grid) < 0.2, operands(rng, weights, grid), threads)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    grid=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    share=st.floats(0, 1),
+    align_corners=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_any_mask_on_any_grid(grid, share, align_corners, seed):
+    rng = np.random.default_rng(seed)
+    weights = random_weights(rng, align_corners=align_corners)
+    assert_exact(weights, rng.random(grid) < share, operands(rng, weights, grid))
+
+
+@pytest.mark.parametrize("align_corners", [True, False], ids=["aligned", "half_pixel"])
+def test_the_definition_is_what_torch_computes(align_corners):
+    rng = np.random.default_rng(5)
+    weights = random_weights(rng, align_corners=align_corners)
+    maps = operands(rng, weights, (17, 25))
+    logits, low, coarse, gate = (torch.from_numpy(array).double()[None] for array in maps)
+    names = ("low_weight", "low_bias", "project_weight", "project_bias", "weight1", "bias1", "weight2", "bias2")
+    w = {name: torch.from_numpy(getattr(weights, name)).double() for name in (*names, "head_weight", "head_bias")}
+    up = F.interpolate(
+        F.conv2d(coarse, w["project_weight"][..., None, None], w["project_bias"]),
+        size=(17, 25), mode="bilinear", align_corners=align_corners,
+    )  # fmt: skip
+    x = up + gate[..., None, None] * F.conv2d(low, w["low_weight"], w["low_bias"], padding=1)
+    y = F.conv2d(x, w["weight1"], w["bias1"], padding=1).relu()
+    z = F.conv2d(y, w["weight2"], w["bias2"], padding=1).relu()
+    wanted = F.conv2d(z, w["head_weight"][..., None, None], w["head_bias"]) + logits
+    np.testing.assert_allclose(stage_reference(weights, *maps), wanted[0].numpy(), rtol=0, atol=1e-10)
+
+
+def test_operands_are_left_as_they_are():
+    rng = np.random.default_rng(6)
+    weights = random_weights(rng)
+    maps = operands(rng, weights, (9, 11))
+    before = [array.copy() for array in maps]
+    refine(weights, supports_reference(np.ones((9, 11), bool)), *maps)
+    for array, old in zip(maps, before, strict=True):
+        np.testing.assert_array_equal(array, old)
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        (0, lambda a: a[:, :-1], r"logits must be float32 \[4, 9, 11\], got float32 \[4, 8, 11\]"),
+        (0, lambda a: a.astype(np.float64), r"logits must be float32 .*got float64"),
+        (1, lambda a: a[:-1], r"low must be float32 \[5, 9, 11\], got float32 \[4, 9, 11\]"),
+        (1, lambda a: np.asfortranarray(a), r"low must be C-contiguous"),
+        (2, lambda a: a[0], r"coarse must be float32 \[6, h8, w8\], got float32 \[5, 6\]"),
+        (2, lambda a: a[:, :0], r"coarse must have pixels, got \[6, 0, 6\]"),
+        (3, lambda a: a[None], r"gate must be float32 \[8\], got float32 \[1, 8\]"),
+        (3, lambda a: a.tolist(), r"gate must be a NumPy array or a CUDA tensor, got list"),
+    ],
+)
+def test_operands_that_do_not_fit(place, change, message):
+    rng = np.random.default_rng(7)
+    weights = random_weights(rng)
+    maps = operands(rng, weights, (9, 11))
+    maps[place] = change(maps[place])
+    with pytest.raises(ValueError, match=message):
+        refine(weights, supports_reference(np.ones((9, 11), bool)), *maps)
+
+
+def test_too_few_threads():
+    rng = np.random.default_rng(8)
+    weights = random_weights(rng)
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        refine(weights, supports_reference(np.ones((9, 11), bool)), *operands(rng, weights, (9, 11)), threads=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("bias1", np.zeros(7, np.float32), r"bias1 must be \[8\] without a zero, got \[7\]"),
+        ("weight2", np.zeros((8, 8, 3, 3)), "weight2 must be a float32 array, got float64"),
+        ("low_bias", np.full(8, np.nan, np.float32), "low_bias holds values that are not finite"),
+        ("head_weight", np.zeros((4, 7), np.float32), r"head_weight must be \[4, 8\] without a zero, got \[4, 7\]"),
+        ("project_weight", np.zeros(8, np.float32), r"project_weight \[C, Cc\]"),
+    ],
+)
+def test_weights_that_do_not_fit(name, value, message):
+    weights = random_weights(np.random.default_rng(9))
+    with pytest.raises(ValueError, match=message):
+        replace(weights, **{name: value})
