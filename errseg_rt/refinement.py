@@ -12,13 +12,9 @@ from errseg_rt.bundle import WEIGHTS, Bundle
 from errseg_rt.engines import Array, Engine
 from errseg_rt.errors import BundleError, EngineError
 from errseg_rt.kernels.fuse_labels import Geometry
-from errseg_rt.kernels.refine import RefineWeights, refine
+from errseg_rt.kernels.refine import BREAK_EVEN, RefineWeights, refine
 from errseg_rt.kernels.select import Selection, select
 from errseg_rt.refine_weights import refine_weights
-
-_DENSE_FROM = 0.6
-"""Share of the dense stage's work from which the dense stage is the faster one, since it gathers nothing and multiplies
-larger matrices; `benchmarks/refine.py` measures it."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ class Refinement:
         if not len(supports.rows3):
             return Refined(None, None, 0)
         work, dense_work = supports.work(self.row_work), self.dense_work(supports.grid_size)
-        is_dense_best = work >= _DENSE_FROM * dense_work and (budget is None or dense_work <= budget)
+        is_dense_best = work > BREAK_EVEN * dense_work and (budget is None or dense_work <= budget)
         if self._weights is None or is_dense_best:
             return Refined(self.everywhere(front), selection.flagged, dense_work)
         logits, low, coarse = (front[name][0] for name in ("logits", "low", "coarse"))

@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING
 from errseg_rt.kernels.fuse_labels import fuse_labels
 from errseg_rt.kernels.lazy import lazy
 from errseg_rt.kernels.preprocess import preprocess
+from errseg_rt.kernels.refine import refine
 from errseg_rt.kernels.select import select
 
 if TYPE_CHECKING:
     from errseg_rt.kernels.fuse_labels import FusedLabels, Geometry, fuse_labels_reference, upsample, upsample_reference
     from errseg_rt.kernels.preprocess import preprocess_reference
+    from errseg_rt.kernels.refine import RefineWeights, refine_reference
     from errseg_rt.kernels.select import DeviceSelection, Selection, Supports, select_reference, supports_reference
 
 _HOMES = {
     "fuse_labels": ("FusedLabels", "Geometry", "fuse_labels_reference", "upsample", "upsample_reference"),
     "preprocess": ("preprocess_reference",),
+    "refine": ("RefineWeights", "refine_reference"),
     "select": ("DeviceSelection", "Selection", "Supports", "select_reference", "supports_reference"),
 }
 
@@ -30,12 +33,15 @@ __all__ = [
     "DeviceSelection",
     "FusedLabels",
     "Geometry",
+    "RefineWeights",
     "Selection",
     "Supports",
     "fuse_labels",
     "fuse_labels_reference",
     "preprocess",
     "preprocess_reference",
+    "refine",
+    "refine_reference",
     "select",
     "select_reference",
     "supports_reference",

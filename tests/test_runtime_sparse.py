@@ -15,6 +15,7 @@ import pytest
 
 from errseg_rt import runtime as runtime_module
 from errseg_rt.errors import BundleError
+from errseg_rt.kernels.refine import BREAK_EVEN
 from errseg_rt.kernels.select import supports_reference
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene
@@ -84,7 +85,7 @@ def test_rendered_frames(runtime: Runtime, dense: Runtime, street, at_threshold,
     check_sparse_equals_dense(runtime, dense, np.ascontiguousarray(street[: size[0], : size[1]]), threshold)
 
 
-@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.7, 0.9])
+@pytest.mark.parametrize("threshold", [0.05, 0.7])
 def test_real_frames(runtime: Runtime, dense: Runtime, camvid_val, at_threshold, threshold) -> None:
     at_threshold(threshold)
     for path in sorted((camvid_val / "images").iterdir())[:40:20]:
@@ -124,7 +125,7 @@ def test_work_is_that_of_the_supports(runtime: Runtime, street, monkeypatch) -> 
     monkeypatch.setattr(runtime, "threshold", 0.95)
     result, refinement = runtime.segment(street), runtime._refinement
     work = supports_reference(result.flagged).work(refinement.row_work)
-    assert 0 < result.work == work / refinement.dense_work(result.flagged.shape) < 0.6
+    assert 0 < result.work == work / refinement.dense_work(result.flagged.shape) < BREAK_EVEN
 
 
 BUDGETS = [0.0, 1e-9, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.8, 0.999, 1.0]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def calibrate(
     bundle: BundleArgument,
     data: DataOption,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the new bundle [default: none].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the new bundle; default: none.")] = None,
     save_threshold: Annotated[
         bool, typer.Option("--save-threshold", help="The new bundle takes the proposed t too.")
     ] = False,

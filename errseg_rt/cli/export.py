@@ -22,10 +22,10 @@ _LEAST_AGREEMENT = 0.9999
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="cascade.safetensors of a training.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
-    name: Annotated[str | None, typer.Option(help="The bundle's name [default: that of its folder].")] = None,
+    name: Annotated[str | None, typer.Option(help="The bundle's name; default: that of its folder.")] = None,
     license_file: Annotated[Path | None, typer.Option("--license", help="Terms of the weights (Markdown).")] = None,
     frames: Annotated[
-        list[str] | None, typer.Option(help="Image files, folders or globs to check on [default: rendered scenes].")
+        list[str] | None, typer.Option(help="Image files, folders or globs to check on; default: rendered scenes.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -21,7 +21,7 @@ VoidOption = Annotated[
         metavar="ID",
         min=0,
         max=255,
-        help="Label id that means no class, beside 255; may be given again [default: the one after the last class].",
+        help="Label id that means no class, beside 255; may be given again; default: the one after the last class.",
     ),
 ]
 JsonFileOption = Annotated[Path | None, typer.Option("--json", help="File for all figures, as JSON.")]

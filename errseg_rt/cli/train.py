@@ -17,8 +17,8 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with train/ and val/, each with images/ and labels/; or the root of Cityscapes or ADE20K "
-            "[default: rendered scenes only]."
+            help="Folder with train/ and val/, each with images/ and labels/; or the root of Cityscapes or ADE20K; "
+            "default: rendered scenes only."
         ),
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Weights to start the semantic branch from (.pth).")] = None,

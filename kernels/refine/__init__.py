@@ -8,8 +8,8 @@ from errseg_rt.kernels.lazy import lazy
 
 if TYPE_CHECKING:
     import torch
-    from errseg_rt.kernels.refine.gpu import DeviceWeights
 
+    from errseg_rt.kernels.refine.gpu import DeviceWeights
     from errseg_rt.kernels.refine.reference import refine_reference, stage_reference
     from errseg_rt.kernels.refine.weights import Array, RefineWeights
     from errseg_rt.kernels.refine.work import BREAK_EVEN, share_of_work

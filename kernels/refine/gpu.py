@@ -20,9 +20,10 @@ PIXELS, STAGES = 64, 3
 # Input channels of a step, and warps; float32, for which there are no tensor cores, needs more registers.
 DEPTH, WARPS = 64, 4
 DEPTH_FLOAT32, WARPS_FLOAT32 = 32, 8
-# Output channels of a tile's first part, at most.
-MOST_WIDTH = 128
-PACK_PIXELS, PACK_DEPTH = 64, 64
+# Output channels of a tile, at most: of a 3x3 convolution, which reads its inputs again for each, and of a 1x1.
+MOST_WIDTH, POINT_WIDTH = 160, 64
+# Pixels and channels of a tile that is only moved.
+MOVED_PIXELS, MOVED_DEPTH = 64, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class DeviceWeights:
         project: [Cc, C].
         first: [9 * C, C].
         second: [9 * C, C].
-        head: [C, K], K padded to a power of two.
+        head: [C, K].
         biases: float32: of low, project, first, second [C], and head [K].
     """
 
@@ -56,7 +57,7 @@ class DeviceWeights:
             device: A GPU.
             dtype: float32, float16 or bfloat16: that of the tensors they will be used with. Biases stay float32.
         """
-        channels, classes = stride_of(weights.channels), class_stride_of(weights.classes)
+        channels, classes = stride_of(weights.channels), stride_of(weights.classes)
         low, first, second = (
             _laid_out(torch.from_numpy(weight), stride_of(weight.shape[1]), channels).to(device, dtype)
             for weight in (weights.low_weight, weights.weight1, weights.weight2)
@@ -131,40 +132,39 @@ def _refine(
     pixels, coarse_pixels, stride = height * width, coarse_size[0] * coarse_size[1], by_low.shape[1]
     low_stride = len(by_low) // 9
     depth, warps = (DEPTH_FLOAT32, WARPS_FLOAT32) if low.dtype == torch.float32 else (DEPTH, WARPS)
-    width_parts = tile_widths(stride)
-    columns, tiles = triton.cdiv(stride, sum(width_parts)), triton.cdiv(pixels, PIXELS)
-    shape = {"STRIDE": stride, "WIDTH": width_parts[0], "REST": width_parts[1], "PIXELS": PIXELS, "DEPTH": depth}
-    launch = {"num_warps": warps, "num_stages": STAGES}
+    tiles, point_tiles = triton.cdiv(pixels, PIXELS), triton.cdiv(coarse_pixels, PIXELS)
+    point, classes = point_width(stride), len(logits)
+    class_point = point_width(by_head.shape[1])
+    widths = tile_widths(stride)
+    columns = triton.cdiv(stride, sum(widths))
+    tile = {"PIXELS": PIXELS, "DEPTH": depth, "num_warps": warps, "num_stages": STAGES}
+    shape = {"STRIDE": stride, "WIDTH": widths[0], "REST": widths[1], **tile}
+    moved = {"PIXELS": MOVED_PIXELS, "DEPTH": MOVED_DEPTH, "num_warps": WARPS}
     packed = low.new_empty((pixels, low_stride))
     projected = low.new_empty((coarse_pixels, stride))
     x, y, z = (low.new_empty((pixels, stride)) for _ in range(3))
     out = _output(logits)
     with on_device_of(low):
-        pack[(triton.cdiv(pixels, PACK_PIXELS), triton.cdiv(low_stride, PACK_DEPTH))](
-            low, slots[0], height, width, packed,
-            CHANNELS=low_channels, STRIDE=low_stride, PIXELS=PACK_PIXELS, DEPTH=PACK_DEPTH, num_warps=WARPS,
-        )  # fmt: skip
-        project[(triton.cdiv(coarse_pixels, PIXELS), columns)](
-            coarse, coarse_pixels, by_project, biases[1], projected, CHANNELS=coarse_channels, **shape, **launch
+        pack[(triton.cdiv(pixels, MOVED_PIXELS), triton.cdiv(low_stride, MOVED_DEPTH))](
+            low, slots[0], height, width, packed, CHANNELS=low_channels, STRIDE=low_stride, **moved
         )
-        interpolate[(triton.cdiv(pixels, PACK_PIXELS), triton.cdiv(stride, PACK_DEPTH))](
+        project[(point_tiles, triton.cdiv(stride, point))](
+            coarse, coarse_pixels, by_project, biases[1], projected,
+            CHANNELS=coarse_channels, STRIDE=stride, WIDTH=point, **tile,
+        )  # fmt: skip
+        interpolate[(triton.cdiv(pixels, MOVED_PIXELS), triton.cdiv(stride, MOVED_DEPTH))](
             projected, *coarse_size, rows[0], counts, height, width, x,
-            STRIDE=stride, ALIGN_CORNERS=align_corners, PIXELS=PACK_PIXELS, DEPTH=PACK_DEPTH, num_warps=WARPS,
+            STRIDE=stride, ALIGN_CORNERS=align_corners, **moved,
         )  # fmt: skip
         mix[(columns, tiles)](
             packed, rows[0], counts, height, width, by_low, biases[0], gate, x,
-            CHANNELS=len(gate), SOURCE_STRIDE=low_stride, **shape, **launch,
+            CHANNELS=len(gate), SOURCE_STRIDE=low_stride, **shape,
         )  # fmt: skip
-        convolve[(columns, tiles)](
-            x, slots[0], rows[1], counts[1:], height, width, by_first, biases[2], y, **shape, **launch
-        )
-        convolve[(columns, tiles)](
-            y, slots[1], rows[2], counts[2:], height, width, by_second, biases[3], z, **shape, **launch
-        )
-        classify[(tiles,)](
+        convolve[(columns, tiles)](x, slots[0], rows[1], counts[1:], height, width, by_first, biases[2], y, **shape)
+        convolve[(columns, tiles)](y, slots[1], rows[2], counts[2:], height, width, by_second, biases[3], z, **shape)
+        classify[(triton.cdiv(classes, class_point), tiles)](
             z, rows[2], counts[2:], by_head, biases[4], logits, pixels, out,
-            CLASSES=len(logits), CLASS_STRIDE=by_head.shape[1], STRIDE=stride, RESIDUAL=residual,
-            PIXELS=PIXELS, DEPTH=depth, **launch,
+            CLASSES=classes, CLASS_STRIDE=by_head.shape[1], STRIDE=stride, RESIDUAL=residual, WIDTH=class_point, **tile,
         )  # fmt: skip
     return out
 
@@ -194,17 +194,20 @@ def stride_of(channels: int) -> int:
     return -(-channels // 16) * 16
 
 
-def class_stride_of(classes: int) -> int:
-    """Classes, padded to one tile of a matrix product."""
-    return max(16, int(triton.next_power_of_2(classes)))
-
-
 def tile_widths(stride: int) -> tuple[int, int]:
-    """Output channels of a tile's two parts, the second of which may be 0: 144 are 128 and 16, and none in vain."""
-    if stride > MOST_WIDTH + MOST_WIDTH // 2:
-        return MOST_WIDTH, 0
-    width = 1 << (stride.bit_length() - 1)
-    return width, int(triton.next_power_of_2(stride - width)) if stride > width else 0
+    """Output channels of a tile's two parts, powers of two: 144 are 128 and 16, so that few are computed in vain.
+
+    The second part is 0 where the first is enough.
+    """
+    tiles = -(-stride // MOST_WIDTH)
+    share = stride_of(-(-stride // tiles))
+    width = 1 << (share.bit_length() - 1)
+    return width, int(triton.next_power_of_2(share - width)) if share > width else 0
+
+
+def point_width(stride: int) -> int:
+    """Output channels of a 1x1 convolution's tile."""
+    return min(POINT_WIDTH, int(triton.next_power_of_2(stride)))
 
 
 def _laid_out(weight: torch.Tensor, inputs: int, outputs: int) -> torch.Tensor:  # [C, Cin, kh, kw]

@@ -52,26 +52,20 @@ def project(
     CHANNELS: tl.constexpr,
     STRIDE: tl.constexpr,
     WIDTH: tl.constexpr,  # output channels of a tile, here and below
-    REST: tl.constexpr,  # and those of a second, narrower one; 0 for none
     PIXELS: tl.constexpr,
     DEPTH: tl.constexpr,  # input channels of a step, here and below
 ):
     """A 1x1 convolution of all pixels of channel planes."""
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-    column = tl.program_id(1) * (WIDTH + REST)
+    column = tl.program_id(1) * WIDTH
     sums = tl.zeros((PIXELS, WIDTH), tl.float32)
-    rest = tl.zeros((PIXELS, REST if REST > 0 else 16), tl.float32)
     for begin in range(0, CHANNELS, DEPTH):
         k = begin + tl.arange(0, DEPTH)
         there = (k < CHANNELS)[:, None] & (pixel < pixels)[None, :]
         inputs = tl.trans(tl.load(planes + k.to(tl.int64)[:, None] * pixels + pixel[None, :], mask=there, other=0))
         sums = multiply(inputs, weights, k, CHANNELS, column, sums, STRIDE, WIDTH)
-        if REST > 0:
-            rest = multiply(inputs, weights, k, CHANNELS, column + WIDTH, rest, STRIDE, REST)
     place = projected + pixel.to(tl.int64) * STRIDE
     store_biased(place, pixel < pixels, sums, bias, column, STRIDE, WIDTH, False)
-    if REST > 0:
-        store_biased(place, pixel < pixels, rest, bias, column + WIDTH, STRIDE, REST, False)
 
 
 @triton.jit
@@ -124,7 +118,7 @@ def mix(
     SOURCE_STRIDE: tl.constexpr,
     STRIDE: tl.constexpr,
     WIDTH: tl.constexpr,
-    REST: tl.constexpr,
+    REST: tl.constexpr,  # output channels of a tile's second, narrower part; 0 for none; here and below
     PIXELS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
@@ -194,23 +188,25 @@ def classify(
     CLASS_STRIDE: tl.constexpr,
     STRIDE: tl.constexpr,
     RESIDUAL: tl.constexpr,
+    WIDTH: tl.constexpr,
     PIXELS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
     """The head: a 1x1 convolution to the classes, and the semantic logits where they are added."""
     count = tl.load(count_of_rows)
-    if tl.program_id(0) * PIXELS >= count:
+    if tl.program_id(1) * PIXELS >= count:
         return
-    row = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    row = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
     is_there = row < count
-    sums = tl.zeros((PIXELS, CLASS_STRIDE), tl.float32)
+    column = tl.program_id(0) * WIDTH
+    sums = tl.zeros((PIXELS, WIDTH), tl.float32)
     for begin in range(0, STRIDE, DEPTH):
         k = begin + tl.arange(0, DEPTH)
         there = is_there[:, None] & (k < STRIDE)[None, :]
         inputs = tl.load(source + row.to(tl.int64)[:, None] * STRIDE + k[None, :], mask=there, other=0)
-        sums = multiply(inputs, weights, k, STRIDE, 0, sums, CLASS_STRIDE, CLASS_STRIDE)
-    n = tl.arange(0, CLASS_STRIDE)
-    sums += tl.load(bias + n)[None, :]
+        sums = multiply(inputs, weights, k, STRIDE, column, sums, CLASS_STRIDE, WIDTH)
+    n = column + tl.arange(0, WIDTH)
+    sums += tl.load(bias + n, mask=n < CLASS_STRIDE, other=0)[None, :]
     there = is_there[:, None] & (n < CLASSES)[None, :]
     if RESIDUAL:
         pixel = tl.load(rows + row, mask=is_there, other=0)
@@ -249,10 +245,10 @@ def convolve_tile(
     sums = tl.zeros((PIXELS, WIDTH), tl.float32)
     rest = tl.zeros((PIXELS, REST if REST > 0 else 16), tl.float32)
     # Steps of one kernel row; one loop over all rows, so that loads run ahead across them.
-    STEPS: tl.constexpr = (3 * STRIDE + DEPTH - 1) // DEPTH
-    for step in range(3 * STEPS):
-        kernel_row = step // STEPS
-        k = (step % STEPS) * DEPTH + tl.arange(0, DEPTH)
+    steps: tl.constexpr = (3 * STRIDE + DEPTH - 1) // DEPTH
+    for step in range(3 * steps):
+        kernel_row = step // steps
+        k = (step % steps) * DEPTH + tl.arange(0, DEPTH)
         slot = tl.where(kernel_row == 0, upper, tl.where(kernel_row == 1, middle, lower))
         in_map = tl.where(kernel_row == 0, above, tl.where(kernel_row == 1, is_there, below))
         there = in_map[:, None] & (has_left | (k >= STRIDE)[None, :]) & (has_right | (k < 2 * STRIDE)[None, :])

@@ -47,7 +47,7 @@ def level(threshold: float) -> float:
     """The largest float32 that is not above logit(threshold): a float32 exceeds both or neither."""
     logit = math.log(threshold) - math.log1p(-threshold)
     nearest = np.float32(logit)
-    return float(nearest if nearest <= logit else np.nextafter(nearest, np.float32(-np.inf)))
+    return float(nearest if float(nearest) <= logit else np.nextafter(nearest, np.float32(-np.inf)))
 
 
 def _is_count(number: object) -> bool:

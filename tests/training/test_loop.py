@@ -66,6 +66,14 @@ def small_network():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def on_cpu():
+    """Also where there is a GPU, whose sums are not the same to the last bit from run to run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "Trainer", partial(Trainer, accelerator="cpu"))
+        yield
+
+
 @pytest.fixture(scope="module")
 def recipe(recipe, small_network):
     return replace(recipe, cascade=replace(recipe.cascade, semantic="small"))
@@ -118,7 +126,7 @@ def steps(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def finished(recipe, small_scenes, process_settings, tmp_path_factory):
+def finished(recipe, small_scenes, process_settings, on_cpu, tmp_path_factory):
     """A training by crops of rendered scenes."""
     out = tmp_path_factory.mktemp("finished")
     return train(recipe, None, out, command="errseg-rt train tiny")
@@ -134,7 +142,7 @@ def drive(tmp_path_factory, write_folder):
 
 
 @pytest.fixture(scope="module")
-def fitted(cross_fitted, drive, small_scenes, process_settings, tmp_path_factory):
+def fitted(cross_fitted, drive, small_scenes, process_settings, on_cpu, tmp_path_factory):
     """A training by kept views of frames, each seen by the semantic branch of its fold."""
     return train(cross_fitted, drive, tmp_path_factory.mktemp("fitted"))
 
@@ -440,13 +448,29 @@ def test_mixed_precision(recipe, finished, tmp_path, views):
     assert 0 < moved < 8e-3  # four steps of Adam at 1e-3, to either side
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
+@pytest.mark.parametrize("views", [None, ViewsConfig(rendered=2)], ids=["crops", "views"])
+def test_training_on_a_gpu(recipe, finished, monkeypatch, tmp_path, views, precision):
+    monkeypatch.setattr(fit, "Trainer", Trainer)
+    result = train(replace(recipe, views=views), None, tmp_path, precision=precision)
+    found, wanted = (load_cascade(path)[0].state_dict() for path in (result, finished))
+    assert found.keys() == wanted.keys()
+    assert all(tensor.isfinite().all() for tensor in found.values())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a process that may have touched a GPU cannot be forked")
 def test_two_processes_learn_what_one_does(finished, recipe, monkeypatch, tmp_path):
     # Forked, which spares them the imports. The loss of this stage is a mean over the images: no other is the same for
     # halves of a batch, whose valid pixels differ in number.
     monkeypatch.setattr(fit, "Trainer", partial(Trainer, strategy="ddp_fork", accelerator="cpu"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a pool of threads does not survive a fork
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     idle = {name: StageConfig(0) for name in ("error_frozen", "detail", "detail_frozen")}
     recipe = replace(recipe, error=replace(recipe.error, iterations=4, batch=4), **idle)
     two = train(recipe, None, tmp_path / "two", shared=finished.parent, devices=2)
+    torch.set_num_threads(threads)
     monkeypatch.undo()
     one = train(recipe, None, tmp_path / "one", shared=finished.parent)
     found, wanted = (load_cascade(path)[0].error.state_dict() for path in (two, one))
