@@ -52,7 +52,6 @@ def _preprocess(
         resize = AREA
     else:
         resize = BILINEAR
-    largest = max(2 * (content + 1) * (side + 1) for content, side in zip(content_size, (height, width), strict=True))
     with on_device_of(frame):
         preprocess_pixels[(triton.cdiv(input_size[0] * input_size[1], PIXELS),)](
             frame,
@@ -66,7 +65,7 @@ def _preprocess(
             *(average / deviation for average, deviation in zip(mean, std, strict=True)),
             RESIZE=resize.value,
             BGR=bgr,
-            POSITION=tl.int32 if largest < 2**31 else tl.int64,
+            POSITION=position_type((height, width), content_size),
             PIXELS=PIXELS,
             num_warps=WARPS,
         )
@@ -84,3 +83,9 @@ def _(
     dtype: torch.dtype,
 ) -> torch.Tensor:
     return frame.new_empty((1, 3, *input_size), dtype=dtype)
+
+
+def position_type(frame_size: Sequence[int], content_size: Sequence[int]) -> tl.dtype:
+    """The smallest integer type that holds every position on the frame."""
+    largest = max(2 * (content + 1) * (side + 1) for content, side in zip(content_size, frame_size, strict=True))
+    return tl.int32 if largest < 2**31 else tl.int64

@@ -37,16 +37,18 @@ def preprocess_pixels(
     PIXELS: tl.constexpr,  # of a tile
 ):
     """Preprocess a tile of the input."""
-    pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     plane = input_height.to(tl.int64) * input_width
-    y, x = (pixel // input_width).to(tl.int32), (pixel % input_width).to(tl.int32)
+    y, x = pixel // input_width, pixel % input_width
     in_content = (y < content_height) & (x < content_width)
     y_first, y_last = source_pixels(y, frame_height, content_height, RESIZE, POSITION)
     x_first, x_last = source_pixels(x, frame_width, content_width, RESIZE, POSITION)
     red = tl.zeros((PIXELS,), tl.float32)
     green, blue = red, red
-    rows = tl.max(tl.where(in_content, y_last - y_first, -1), axis=0)
-    cols = tl.max(tl.where(in_content, x_last - x_first, -1), axis=0)
+    rows, cols = 0, 0
+    if RESIZE != COPY:
+        rows = tl.max(tl.where(in_content, y_last - y_first, -1), axis=0)
+        cols = tl.max(tl.where(in_content, x_last - x_first, -1), axis=0)
     dy = 0
     while dy <= rows:
         i = tl.minimum(y_first + dy, y_last)

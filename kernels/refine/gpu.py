@@ -11,7 +11,7 @@ import triton
 from errseg_rt.kernels.arrays import check_array
 from errseg_rt.kernels.device import on_device_of
 from errseg_rt.kernels.refine.checks import check_inputs
-from errseg_rt.kernels.refine.triton_kernels import classify, convolve, interpolate, mix, pack, project
+from errseg_rt.kernels.refine.triton_kernels import classify, convolve, convolve_low, interpolate, pack, project
 from errseg_rt.kernels.refine.weights import RefineWeights
 from errseg_rt.kernels.select import DeviceSelection
 
@@ -152,13 +152,13 @@ def _refine(
             coarse, coarse_pixels, by_project, biases[1], projected,
             CHANNELS=coarse_channels, STRIDE=stride, WIDTH=point, **tile,
         )  # fmt: skip
+        convolve_low[(columns, tiles)](
+            packed, rows[0], counts, height, width, by_low, biases[0], gate, x,
+            CHANNELS=len(gate), SOURCE_STRIDE=low_stride, **shape,
+        )  # fmt: skip
         interpolate[(triton.cdiv(pixels, MOVED_PIXELS), triton.cdiv(stride, MOVED_DEPTH))](
             projected, *coarse_size, rows[0], counts, height, width, x,
             STRIDE=stride, ALIGN_CORNERS=align_corners, **moved,
-        )  # fmt: skip
-        mix[(columns, tiles)](
-            packed, rows[0], counts, height, width, by_low, biases[0], gate, x,
-            CHANNELS=len(gate), SOURCE_STRIDE=low_stride, **shape,
         )  # fmt: skip
         convolve[(columns, tiles)](x, slots[0], rows[1], counts[1:], height, width, by_first, biases[2], y, **shape)
         convolve[(columns, tiles)](y, slots[1], rows[2], counts[2:], height, width, by_second, biases[3], z, **shape)

@@ -69,6 +69,43 @@ def project(
 
 
 @triton.jit
+def convolve_low(
+    source,  # [h * w, SOURCE_STRIDE], low-level features
+    rows,  # [h * w] int32, of F1
+    counts,  # [3] int32
+    height,
+    width,
+    weights,  # [9 * SOURCE_STRIDE, STRIDE]
+    bias,  # [STRIDE] float32
+    gate,  # [channels]
+    x,  # [h * w, STRIDE], rows of F1 are written
+    CHANNELS: tl.constexpr,
+    SOURCE_STRIDE: tl.constexpr,
+    STRIDE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    REST: tl.constexpr,  # output channels of a tile's second, narrower part; 0 for none; here and below
+    PIXELS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """The gated 3x3 convolution of the low-level features, on F1."""
+    count = tl.load(counts)
+    if tl.program_id(1) * PIXELS >= count:
+        return
+    row = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    is_there = row < count
+    pixel = tl.load(rows + row, mask=is_there, other=0)
+    column = tl.program_id(0) * (WIDTH + REST)
+    sums, rest = convolve_tile(
+        source, source, pixel, is_there, height, width, weights, column, False, SOURCE_STRIDE, STRIDE, WIDTH, REST,
+        PIXELS, DEPTH,
+    )  # fmt: skip
+    place = x + row.to(tl.int64) * STRIDE
+    store_gated(place, is_there, sums, bias, gate, column, CHANNELS, STRIDE, WIDTH)
+    if REST > 0:
+        store_gated(place, is_there, rest, bias, gate, column + WIDTH, CHANNELS, STRIDE, REST)
+
+
+@triton.jit
 def interpolate(
     projected,  # [h8 * w8, STRIDE]
     coarse_height,
@@ -77,13 +114,13 @@ def interpolate(
     counts,  # [3] int32
     height,
     width,
-    out,  # [h * w, STRIDE], rows of F1 are written
+    x,  # [h * w, STRIDE], added to in rows of F1
     STRIDE: tl.constexpr,
     ALIGN_CORNERS: tl.constexpr,
     PIXELS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """Lay the projection over F1."""
+    """Add the projection, laid over F1."""
     count = tl.load(counts)
     if tl.program_id(0) * PIXELS >= count:
         return
@@ -99,45 +136,9 @@ def interpolate(
     lower = at_corner(corners, down * coarse_width + left, there, STRIDE) * (1 - dx)[:, None]
     lower += at_corner(corners, down * coarse_width + right, there, STRIDE) * dx[:, None]
     value = upper * (1 - dy)[:, None] + lower * dy[:, None]
-    place = out + row.to(tl.int64)[:, None] * STRIDE + channel[None, :]
-    tl.store(place, value.to(out.dtype.element_ty), mask=there)
-
-
-@triton.jit
-def mix(
-    source,  # [h * w, SOURCE_STRIDE], low-level features
-    rows,  # [h * w] int32, of F1
-    counts,  # [3] int32
-    height,
-    width,
-    weights,  # [9 * SOURCE_STRIDE, STRIDE]
-    bias,  # [STRIDE] float32
-    gate,  # [channels]
-    out,  # [h * w, STRIDE], added to in rows of F1
-    CHANNELS: tl.constexpr,
-    SOURCE_STRIDE: tl.constexpr,
-    STRIDE: tl.constexpr,
-    WIDTH: tl.constexpr,
-    REST: tl.constexpr,  # output channels of a tile's second, narrower part; 0 for none; here and below
-    PIXELS: tl.constexpr,
-    DEPTH: tl.constexpr,
-):
-    """Add the gated 3x3 convolution of the low-level features to the interpolated projection."""
-    count = tl.load(counts)
-    if tl.program_id(1) * PIXELS >= count:
-        return
-    row = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
-    is_there = row < count
-    pixel = tl.load(rows + row, mask=is_there, other=0)
-    column = tl.program_id(0) * (WIDTH + REST)
-    sums, rest = convolve_tile(
-        source, source, pixel, is_there, height, width, weights, column, False, SOURCE_STRIDE, STRIDE, WIDTH, REST,
-        PIXELS, DEPTH,
-    )  # fmt: skip
-    place = out + row.to(tl.int64) * STRIDE
-    add_gated(place, is_there, sums, bias, gate, column, CHANNELS, STRIDE, WIDTH)
-    if REST > 0:
-        add_gated(place, is_there, rest, bias, gate, column + WIDTH, CHANNELS, STRIDE, REST)
+    place = x + row.to(tl.int64)[:, None] * STRIDE + channel[None, :]
+    value += tl.load(place, mask=there, other=0).to(tl.float32)
+    tl.store(place, value.to(x.dtype.element_ty), mask=there)
 
 
 @triton.jit
@@ -283,16 +284,16 @@ def store_biased(place, is_there, sums, bias, column, STRIDE: tl.constexpr, WIDT
 
 
 @triton.jit
-def add_gated(
+def store_gated(
     place, is_there, sums, bias, gate, column, CHANNELS: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr
 ):
-    """Add the bias, weigh by the gate, and add that to what is stored."""
+    """Add the bias, weigh by the gate, and store."""
     n = column + tl.arange(0, WIDTH)
     sums += tl.load(bias + n, mask=n < STRIDE, other=0)[None, :]
     sums *= tl.load(gate + n, mask=n < CHANNELS, other=0).to(tl.float32)[None, :]
-    there = is_there[:, None] & (n < STRIDE)[None, :]
-    sums += tl.load(place[:, None] + n[None, :], mask=there, other=0).to(tl.float32)
-    tl.store(place[:, None] + n[None, :], sums.to(place.dtype.element_ty), mask=there)
+    tl.store(
+        place[:, None] + n[None, :], sums.to(place.dtype.element_ty), mask=is_there[:, None] & (n < STRIDE)[None, :]
+    )
 
 
 @triton.jit
