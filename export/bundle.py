@@ -46,7 +46,9 @@ def export_bundle(
     try:
         recipe = parse_recipe(notes["recipe"]["name"], {k: v for k, v in notes["recipe"].items() if k != "name"})
         calibration = _calibration(notes["calibration"])
-        baselines = {baseline: _calibration(table) for baseline, table in notes["baseline_calibrations"].items()}
+        baselines = {
+            baseline: _calibration(table) for baseline, table in notes.get("baseline_calibrations", {}).items()
+        }
         provenance = _provenance(notes)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{checkpoint}: its notes are not those of a training ({error!r}); train again") from error

@@ -25,6 +25,7 @@ NOTES = {
         "provenance": {"data": "none at all", "initial_weights": "drawn at random"},
     },
     "calibration": {"logits": [-2.0, 0.0, 2.0], "probabilities": [0.05, 0.2, 0.9]},
+    "baseline_calibrations": {"entropy": {"logits": [-1.0, 1.0], "probabilities": [0.1, 0.3]}},
     "metrics": {
         "rendered": {
             "frames": 60,

@@ -37,6 +37,9 @@ def test_manifest_holds_what_the_training_noted(bundle, cascade, notes):
     assert manifest.align_corners is cascade.semantic.align_corners
     assert manifest.cascade == recipe["cascade"]
     assert manifest.calibration(np.array([1.0]))[0] == pytest.approx(0.55)
+    assert {name: curve.probabilities for name, curve in manifest.baseline_calibrations.items()} == {
+        "entropy": (0.1, 0.3)
+    }
     assert manifest.metrics == notes["metrics"]
     assert manifest.provenance == {
         "data": "none at all",
