@@ -35,7 +35,7 @@ def test_manifest_holds_what_the_training_noted(bundle, cascade, notes):
     assert manifest.threshold == manifest.lowest_threshold == recipe["threshold"]
     assert (manifest.input.scale, manifest.input.multiple, manifest.input.plus_one) == (1.0, 16, True)
     assert manifest.align_corners is cascade.semantic.align_corners
-    assert manifest.cascade == recipe["cascade"]
+    assert manifest.cascade == {**cascade.config.to_dict(), **recipe["cascade"]}
     assert manifest.calibration(np.array([1.0]))[0] == pytest.approx(0.55)
     assert {name: curve.probabilities for name, curve in manifest.baseline_calibrations.items()} == {
         "entropy": (0.1, 0.3)
