@@ -113,9 +113,8 @@ def measure(case: Case, pairs: int) -> Iterator[Row]:
 
 def _dense(detail: DetailBranch, feeds: dict[str, npt.NDArray[np.float32]]) -> OnnxRuntimeEngine:
     inputs = tuple(torch.from_numpy(array) for array in feeds.values())
-    program = torch.onnx.export(
-        Stage3(detail).eval(), inputs, dynamo=True, input_names=list(feeds), output_names=["detail_logits"], verbose=False
-    )
+    names = {"input_names": list(feeds), "output_names": ["detail_logits"]}
+    program = torch.onnx.export(Stage3(detail).eval(), inputs, dynamo=True, verbose=False, **names)
     assert program is not None
     return OnnxRuntimeEngine(program.model_proto.SerializeToString(), "refine")
 
