@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.report import RESULTS
 
-SCRIPTS = ("import_time", "memory", "refine", "front_graph", "cascade")
+SCRIPTS = ("import_time", "memory", "fuse_labels", "select", "refine", "front_graph", "cascade")
 
 
 def main() -> int:

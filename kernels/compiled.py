@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from numba import njit
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 OPTIONS = {"nogil": True, "error_model": "numpy"}
+_PARTS = 4  # for each thread
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,21 +37,35 @@ def inner(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def share(threads: int, count: int, part: Callable[[int, int], object]) -> None:
-    """Cut `count` things into a part for each thread, and call `part(begin, end)` for each.
+    """Cut `count` things into parts, and have threads, this one included, call `part(begin, end)` for each.
+
+    Some parts may take longer than others: there are more of them than threads.
 
     Raises:
         ValueError: `threads` is below 1.
     """
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    shares = max(1, min(threads, count))
-    edges = [count * k // shares for k in range(shares + 1)]
-    if shares == 1:
+    workers = min(threads, count)
+    if workers < 2:
         part(0, count)
         return
-    with ThreadPoolExecutor(shares - 1) as pool:
-        others = [pool.submit(part, *edge) for edge in pairwise(edges[1:])]
-        part(edges[0], edges[1])
+    parts = min(_PARTS * workers, count)
+    ahead: SimpleQueue[tuple[int, int]] = SimpleQueue()
+    for k in range(parts):
+        ahead.put((count * k // parts, count * (k + 1) // parts))
+
+    def work() -> None:
+        while True:
+            try:
+                begin, end = ahead.get_nowait()
+            except Empty:
+                return
+            part(begin, end)
+
+    with ThreadPoolExecutor(workers - 1) as pool:
+        others = [pool.submit(work) for _ in range(workers - 1)]
+        work()
         for other in others:
             other.result()
 

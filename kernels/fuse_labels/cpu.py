@@ -96,8 +96,8 @@ class _Operands:
         wide = _float32(detail, threads).ravel()
         if detail.ndim == 2:
             return cls(width, maps, wide, (classes, 1), writable(np.asarray(flagged, np.int32)).ravel())
-        slot, pixels = np.full(height * width, -1, np.int32), np.flatnonzero(flagged)
-        slot[pixels] = pixels
+        # Or with 0 keeps a pixel's number, with -1 all bits are set.
+        slot = np.arange(height * width, dtype=np.int32) | (writable(flagged).view(np.int8).ravel() - np.int8(1))
         return cls(width, maps, wide, (1, height * width), slot)
 
     def all(self) -> tuple[Any, ...]:

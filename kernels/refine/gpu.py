@@ -16,12 +16,11 @@ from errseg_rt.kernels.refine.weights import RefineWeights
 from errseg_rt.kernels.select import DeviceSelection
 
 FLOATS = ("float32", "float16", "bfloat16")
-PIXELS, STAGES = 64, 3
-# Input channels of a step, and warps; float32, for which there are no tensor cores, needs more registers.
-DEPTH, WARPS = 64, 4
-DEPTH_FLOAT32, WARPS_FLOAT32 = 32, 8
-# Output channels of a tile, at most: of a 3x3 convolution, which reads its inputs again for each, and of a 1x1.
-MOST_WIDTH, POINT_WIDTH = 160, 64
+# Of a tile: pixels, input channels of a step, and output channels at most, of a 3x3 convolution, which reads its inputs
+# again for each such tile, and of a 1x1. float32 has no tensor cores, and needs more registers.
+PIXELS, POINT_WIDTH, WARPS, STAGES = 64, 64, 4, 3
+DEPTH, MOST_WIDTH = 64, 160
+DEPTH_FLOAT32, MOST_WIDTH_FLOAT32 = 32, 64
 # Pixels and channels of a tile that is only moved.
 MOVED_PIXELS, MOVED_DEPTH = 64, 64
 
@@ -131,13 +130,13 @@ def _refine(
     (low_channels, height, width), (coarse_channels, *coarse_size) = low.shape, coarse.shape
     pixels, coarse_pixels, stride = height * width, coarse_size[0] * coarse_size[1], by_low.shape[1]
     low_stride = len(by_low) // 9
-    depth, warps = (DEPTH_FLOAT32, WARPS_FLOAT32) if low.dtype == torch.float32 else (DEPTH, WARPS)
+    depth, most_width = (DEPTH_FLOAT32, MOST_WIDTH_FLOAT32) if low.dtype == torch.float32 else (DEPTH, MOST_WIDTH)
     tiles, point_tiles = triton.cdiv(pixels, PIXELS), triton.cdiv(coarse_pixels, PIXELS)
     point, classes = point_width(stride), len(logits)
     class_point = point_width(by_head.shape[1])
-    widths = tile_widths(stride)
+    widths = tile_widths(stride, most_width)
     columns = triton.cdiv(stride, sum(widths))
-    tile = {"PIXELS": PIXELS, "DEPTH": depth, "num_warps": warps, "num_stages": STAGES}
+    tile = {"PIXELS": PIXELS, "DEPTH": depth, "num_warps": WARPS, "num_stages": STAGES}
     shape = {"STRIDE": stride, "WIDTH": widths[0], "REST": widths[1], **tile}
     moved = {"PIXELS": MOVED_PIXELS, "DEPTH": MOVED_DEPTH, "num_warps": WARPS}
     packed = low.new_empty((pixels, low_stride))
@@ -194,12 +193,12 @@ def stride_of(channels: int) -> int:
     return -(-channels // 16) * 16
 
 
-def tile_widths(stride: int) -> tuple[int, int]:
+def tile_widths(stride: int, most: int) -> tuple[int, int]:
     """Output channels of a tile's two parts, powers of two: 144 are 128 and 16, so that few are computed in vain.
 
     The second part is 0 where the first is enough.
     """
-    tiles = -(-stride // MOST_WIDTH)
+    tiles = -(-stride // most)
     share = stride_of(-(-stride // tiles))
     width = 1 << (share.bit_length() - 1)
     return width, int(triton.next_power_of_2(share - width)) if share > width else 0

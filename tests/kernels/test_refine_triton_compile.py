@@ -1,0 +1,59 @@
+"""Refinement's kernels for GPUs compile for every architecture, and do not spill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+from errseg_rt.kernels.refine import RefineWeights, gpu  # noqa: E402
+from errseg_rt.kernels.select import DeviceSelection  # noqa: E402
+from tests.kernels.triton_gate import launches, usage  # noqa: E402
+
+# What the smallest of them gives a program, sm_86, sm_89 and sm_120: 99 KiB.
+SHARED = 99 << 10
+
+
+def refine(
+    dtype: torch.dtype, channels: int, low: int, classes: int, grid: tuple[int, int] = (256, 512)
+) -> Callable[[], object]:
+    height, width = grid
+    shapes = ((channels, low, 3, 3), (channels,), (channels, channels), (channels,))
+    square = ((channels, channels, 3, 3), (channels,))
+    shapes = (*shapes, *square, *square, (classes, channels), (classes,))
+    host = RefineWeights(*(np.zeros(shape, np.float32) for shape in shapes), residual=True, align_corners=True)
+    weights = gpu.DeviceWeights.of(host, "cpu", dtype)
+    numbers = (torch.empty((3, height * width), dtype=torch.int32) for _ in range(2))
+    rest = (torch.empty(shape, dtype=torch.int32) for shape in ((3,), (), grid))
+    selection = DeviceSelection(grid, *numbers, *rest)
+    sizes = ((classes, *grid), (low, *grid), (channels, height // 2, width // 2), (channels,))
+    tensors = [torch.empty(size, dtype=dtype) for size in sizes]
+    return lambda: gpu.refine(weights, selection, *tensors)
+
+
+# Of Cityscapes' size on every architecture, others on one. Registers of a thread: somewhat above what Triton 3.6 and
+# 3.7 take; tensor cores from sm_90 on read their operands from shared memory.
+WIDE = {80: 224, 86: 224, 89: 224, 90: 168, 100: 176, 120: 208}
+CASES = [
+    pytest.param(sm, refine(torch.float16, 144, 256, 19), registers, id=f"wide-sm_{sm}")
+    for sm, registers in WIDE.items()
+] + [
+    pytest.param(90, refine(torch.float16, 48, 24, 11), 136, id="narrow-sm_90"),
+    pytest.param(90, refine(torch.float16, 13, 5, 3, (9, 11)), 80, id="odd-sm_90"),
+    pytest.param(90, refine(torch.float32, 144, 256, 19), 248, id="float32-sm_90"),
+    pytest.param(100, refine(torch.bfloat16, 192, 256, 150), 112, id="many_classes-sm_100"),
+]
+
+
+@pytest.mark.parametrize(("architecture", "call", "registers"), CASES)
+def test_fits(architecture, call, registers, monkeypatch) -> None:
+    for launch in launches(gpu, call, monkeypatch):
+        taken = usage(launch, architecture)
+        name = launch.kernel.__name__
+        assert (taken.stack, taken.local) == (0, 0), f"{name} spills: {taken}"
+        assert taken.registers <= registers, f"{name}: {taken}"
+        assert taken.shared <= SHARED, f"{name}: {taken}"

@@ -1,0 +1,225 @@
+"""Refinement on a GPU, or in Triton's interpreter, against the definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import triton
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from errseg_rt.kernels import RefineWeights, refine_reference, supports_reference
+from errseg_rt.kernels import refine as dispatch
+from errseg_rt.kernels.refine import gpu
+from errseg_rt.kernels.refine.cpu import refine as refine_on_cpu
+from errseg_rt.kernels.select import DeviceSelection
+
+INTERPRETED = triton.knobs.runtime.interpret
+DEVICE = "cpu" if INTERPRETED else "cuda"
+# The interpreter's products of bfloat16 are wrong.
+DTYPES = [torch.float32, torch.float16] + [torch.bfloat16] * (not INTERPRETED)
+# Rounding of float32 sums; of what is stored between layers, values of a few units.
+TOLERANCES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
+
+
+@pytest.fixture(autouse=True)
+def poison(monkeypatch):
+    """Fill what is made with NaN, so that an element that is not written shows."""
+    new_empty = torch.Tensor.new_empty
+
+    def poisoned(tensor, *sizes, **kind):
+        empty = new_empty(tensor, *sizes, **kind)
+        return empty.fill_(torch.nan) if empty.is_floating_point() else empty
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
+
+
+def make_weights(channels=13, low=5, coarse=7, classes=3, *, residual=True, align_corners=True, seed=0):
+    rng = np.random.default_rng([seed, channels, low])
+
+    def draw(*shape):
+        return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]) or 1)).astype(np.float32)
+
+    square = (channels, channels, 3, 3)
+    return RefineWeights(
+        draw(channels, low, 3, 3), draw(channels), draw(channels, coarse), draw(channels), draw(*square),
+        draw(channels), draw(*square), draw(channels), draw(classes, channels), draw(classes), residual, align_corners,
+    )  # fmt: skip
+
+
+def make_maps(weights, grid, seed=0):
+    rng = np.random.default_rng([seed, *grid])
+    coarse = (weights.coarse_channels, -(-grid[0] // 2), -(-grid[1] // 2))
+    shapes = ((weights.classes, *grid), (weights.low_channels, *grid), coarse, (weights.channels,))
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+def on_device(supports):
+    """Supports as the GPU's selection has them."""
+    height, width = supports.grid_size
+    rows = np.full((3, height * width), -1, np.int32)
+    for layer, found in enumerate((supports.rows1, supports.rows2, supports.rows3)):
+        rows[layer, : len(found)] = found
+    slots = np.stack([supports.slot1, supports.slot2, supports.slot3])
+    tensors = (torch.tensor(array, device=DEVICE) for array in (rows, slots, np.int32(supports.counts), np.int32(0)))
+    return DeviceSelection(supports.grid_size, *tensors, torch.empty(supports.grid_size, dtype=torch.bool))
+
+
+def run(weights, supports, maps, dtype):
+    """Rows on the device, and the maps rounded to the dtype."""
+    tensors = [torch.from_numpy(array).to(DEVICE, dtype) for array in maps]
+    rows = gpu.refine(gpu.DeviceWeights.of(weights, DEVICE, dtype), on_device(supports), *tensors)
+    assert rows.dtype == dtype
+    assert rows.shape == (supports.grid_size[0] * supports.grid_size[1], weights.classes)
+    return rows.float().cpu().numpy(), [tensor.float().cpu().numpy() for tensor in tensors]
+
+
+def assert_equals_reference(weights, flagged, dtype=torch.float32, seed=0):
+    supports = supports_reference(flagged)
+    rows, maps = run(weights, supports, make_maps(weights, flagged.shape, seed), dtype)
+    wanted = refine_reference(weights, supports, *maps)
+    np.testing.assert_allclose(rows[: len(wanted)], wanted, rtol=0, atol=TOLERANCES[dtype])
+    assert np.isnan(rows[len(wanted) :]).all()
+
+
+def corners(grid):
+    mask = np.zeros(grid, bool)
+    mask[[0, 0, -1, -1], [0, -1, 0, -1]] = True
+    return mask
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("share", [0, 0.1, 1])
+def test_equals_the_definition(dtype, share):
+    flagged = np.random.default_rng(1).random((9, 13)) < share
+    assert_equals_reference(make_weights(), flagged, dtype)
+
+
+@pytest.mark.parametrize(("channels", "low", "coarse", "classes"), [(5, 3, 2, 2), (50, 17, 9, 19), (48, 24, 48, 11)])
+def test_channels_that_are_multiples_of_nothing(channels, low, coarse, classes):
+    weights = make_weights(channels, low, coarse, classes, residual=channels == 50, align_corners=channels == 5)
+    assert_equals_reference(weights, corners((6, 9)), torch.float16)
+
+
+def test_more_output_channels_and_classes_than_a_tile_holds(monkeypatch):
+    monkeypatch.setattr(gpu, "MOST_WIDTH", 32)
+    monkeypatch.setattr(gpu, "POINT_WIDTH", 16)
+    assert_equals_reference(make_weights(channels=70, classes=40), corners((5, 4)), torch.float16)
+
+
+@pytest.mark.parametrize("align_corners", [True, False], ids=["aligned", "half_pixel"])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 3), (1, 19), (23, 1)], ids=str)
+def test_grids_of_few_pixels(grid, align_corners):
+    assert_equals_reference(make_weights(align_corners=align_corners), corners(grid))
+
+
+@given(
+    grid=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    share=st.floats(0, 1),
+    align_corners=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_any_mask_on_any_grid(grid, share, align_corners, seed):
+    flagged = np.random.default_rng(seed).random(grid) < share
+    assert_equals_reference(make_weights(align_corners=align_corners), flagged, seed=seed)
+
+
+def test_a_whole_frame(monkeypatch):
+    if INTERPRETED:
+        monkeypatch.setattr(gpu, "PIXELS", 1 << 13)
+        monkeypatch.setattr(gpu, "MOVED_PIXELS", 1 << 14)
+    weights = make_weights(16, 16, 16, 5)
+    flagged = np.random.default_rng(2).random((257, 513)) < 0.005
+    supports = supports_reference(flagged)
+    rows, maps = run(weights, supports, make_maps(weights, flagged.shape), torch.float32)
+    # The kernel for the CPU is held against the definition elsewhere, and faster than that.
+    wanted = refine_on_cpu(weights, supports, *maps, threads=2)
+    np.testing.assert_allclose(rows[: len(wanted)], wanted, rtol=0, atol=1e-5)
+
+
+def operands(dtype=torch.float32):
+    weights = make_weights()
+    supports = supports_reference(corners((4, 5)))
+    tensors = [torch.from_numpy(array).to(DEVICE, dtype) for array in make_maps(weights, (4, 5))]
+    return gpu.DeviceWeights.of(weights, DEVICE, dtype), on_device(supports), tensors
+
+
+def test_gives_the_same_bits_every_time():
+    weights, selection, tensors = operands()
+    first, second = (gpu.refine(weights, selection, *tensors)[:4] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+class Detail(torch.nn.Module):
+    """What a model around the operator may do."""
+
+    def __init__(self, weights, selection):
+        super().__init__()
+        self.weights, self.selection = weights, selection
+
+    def forward(self, logits, low, coarse, gate):
+        return gpu.refine(self.weights, self.selection, 2 * logits, low, coarse, gate)[:4] + 1
+
+
+def test_is_a_sound_operator(monkeypatch):
+    monkeypatch.undo()  # what poisons would write into fake tensors
+    weights, selection, tensors = operands()
+    parts = [weights.low, weights.project, weights.first, weights.second, weights.head, *weights.biases]
+    arguments = (*tensors, selection.rows, selection.slots, selection.counts, parts, True, True)
+    torch.library.opcheck(torch.ops.errseg_rt.refine.default, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+def test_is_compiled_and_exported_with_its_surroundings(monkeypatch):
+    monkeypatch.undo()
+    weights, selection, tensors = operands()
+    model = Detail(weights, selection)
+    wanted = model(*tensors)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(*tensors), wanted)
+    exported = torch.export.export(model, tuple(tensors))
+    assert any("errseg_rt.refine" in str(node.target) for node in exported.graph.nodes)
+    assert torch.equal(exported.module()(*tensors), wanted)
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        (0, lambda x: x[:, :-1].contiguous(), r"logits must be float32 \[3, 4, 5\], got float32 \[3, 3, 5\]"),
+        (0, lambda x: x.half(), r"logits must be float32 .*got float16"),
+        (1, lambda x: x.half(), r"low must be float32 .*got float16"),
+        (1, lambda x: x.transpose(1, 2).contiguous().transpose(1, 2), "low must be C-contiguous, got strides"),
+        (2, lambda x: x[1:].contiguous(), r"coarse must be float32 \[7, h8, w8\], got float32 \[6, 2, 3\]"),
+        (3, lambda x: x.cpu().numpy(), "gate must lie where the other operands do"),
+    ],
+)
+def test_bad_operands_are_named(place, change, message):
+    weights, selection, tensors = operands()
+    tensors[place] = change(tensors[place])
+    with pytest.raises(ValueError, match=message):
+        dispatch(weights, selection, *tensors)
+
+
+def test_weights_and_supports_of_the_host_are_refused():
+    weights, selection, tensors = operands()
+    with pytest.raises(ValueError, match="weights that are DeviceWeights, got RefineWeights"):
+        dispatch(weights.host, selection, *tensors)
+    with pytest.raises(ValueError, match="supports that are a DeviceSelection, got Supports"):
+        dispatch(weights, supports_reference(corners((4, 5))), *tensors)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+def test_runs_in_a_cuda_graph_and_never_waits():
+    weights, selection, tensors = operands(torch.float16)
+    wanted = gpu.refine(weights, selection, *tensors)[:4]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            rows = gpu.refine(weights, selection, *tensors)
+        graph.replay()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    assert torch.equal(rows[:4], wanted)
