@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from errseg_rt.kernels.compiled import compiled, inner
+from errseg_rt.kernels.refine.prefetch import prefetch
 from errseg_rt.kernels.refine.team import claim
 from errseg_rt.kernels.refine.tile import PIXELS, tile1, tile2, tile3
 from errseg_rt.kernels.refine.vector_code import LANES
@@ -17,6 +18,8 @@ from errseg_rt.kernels.refine.vector_code import LANES
 CHUNK = 252
 # Rows of the grid whose low-level features are brought together.
 BAND = 8
+# How many pixels channel planes are read ahead, and how many of a plane's row one fetch is reckoned to bring.
+AHEAD, FETCHED = 16, 8
 PIXELS1, PIXELS2, PIXELS3 = PIXELS[1], PIXELS[2], PIXELS[3]
 MOST_PIXELS = max(PIXELS.values())
 # What corners and places have room for: the last tile may reach beyond its chunk.
@@ -337,7 +340,16 @@ def pack(
     out,  # [:], written
 ):
     """Bring the channels of pixels together: `out[places[n] + c] = planes[c * size + pixels[n]]`."""
+    # As many streams as channels are more than a processor follows by itself.
+    fetched = np.int64(-FETCHED)
     for n in range(count):
+        ahead = np.int64(pixels[min(n + AHEAD, count - 1)])
+        if ahead >= fetched + FETCHED:
+            fetched = ahead
+            at = np.uint64(ahead)
+            for _ in range(channels):
+                prefetch(planes, at)
+                at += np.uint64(size)
         # Unsigned: numba does not test for wrap-around, and the loop becomes vector code.
         at, to = np.uint64(pixels[n]), np.uint64(places[n])
         for c in range(channels):
