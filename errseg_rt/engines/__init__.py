@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from errseg_rt.bundle import WEIGHTS, Bundle
+from errseg_rt.engines.device_engine import PRECISIONS, DeviceEngine, DeviceSpec
 from errseg_rt.engines.engine import Array, Engine, TensorSpec
 from errseg_rt.errors import EngineError
 
-ENGINES = ("onnxruntime", "torch")
+if TYPE_CHECKING:
+    import torch
 
-__all__ = ["ENGINES", "Array", "Engine", "TensorSpec", "open_engine"]
+ENGINES = ("onnxruntime", "torch")
+DEVICE_ENGINES = ("torch",)
+"""Those that run on a GPU, on tensors that lie there."""
+
+__all__ = [
+    "DEVICE_ENGINES",
+    "ENGINES",
+    "PRECISIONS",
+    "Array",
+    "DeviceEngine",
+    "DeviceSpec",
+    "Engine",
+    "TensorSpec",
+    "open_device_engine",
+    "open_engine",
+]
 
 
 def open_engine(
@@ -49,3 +66,33 @@ def open_engine(
     if engine == "onnxruntime":
         return OnnxRuntimeEngine(bundle.read(f"graphs/{graph}.onnx"), graph, threads=threads, providers=providers)
     return TorchEngine(bundle.read(WEIGHTS), bundle.manifest.cascade, graph)
+
+
+def open_device_engine(
+    engine: str, bundle: Bundle, graph: str, *, device: torch.device, precision: str = "fp16", compiled: bool = False
+) -> DeviceEngine:
+    """An engine that executes one graph of a bundle on a GPU.
+
+    Args:
+        engine: One of `DEVICE_ENGINES`.
+        bundle: The bundle.
+        graph: `"front"` or `"refine"`.
+        device: The GPU.
+        precision: A key of `PRECISIONS`.
+        compiled: Whether `torch.compile` fuses the graph; for the torch engine.
+
+    Raises:
+        EngineError: There is no such engine on a GPU, it is not installed, or it cannot load the graph.
+        ValueError: There is no such precision.
+    """
+    if engine not in DEVICE_ENGINES:
+        raise EngineError(f"the engine {engine!r} runs on no GPU here: choose from {', '.join(DEVICE_ENGINES)}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    try:
+        from errseg_rt.engines.torch import TorchDeviceEngine
+    except (ImportError, OSError) as error:
+        raise EngineError(f"engine torch is not installed ({error}): pip install 'errseg-rt[torch]'") from error
+    return TorchDeviceEngine(
+        bundle.read(WEIGHTS), bundle.manifest.cascade, graph, device=device, precision=precision, compiled=compiled
+    )

@@ -1,4 +1,4 @@
-"""PyTorch: the reference engine, which runs the modules themselves from the bundle's weights."""
+"""PyTorch, which runs the modules themselves from the bundle's weights: the reference, and the GPU path of its own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import Tensor, nn
 
+from errseg_rt.engines.device_engine import PRECISIONS, DeviceSpec
 from errseg_rt.engines.engine import Array, TensorSpec
+from errseg_rt.engines.fold import fold_norms
 from errseg_rt.errors import EngineError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
-from errseg_rt.networks.graphs import GRAPHS
+from errseg_rt.networks.graphs import GRAPHS, FrontGraph, RefineGraph
+
+_RANKED = "error_logit"  # pixels are ordered by it: it keeps the digits that it was computed with
 
 
 class TorchEngine:
@@ -29,12 +34,7 @@ class TorchEngine:
 
     def __init__(self, weights: bytes, cascade: Mapping[str, Any], name: str) -> None:
         self.name = name
-        try:
-            module = Cascade(CascadeConfig(**cascade))
-            module.load_state_dict(load(weights))
-        except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
-            raise EngineError(f"torch cannot load the {name} graph ({error}); export the bundle again") from error
-        self._graph = GRAPHS[name](module.eval())
+        self._graph = _graph(weights, cascade, name)
         float32 = torch.empty(0).numpy().dtype
         self.inputs: Mapping[str, TensorSpec] = {
             key: TensorSpec(float32, shape) for key, shape in self._graph.input_shapes().items()
@@ -56,3 +56,91 @@ class TorchEngine:
             shapes = {key: array.shape for key, array in feeds.items()}
             raise EngineError(f"torch cannot run the {self.name} graph on {shapes}: {error}") from error
         return {key: value.numpy() for key, value in zip(self.outputs, values, strict=True)}
+
+
+class TorchDeviceEngine:
+    """One graph of a cascade on a GPU: channels last, constant norms folded, a `DeviceEngine`.
+
+    Convolutions are of the precision; softmax, exponentials, logarithms and what is left of the norms are computed in
+    float32 (torch's autocast), and so are the sums of global averages.
+
+    Args:
+        weights: The bundle's safetensors.
+        cascade: Shape of the networks, from the manifest.
+        name: Which graph, a key of `GRAPHS`.
+        device: Where it shall run.
+        precision: A key of `PRECISIONS`.
+        compiled: Whether `torch.compile` fuses what lies between the convolutions: minutes, at the first frame of every
+            size.
+
+    Raises:
+        EngineError: The weights do not fit, or the device does not hold them.
+    """
+
+    def __init__(
+        self,
+        weights: bytes,
+        cascade: Mapping[str, Any],
+        name: str,
+        *,
+        device: torch.device,
+        precision: str,
+        compiled: bool = False,
+    ) -> None:
+        self.name, self._device = name, device
+        self._dtype: torch.dtype = getattr(torch, PRECISIONS[precision])
+        graph = _graph(weights, cascade, name)
+        inputs, outputs = graph.input_shapes(), graph.output_shapes()
+        fold_norms(graph)
+        for module in graph.modules():
+            if isinstance(module, nn.Conv2d):  # ahead, or autocast would do so at every frame
+                module.to(self._dtype)
+        try:
+            graph = graph.requires_grad_(False).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        except RuntimeError as error:
+            raise EngineError(f"torch cannot bring the {name} graph to {device}: {error}") from error
+        self._graph = torch.compile(graph, dynamic=False) if compiled else graph
+        self.inputs: Mapping[str, DeviceSpec] = {
+            key: DeviceSpec(PRECISIONS[precision], shape) for key, shape in inputs.items()
+        }
+        self.outputs: Mapping[str, DeviceSpec] = {
+            key: DeviceSpec("float32" if key == _RANKED else PRECISIONS[precision], shape)
+            for key, shape in outputs.items()
+        }
+
+    @torch.no_grad()
+    def run_on_device(self, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Enqueue the graph on the current stream: outputs by name, for inputs by name.
+
+        Raises:
+            EngineError: The graph cannot be run on these inputs.
+        """
+        is_narrow = self._dtype != torch.float32
+        try:
+            given = (feeds[key].contiguous(memory_format=torch.channels_last) for key in self.inputs)
+            with torch.autocast(self._device.type, self._dtype, enabled=is_narrow, cache_enabled=False):
+                values = self._graph(*given)
+        except (KeyError, RuntimeError, TypeError) as error:
+            shapes = {key: tuple(tensor.shape) for key, tensor in feeds.items()}
+            raise EngineError(f"torch cannot run the {self.name} graph on {shapes}: {error}") from error
+        return {
+            key: _as_promised(key, value, getattr(torch, spec.dtype))
+            for (key, spec), value in zip(self.outputs.items(), values, strict=True)
+        }
+
+
+def _graph(weights: bytes, cascade: Mapping[str, Any], name: str) -> FrontGraph | RefineGraph:
+    try:
+        module = Cascade(CascadeConfig(**cascade))
+        module.load_state_dict(load(weights))
+    except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        raise EngineError(f"torch cannot load the {name} graph ({error}); export the bundle again") from error
+    return GRAPHS[name](module.eval())
+
+
+def _as_promised(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Of the dtype and layout that a `DeviceEngine` hands on."""
+    value = value.to(dtype)
+    if name == "low" and value.is_contiguous(memory_format=torch.channels_last):
+        return value
+    return value.contiguous()
