@@ -19,6 +19,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(uint8)": np.dtype(np.uint8),
 }
 _LOG_ERRORS_ONLY = 3
+# Idle worker threads spin, by default long after a run too: they would hold the cores that the kernels after it want,
+# and on a machine that others use, spinning takes a core from who has work. This bridges the gaps between operators.
+_SPINNING = {"session.intra_op.spin_duration_us": "100", "session.force_spinning_stop": "1"}
 
 
 class OnnxRuntimeEngine:
@@ -54,6 +57,8 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = _LOG_ERRORS_ONLY
+        for key, value in _SPINNING.items():
+            options.add_session_config_entry(key, value)
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=wanted)
         except Exception as error:
