@@ -19,3 +19,8 @@ def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[object]:
     if tensor.device.type == "cpu" and triton.knobs.runtime.interpret:
         return nullcontext()
     raise ValueError(f"tensors must lie on an NVIDIA GPU, got {tensor.device}; on the CPU, give NumPy arrays")
+
+
+def capability(tensor: torch.Tensor) -> tuple[int, int]:
+    """Compute capability of the GPU that holds a tensor, say (9, 0); none, (0, 0), in the interpreter."""
+    return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else (0, 0)

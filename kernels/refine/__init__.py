@@ -81,7 +81,8 @@ def refine(
         supports: Of the flagged pixels, as `select` gives them; on the GPU, its `DeviceSelection`.
         logits: Semantic logits `[K, h, w]`, float32; on the GPU also float16 or bfloat16. They are added where
             `weights.residual`.
-        low: Features at stride 4, `[Cl, h, w]`, of the same dtype, like the following.
+        low: Features at stride 4, `[Cl, h, w]`, of the same dtype, like the following. On the GPU the channels may
+            also come last in memory, as a view of `torch.channels_last`: then nothing is moved.
         coarse: Output of stage 2, `[Cc, h8, w8]`; not finer than the grid.
         gate: Stage 3's channel weights, `[C]`.
         threads: How many threads share the work, at most; on the CPU alone.
@@ -91,8 +92,8 @@ def refine(
         the first n3 rows are written.
 
     Raises:
-        ValueError: Another rank, shape, dtype or device, an array that is not C-contiguous, supports that do not fit
-            each other (seen on the CPU alone), or `threads` below 1.
+        ValueError: Another rank, shape, dtype, layout or device, supports that do not fit each other (seen on the CPU
+            alone), or `threads` below 1.
     """
     from errseg_rt.kernels.arrays import is_tensor
 

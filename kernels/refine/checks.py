@@ -19,9 +19,13 @@ def check_inputs(
     *,
     dtypes: Sequence[str] = ("float32",),
     place: str | None = "NumPy",
+    is_low_packed: bool = False,
 ) -> None:
-    """Raise a ValueError unless these are what stage 3 takes, of one dtype and C-contiguous."""
-    check_array("low", low, dtypes, (weights.low_channels, *grid_size), place=place)
+    """Raise a ValueError unless these are what stage 3 takes, of one dtype and C-contiguous.
+
+    Only `low` may be known to lie with its channels last.
+    """
+    check_array("low", low, dtypes, (weights.low_channels, *grid_size), place=place, contiguous=not is_low_packed)
     dtype = (str(low.dtype).removeprefix("torch."),)
     check_array("logits", logits, dtype, (weights.classes, *grid_size), place=place)
     check_array("coarse", coarse, dtype, (weights.coarse_channels, "h8", "w8"), place=place)

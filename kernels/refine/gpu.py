@@ -9,20 +9,42 @@ import torch
 import triton
 
 from errseg_rt.kernels.arrays import check_array
-from errseg_rt.kernels.device import on_device_of
+from errseg_rt.kernels.device import capability, on_device_of
 from errseg_rt.kernels.refine.checks import check_inputs
 from errseg_rt.kernels.refine.triton_kernels import classify, convolve, convolve_low, interpolate, pack, project
 from errseg_rt.kernels.refine.weights import RefineWeights
 from errseg_rt.kernels.select import DeviceSelection
 
 FLOATS = ("float32", "float16", "bfloat16")
-# Of a tile: pixels, input channels of a step, and output channels at most, of a 3x3 convolution, which reads its inputs
-# again for each such tile, and of a 1x1. float32 has no tensor cores, and needs more registers.
-PIXELS, POINT_WIDTH, WARPS, STAGES = 64, 64, 4, 3
-DEPTH, MOST_WIDTH = 64, 160
-DEPTH_FLOAT32, MOST_WIDTH_FLOAT32 = 32, 64
-# Pixels and channels of a tile that is only moved.
-MOVED_PIXELS, MOVED_DEPTH = 64, 64
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a program of a convolution computes at once.
+
+    Attributes:
+        pixels: Rows.
+        depth: Input channels of a step.
+        width: Output channels at most, of a 3x3 convolution: it reads its inputs again for each such tile.
+        warps: Of 32 threads.
+        stages: Steps that are loaded at a time, the running one among them.
+    """
+
+    pixels: int
+    depth: int
+    width: int
+    warps: int
+    stages: int
+
+
+# Each program reads all weights of its output channels: the more rows share them, the less comes from the cache. The
+# large tile halves that, and fits where a multiprocessor has 227 KiB of shared memory, from compute capability 9.0 on,
+# but for those with 99 KiB (12.x). On F3, which has few rows, small tiles fill more multiprocessors.
+SMALL, LARGE = Tile(64, 64, 160, 4, 3), Tile(128, 64, 160, 8, 4)
+FLOAT32 = Tile(64, 32, 64, 4, 3)  # no tensor cores, and more registers
+# Output channels of a tile of a 1x1 convolution; pixels, channels and warps of a tile that is only moved.
+POINT_WIDTH = 64
+MOVED_PIXELS, MOVED_DEPTH, MOVED_WARPS = 64, 64, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +110,7 @@ def refine(
     weights: DeviceWeights,
     selection: DeviceSelection,
     logits: torch.Tensor,  # [K, h, w]
-    low: torch.Tensor,  # [Cl, h, w]
+    low: torch.Tensor,  # [Cl, h, w], planes or channels last
     coarse: torch.Tensor,  # [Cc, h8, w8]
     gate: torch.Tensor,  # [C]
 ) -> torch.Tensor:  # [h * w, K]
@@ -99,7 +121,10 @@ def refine(
         raise ValueError(f"tensors want supports that are a DeviceSelection, got {type(selection).__name__}")
     height, width = selection.grid_size
     dtypes, place = (str(weights.low.dtype).removeprefix("torch."),), str(low.device)
-    check_inputs(weights.host, (height, width), logits, low, coarse, gate, dtypes=dtypes, place=place)
+    check_inputs(
+        weights.host, (height, width), logits, low, coarse, gate,
+        dtypes=dtypes, place=place, is_low_packed=is_channels_last(low),
+    )  # fmt: skip
     check_array("weights", weights.low, dtypes, tuple(weights.low.shape), place=place)
     for name in ("rows", "slots"):
         check_array(name, getattr(selection, name), ("int32",), (3, height * width), place=place)
@@ -130,40 +155,49 @@ def _refine(
     (low_channels, height, width), (coarse_channels, *coarse_size) = low.shape, coarse.shape
     pixels, coarse_pixels, stride = height * width, coarse_size[0] * coarse_size[1], by_low.shape[1]
     low_stride = len(by_low) // 9
-    depth, most_width = (DEPTH_FLOAT32, MOST_WIDTH_FLOAT32) if low.dtype == torch.float32 else (DEPTH, MOST_WIDTH)
-    tiles, point_tiles = triton.cdiv(pixels, PIXELS), triton.cdiv(coarse_pixels, PIXELS)
+    large, small = tiles(low)
     point, classes = point_width(stride), len(logits)
     class_point = point_width(by_head.shape[1])
-    widths = tile_widths(stride, most_width)
+    widths = tile_widths(stride, large.width)
     columns = triton.cdiv(stride, sum(widths))
-    tile = {"PIXELS": PIXELS, "DEPTH": depth, "num_warps": WARPS, "num_stages": STAGES}
-    shape = {"STRIDE": stride, "WIDTH": widths[0], "REST": widths[1], **tile}
-    moved = {"PIXELS": MOVED_PIXELS, "DEPTH": MOVED_DEPTH, "num_warps": WARPS}
-    packed = low.new_empty((pixels, low_stride))
+    many, few = (triton.cdiv(pixels, tile.pixels) for tile in (large, small))
+    wide, narrow = options(large), options(small)
+    shape = {"STRIDE": stride, "WIDTH": widths[0], "REST": widths[1]}
+    moved = {"PIXELS": MOVED_PIXELS, "DEPTH": MOVED_DEPTH, "num_warps": MOVED_WARPS}
+    channel_step, pixel_step = (1, low_channels) if is_channels_last(low) else (pixels, 1)
+    is_packed = channel_step == 1 and low_stride == low_channels
+    packed = low if is_packed else low.new_empty((pixels, low_stride))
     projected = low.new_empty((coarse_pixels, stride))
     x, y, z = (low.new_empty((pixels, stride)) for _ in range(3))
     out = _output(logits)
     with on_device_of(low):
-        pack[(triton.cdiv(pixels, MOVED_PIXELS), triton.cdiv(low_stride, MOVED_DEPTH))](
-            low, slots[0], height, width, packed, CHANNELS=low_channels, STRIDE=low_stride, **moved
-        )
-        project[(point_tiles, triton.cdiv(stride, point))](
+        if not is_packed:
+            pack[(triton.cdiv(pixels, MOVED_PIXELS), triton.cdiv(low_stride, MOVED_DEPTH))](
+                low, channel_step, pixel_step, slots[0], height, width, packed,
+                CHANNELS=low_channels, STRIDE=low_stride, **moved,
+            )  # fmt: skip
+        project[(triton.cdiv(coarse_pixels, small.pixels), triton.cdiv(stride, point))](
             coarse, coarse_pixels, by_project, biases[1], projected,
-            CHANNELS=coarse_channels, STRIDE=stride, WIDTH=point, **tile,
+            CHANNELS=coarse_channels, STRIDE=stride, WIDTH=point, **narrow,
         )  # fmt: skip
-        convolve_low[(columns, tiles)](
+        convolve_low[(columns, many)](
             packed, rows[0], counts, height, width, by_low, biases[0], gate, x,
-            CHANNELS=len(gate), SOURCE_STRIDE=low_stride, **shape,
+            CHANNELS=len(gate), SOURCE_STRIDE=low_stride, **shape, **wide,
         )  # fmt: skip
         interpolate[(triton.cdiv(pixels, MOVED_PIXELS), triton.cdiv(stride, MOVED_DEPTH))](
             projected, *coarse_size, rows[0], counts, height, width, x,
             STRIDE=stride, ALIGN_CORNERS=align_corners, **moved,
         )  # fmt: skip
-        convolve[(columns, tiles)](x, slots[0], rows[1], counts[1:], height, width, by_first, biases[2], y, **shape)
-        convolve[(columns, tiles)](y, slots[1], rows[2], counts[2:], height, width, by_second, biases[3], z, **shape)
-        classify[(triton.cdiv(classes, class_point), tiles)](
+        convolve[(columns, many)](
+            x, slots[0], rows[1], counts[1:], height, width, by_first, biases[2], y, **shape, **wide
+        )
+        convolve[(columns, few)](
+            y, slots[1], rows[2], counts[2:], height, width, by_second, biases[3], z, **shape, **narrow
+        )
+        classify[(triton.cdiv(classes, class_point), few)](
             z, rows[2], counts[2:], by_head, biases[4], logits, pixels, out,
-            CLASSES=classes, CLASS_STRIDE=by_head.shape[1], STRIDE=stride, RESIDUAL=residual, WIDTH=class_point, **tile,
+            CLASSES=classes, CLASS_STRIDE=by_head.shape[1], STRIDE=stride, RESIDUAL=residual, WIDTH=class_point,
+            **narrow,
         )  # fmt: skip
     return out
 
@@ -186,6 +220,23 @@ def _(
 
 def _output(logits: torch.Tensor) -> torch.Tensor:
     return logits.new_empty((logits.shape[1] * logits.shape[2], logits.shape[0]))
+
+
+def tiles(tensor: torch.Tensor) -> tuple[Tile, Tile]:
+    """Tiles of the layers on F1 and F2, and of all else."""
+    if tensor.dtype == torch.float32:
+        return FLOAT32, FLOAT32
+    return LARGE if (9, 0) <= capability(tensor) < (12, 0) else SMALL, SMALL
+
+
+def options(tile: Tile) -> dict[str, int]:
+    """Launch options of a tile."""
+    return {"PIXELS": tile.pixels, "DEPTH": tile.depth, "num_warps": tile.warps, "num_stages": tile.stages}
+
+
+def is_channels_last(maps: torch.Tensor) -> bool:
+    """Whether maps `[C, h, w]` hold the channels of a pixel one behind the other, and pixels without gaps."""
+    return maps.ndim == 3 and not maps.is_contiguous() and maps.permute(1, 2, 0).is_contiguous()
 
 
 def stride_of(channels: int) -> int:

@@ -13,7 +13,9 @@ import triton.language as tl
 
 @triton.jit
 def pack(
-    planes,  # [channels, h * w]
+    maps,  # [channels, h * w], of any strides
+    channel_step,  # elements from channel to channel
+    pixel_step,  # and from pixel to pixel
     slots,  # [h * w] int32, of F1
     height,
     width,
@@ -35,9 +37,9 @@ def pack(
     if tl.max(nearest, axis=0) < 0:
         return
     channel = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)
-    plane = channel.to(tl.int64) * (height * width)
+    first = channel.to(tl.int64) * channel_step
     there = in_grid[None, :] & (channel < CHANNELS)[:, None]
-    values = tl.load(planes + plane[:, None] + pixel[None, :], mask=there, other=0)
+    values = tl.load(maps + first[:, None] + pixel.to(tl.int64)[None, :] * pixel_step, mask=there, other=0)
     place = packed + pixel.to(tl.int64)[:, None] * STRIDE + channel[None, :]
     tl.store(place, tl.trans(values), mask=in_grid[:, None] & (channel < STRIDE)[None, :])
 

@@ -14,8 +14,8 @@ from errseg_rt.kernels.refine import RefineWeights, gpu  # noqa: E402
 from errseg_rt.kernels.select import DeviceSelection  # noqa: E402
 from tests.kernels.triton_gate import launches, usage  # noqa: E402
 
-# What the smallest of them gives a program, sm_86, sm_89 and sm_120: 99 KiB.
-SHARED = 99 << 10
+# What an architecture gives a program, KiB.
+SHARED = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 
 
 def refine(
@@ -37,7 +37,7 @@ def refine(
 
 # Of Cityscapes' size on every architecture, others on one. Registers of a thread: somewhat above what Triton 3.6 and
 # 3.7 take; tensor cores from sm_90 on read their operands from shared memory.
-WIDE = {80: 224, 86: 224, 89: 224, 90: 168, 100: 176, 120: 208}
+WIDE = {80: 224, 86: 224, 89: 224, 90: 176, 100: 184, 120: 208}
 CASES = [
     pytest.param(sm, refine(torch.float16, 144, 256, 19), registers, id=f"wide-sm_{sm}")
     for sm, registers in WIDE.items()
@@ -51,9 +51,9 @@ CASES = [
 
 @pytest.mark.parametrize(("architecture", "call", "registers"), CASES)
 def test_fits(architecture, call, registers, monkeypatch) -> None:
-    for launch in launches(gpu, call, monkeypatch):
+    for launch in launches(gpu, call, monkeypatch, architecture):
         taken = usage(launch, architecture)
         name = launch.kernel.__name__
         assert (taken.stack, taken.local) == (0, 0), f"{name} spills: {taken}"
         assert taken.registers <= registers, f"{name}: {taken}"
-        assert taken.shared <= SHARED, f"{name}: {taken}"
+        assert taken.shared <= SHARED[architecture] << 10, f"{name}: {taken}"

@@ -58,13 +58,16 @@ class _Machine:
         return 0
 
 
-def launches(module: ModuleType, call: Callable[[], object], monkeypatch: Any) -> list[Launch]:
+def launches(
+    module: ModuleType, call: Callable[[], object], monkeypatch: Any, architecture: int | None = None
+) -> list[Launch]:
     """The launches that a call of an operator makes, none of them carried out.
 
     Args:
         module: Defines the operator, and holds its kernels.
         call: Calls it with tensors on the CPU.
         monkeypatch: The fixture.
+        architecture: What the operator takes the GPU for, say 90 for sm_90, where it asks.
     """
     found: list[Launch] = []
 
@@ -80,6 +83,8 @@ def launches(module: ModuleType, call: Callable[[], object], monkeypatch: Any) -
             if isinstance(value, triton.JITFunction):
                 patch.setattr(module, name, Recorder(value))
         patch.setattr(module, "on_device_of", lambda tensor: nullcontext())
+        if architecture is not None:
+            patch.setattr(module, "capability", lambda tensor: divmod(architecture, 10))
         call()
     assert found
     return found

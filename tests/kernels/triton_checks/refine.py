@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -103,7 +105,8 @@ def test_channels_that_are_multiples_of_nothing(channels, low, coarse, classes):
 
 
 def test_more_output_channels_and_classes_than_a_tile_holds(monkeypatch):
-    monkeypatch.setattr(gpu, "MOST_WIDTH", 32)
+    monkeypatch.setattr(gpu, "SMALL", replace(gpu.SMALL, width=32))
+    monkeypatch.setattr(gpu, "LARGE", replace(gpu.LARGE, width=32))
     monkeypatch.setattr(gpu, "POINT_WIDTH", 16)
     assert_equals_reference(make_weights(channels=70, classes=40), corners((5, 4)), torch.float16)
 
@@ -128,7 +131,7 @@ def test_any_mask_on_any_grid(grid, share, align_corners, seed):
 
 def test_a_whole_frame(monkeypatch):
     if INTERPRETED:
-        monkeypatch.setattr(gpu, "PIXELS", 1 << 13)
+        monkeypatch.setattr(gpu, "FLOAT32", replace(gpu.FLOAT32, pixels=1 << 13))
         monkeypatch.setattr(gpu, "MOVED_PIXELS", 1 << 14)
     weights = make_weights(16, 16, 16, 5)
     flagged = np.random.default_rng(2).random((257, 513)) < 0.005
@@ -137,6 +140,24 @@ def test_a_whole_frame(monkeypatch):
     # The kernel for the CPU is held against the definition elsewhere, and faster than that.
     wanted = refine_on_cpu(weights, supports, *maps, threads=2)
     np.testing.assert_allclose(rows[: len(wanted)], wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("low", [5, 16], ids=["padded", "as_it_is"])
+@pytest.mark.parametrize("grid", [(7, 6), (1, 9), (9, 1)], ids=str)
+def test_channels_may_come_last(low, grid):
+    weights = make_weights(low=low)
+    supports = supports_reference(corners(grid))
+    logits, planes, *rest = (torch.from_numpy(array).to(DEVICE) for array in make_maps(weights, grid))
+    last = planes[None].to(memory_format=torch.channels_last)[0]
+    device_weights = gpu.DeviceWeights.of(weights, DEVICE, torch.float32)
+    rows, same = (gpu.refine(device_weights, on_device(supports), logits, x, *rest) for x in (planes, last))
+    assert torch.equal(rows[: len(supports.rows3)], same[: len(supports.rows3)])
+
+
+def test_a_large_tile_gives_the_same(monkeypatch):
+    monkeypatch.setattr(gpu, "capability", lambda tensor: (9, 0))
+    flagged = np.random.default_rng(1).random((13, 17)) < 0.3
+    assert_equals_reference(make_weights(channels=20), flagged, torch.float16)
 
 
 def operands(dtype=torch.float32):
