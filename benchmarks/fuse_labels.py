@@ -7,6 +7,7 @@ On a machine with an NVIDIA GPU, its kernel is measured too, against torch eager
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -107,7 +108,15 @@ def numpy_cv2(given: Operands) -> npt.NDArray[np.uint8]:
     return labels
 
 
-def on_cpu() -> list[Row]:
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=20)
+    args, rest = parser.parse_known_args()
+    finish([*on_cpu(args.pairs), *extra_memory(), *on_gpu()], "fuse_labels", rest)
+
+
+def on_cpu(pairs: int) -> list[Row]:
     """Time both baselines, after checking that they give the same labels."""
     given = operands()
     torch.set_num_threads(CORES)
@@ -125,11 +134,12 @@ def on_cpu() -> list[Row]:
     _check(ours(aligned), eager(*tensors).numpy(), "torch eager")
     _check(ours(half_pixel), numpy_cv2(given), "NumPy and cv2.resize")
     _check(of_rows(), ours(aligned), "fusion of a map")
-    return [
-        compare("fuse_labels/vs_torch_eager", lambda: ours(aligned), lambda: eager(*tensors), note=note),
-        compare("fuse_labels/rows_vs_torch_eager", of_rows, lambda: eager(*tensors), note=note),
-        compare("fuse_labels/vs_numpy_cv2", lambda: ours(half_pixel), lambda: numpy_cv2(given), note=note),
-    ]
+    named = {
+        "vs_torch_eager": (lambda: ours(aligned), lambda: eager(*tensors)),
+        "rows_vs_torch_eager": (of_rows, lambda: eager(*tensors)),
+        "vs_numpy_cv2": (lambda: ours(half_pixel), lambda: numpy_cv2(given)),
+    }
+    return [compare(f"fuse_labels/{name}", *both, pairs=pairs, note=note) for name, both in named.items()]
 
 
 _PROGRAM = """
@@ -223,4 +233,4 @@ def _check(ours: npt.NDArray[np.uint8], theirs: npt.NDArray[np.integer], who: st
 
 
 if __name__ == "__main__":
-    finish([*on_cpu(), *extra_memory(), *on_gpu()], "fuse_labels")
+    main()

@@ -1,24 +1,31 @@
 """Run every benchmark, and write one report with a plot.
 
-    python -m benchmarks.run --json report.json --frames camvid/val/images cityscapes/leftImg8bit/train/aachen
+    python benchmarks/run.py --json report.json --frames camvid/val/images cityscapes/leftImg8bit/train/aachen
 
 Scripts run one after the other, each in a process of its own; one that fails is named, and the others are run.
 """
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.pop(0)  # this folder, whose `select` would hide Python's
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import argparse
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.report import RESULTS
 
+ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("import_time", "memory", "fuse_labels", "select", "refine", "front_graph", "cascade")
+PAIRED = ("fuse_labels", "refine", "cascade")
 
 
 def main() -> int:
@@ -26,11 +33,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=RESULTS / "report.json")
     parser.add_argument("--frames", nargs="*", default=[], help="folders of real frames, for the cascade")
+    parser.add_argument("--pairs", type=int, help="how often fusion, refinement and the cascade are timed, each")
     parser.add_argument("--only", nargs="*", choices=SCRIPTS, default=SCRIPTS)
     args = parser.parse_args()
     reports, failed = [], []
     for script in args.only:
-        extra = ["--frames", *args.frames] if script == "cascade" and args.frames else []
+        extra = ["--frames", *map(os.path.abspath, args.frames)] if script == "cascade" and args.frames else []
+        extra += ["--pairs", str(args.pairs)] if script in PAIRED and args.pairs else []
         print(f"== {script}", flush=True)
         report = _run(script, extra)
         if report is None:
@@ -49,7 +58,7 @@ def _run(script: str, extra: Sequence[str]) -> dict[str, Any] | None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rows.json"
         command = [sys.executable, "-m", f"benchmarks.{script}", "--json", str(path), *extra]
-        if subprocess.run(command, check=False).returncode:
+        if subprocess.run(command, check=False, cwd=ROOT).returncode:
             return None
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return report
