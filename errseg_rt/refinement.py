@@ -50,14 +50,8 @@ class Refinement:
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, detail: str | None, *, threads: int) -> None:
-        is_exact = bool(bundle.manifest.cascade.get("detail_frozen"))
-        if detail == "sparse" and not is_exact:
-            raise BundleError(
-                f"{bundle.folder}: its detail branch has no frozen norms, so that no pixel can be computed alone; use "
-                "detail='dense' without budget and deadline, or train it with frozen norms and export it again"
-            )
-        self.detail = detail or ("sparse" if is_exact else "dense")
-        self._weights = _stage3(bundle) if self.detail == "sparse" else None
+        self.detail = detail_mode(bundle, detail)
+        self._weights = stage3_weights(bundle) if self.detail == "sparse" else None
         self._engine, self._threads = engine, threads
 
     @property
@@ -140,8 +134,27 @@ def finite(source: str, name: str, array: Array) -> Array:
     return array
 
 
-def _stage3(bundle: Bundle) -> RefineWeights:
-    """Weights of a bundle's stage 3, its norms folded."""
+def detail_mode(bundle: Bundle, detail: str | None) -> str:
+    """Whether stage 3 is computed `"sparse"` or `"dense"`, as asked for; for None, sparse where that is exact.
+
+    Raises:
+        BundleError: Sparse refinement is asked of a bundle whose norms are not frozen.
+    """
+    is_exact = bool(bundle.manifest.cascade.get("detail_frozen"))
+    if detail == "sparse" and not is_exact:
+        raise BundleError(
+            f"{bundle.folder}: its detail branch has no frozen norms, so that no pixel can be computed alone; use "
+            "detail='dense' without budget and deadline, or train it with frozen norms and export it again"
+        )
+    return detail or ("sparse" if is_exact else "dense")
+
+
+def stage3_weights(bundle: Bundle) -> RefineWeights:
+    """Weights of a bundle's stage 3, its norms folded.
+
+    Raises:
+        BundleError: They are damaged, or not those of a stage whose norms are frozen.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = bundle.path(WEIGHTS)

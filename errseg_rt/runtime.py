@@ -6,9 +6,9 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from errseg_rt.branches import Branches
 from errseg_rt.bundle import Bundle
 from errseg_rt.engines import Array, Engine, open_engine
 from errseg_rt.errors import BundleError, EngineError, FrameError
+from errseg_rt.frames import DeviceFrame, FrameInFlight, check_frame
 from errseg_rt.input_spec import MAX_PIXELS
 from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels, upsample
 from errseg_rt.kernels.preprocess import preprocess
@@ -24,22 +25,31 @@ from errseg_rt.pace import Pace
 from errseg_rt.refinement import Refinement, finite
 from errseg_rt.segmentation import Segmentation
 
-_MOST_PADDING = 4  # times as many pixels as a frame may have, scaled: only the padding of a sliver makes more
+if TYPE_CHECKING:
+    from errseg_rt.device.runtime import DeviceRuntime
+    from errseg_rt.device.segmentation import DeviceSegmentation
 
 
 class Runtime:
     """Segments frames with a bundle; may be used from several threads at once.
 
     Args:
-        bundle: Name of an embedded bundle, or a bundle's folder.
-        engine: What executes the graphs: `"onnxruntime"` or `"torch"`.
+        bundle: Name of an embedded bundle, a bundle's folder, or an opened bundle.
+        engine: What executes the graphs: `"onnxruntime"`, `"tensorrt"` or `"torch"`.
+        device: `"cpu"`, or the GPU on which the whole frame is to run, `"cuda"` or `"cuda:N"`, with an engine that runs
+            there.
+        precision: `"fp32"`, `"fp16"`, `"bf16"` or `"int8"`; None: fp16 on a GPU and in TensorRT, else fp32. What torch
+            does not compute in is built ahead, by `errseg-rt build-engine`.
+        build: `"auto"` builds an engine that is missing or stale; None: that is an error.
+        compiled: Whether `torch.compile` fuses the graphs, on a GPU with the torch engine.
         threshold: t of eq. 4, between 0 and 1; None: the bundle's. A pixel whose raw P_ep exceeds it is labelled again.
         detail: `"sparse"` computes stage 3 of the detail branch for the flagged pixels only, `"dense"` everywhere, with
             the same labels; None: sparse where the bundle's norms are frozen, as those of embedded ones are.
         budget: Most work of refinement on a frame, as a share of the dense stage, 0..1; where that does not suffice,
             the most doubtful pixels go first. None: no limit.
         deadline_ms: Milliseconds within which a frame shall be done, as its `timings` count them: turned into a budget
-            by what recent frames have cost, so that frames meet it as a rule. None: no deadline.
+            by what recent frames have cost, so that frames meet it as a rule. None: no deadline. Not on a GPU, where
+            the host knows what a frame costs only when it is done: give a budget there.
         threads: CPU threads of one frame; None: all cores. Torch keeps its own setting, `torch.set_num_threads`.
         providers: ONNX Runtime's execution providers; None: the CPU.
         max_pixels: Largest frame, height times width; larger ones are refused.
@@ -52,9 +62,13 @@ class Runtime:
 
     def __init__(
         self,
-        bundle: str | os.PathLike[str] = "camvid",
+        bundle: str | os.PathLike[str] | Bundle = "camvid",
         engine: str = "onnxruntime",
         *,
+        device: str = "cpu",
+        precision: str | None = None,
+        build: str | None = None,
+        compiled: bool = False,
         threshold: float | None = None,
         detail: str | None = None,
         budget: float | None = None,
@@ -68,14 +82,34 @@ class Runtime:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         _check_limits(detail, budget, deadline_ms)
+        _check_device(device, compiled, deadline_ms, threads, providers)
         self.bundle = Bundle.open(bundle)
         self.manifest = self.bundle.manifest
         self.threshold = self.manifest.threshold if threshold is None else threshold
         self.budget, self.deadline_ms, self.max_pixels = budget, deadline_ms, max_pixels
         self._pace = None if deadline_ms is None else Pace(deadline_ms)
         self._threads = threads or os.cpu_count() or 1
-        self._front = open_engine(engine, self.bundle, "front", threads=threads, providers=providers)
-        stage3 = open_engine(engine, self.bundle, "refine", threads=threads, providers=providers)
+        self._gpu: DeviceRuntime | None = None
+        if device != "cpu":
+            self._gpu = _open_on_gpu(
+                self.bundle,
+                engine,
+                device=device,
+                precision=precision or "fp16",
+                build=build,
+                compiled=compiled,
+                threshold=self.threshold,
+                detail=detail,
+                budget=budget,
+                max_pixels=max_pixels,
+            )
+            self.detail = self._gpu.detail
+            return
+        options: dict[str, Any] = {
+            "precision": precision, "build": build, "threads": threads, "providers": providers
+        }  # fmt: skip
+        self._front = open_engine(engine, self.bundle, "front", **options)
+        stage3 = open_engine(engine, self.bundle, "refine", **options)
         self._check_graphs(stage3)
         if (budget, deadline_ms) != (None, None):
             detail = "sparse"
@@ -84,7 +118,7 @@ class Runtime:
 
     def segment(
         self,
-        frame: npt.NDArray[np.uint8],
+        frame: npt.NDArray[np.uint8] | DeviceFrame,
         *,
         color: str = "bgr",
         confidence: bool = False,
@@ -93,7 +127,7 @@ class Runtime:
         """Label every pixel of a frame.
 
         Args:
-            frame: `uint8 [H, W, 3]` of any size and orientation.
+            frame: `uint8 [H, W, 3]` of any size and orientation; on a GPU also a tensor that lies there.
             color: Channel order, `"bgr"` (as OpenCV reads) or `"rgb"`.
             confidence: Also give the fused probability of each label.
             semantic: Also give the labels of the semantic branch alone; the time that takes is not counted.
@@ -106,8 +140,10 @@ class Runtime:
             EngineError: A graph failed or gave non-finite values, or the runtime is closed.
             ValueError: `color` is neither.
         """
+        if self._gpu is not None:
+            return self._gpu.submit(frame, color, confidence, semantic).result()
         front_engine, refinement = self._engines()  # held, so that close() lets this frame finish
-        self._check(frame)
+        frame = self._checked(frame)
         clock = _Stopwatch()
 
         image, content = self._preprocess(frame, color)
@@ -149,7 +185,43 @@ class Runtime:
             semantic_labels=semantic_labels,
         )
 
-    def branches(self, frame: npt.NDArray[np.uint8], *, color: str = "bgr", scale: float = 1.0) -> Branches:
+    def submit(
+        self,
+        frame: npt.NDArray[np.uint8] | DeviceFrame,
+        *,
+        color: str = "bgr",
+        confidence: bool = False,
+        semantic: bool = False,
+    ) -> FrameInFlight:
+        """Begin a frame, and go on with the next: on a GPU up to three are in flight, on the CPU each is done at once.
+
+        Arguments and what is raised as those of `segment`. What `result()` of the frame in flight gives is what
+        `segment` returns.
+        """
+        if self._gpu is not None:
+            return self._gpu.submit(frame, color, confidence, semantic)
+        return _Done(self.segment(frame, color=color, confidence=confidence, semantic=semantic))
+
+    def segment_on_device(
+        self,
+        frame: npt.NDArray[np.uint8] | DeviceFrame,
+        *,
+        color: str = "bgr",
+        confidence: bool = False,
+        semantic: bool = False,
+    ) -> DeviceSegmentation:
+        """Label every pixel of a frame and leave the results on the GPU, as work of torch's current stream.
+
+        Nothing waits for the GPU: values that are not finite show in the result's `is_finite` alone. Arguments and what
+        is raised as those of `segment`; EngineError where the runtime is on the CPU.
+        """
+        if self._gpu is None:
+            raise EngineError("this runtime works on the CPU; open it with device='cuda', or use segment()")
+        return self._gpu.run_on_device(frame, color, confidence, semantic)
+
+    def branches(
+        self, frame: npt.NDArray[np.uint8] | DeviceFrame, *, color: str = "bgr", scale: float = 1.0
+    ) -> Branches:
         """Run all three branches densely, and decide nothing: what evaluation and calibration look at.
 
         Args:
@@ -165,26 +237,35 @@ class Runtime:
             EngineError: A graph failed or gave non-finite values, or the runtime is closed.
             ValueError: `color` is neither, or `scale` is no scale.
         """
+        if self._gpu is not None:
+            return self._gpu.branches(frame, color, scale)
         front_engine, refinement = self._engines()
-        self._check(frame)
+        frame = self._checked(frame)
         image, content = self._preprocess(frame, color, scale)
         front = _finite(front_engine.run({"image": image}))
         error_logit = front["error_logit"][0, 0]
         geometry = self._geometry(frame, content, image, error_logit)
         return Branches(front["logits"][0], error_logit, refinement.everywhere(front), geometry)
 
-    def warm_up(self) -> None:
-        """Compile the kernels, for which the first frame would wait: once on a machine, where that can be kept."""
+    def warm_up(self, size: tuple[int, int] = (64, 64)) -> None:
+        """Compile the kernels, for which the first frame would wait: once on a machine, where that can be kept.
+
+        Args:
+            size: Height and width of the frames to come, for which a GPU captures its work; the CPU needs no size.
+        """
+        if self._gpu is not None:
+            return self._gpu.warm_up(size)
         refinement = self._engines()[1]
         self._preprocess(np.zeros((8, 8, 3), np.uint8), "bgr")
         geometry = Geometry((2, 2), (8, 8), (8, 8), (8, 8), self.manifest.align_corners)
         logits = np.zeros((len(self.manifest.classes), 2, 2), np.float32)
         fuse_labels(logits, logits, np.ones((2, 2), np.bool_), geometry, confidence=True)
         upsample(logits[0], geometry)
-        refinement.warm_up()
+        return refinement.warm_up()
 
     def close(self) -> None:
         """Let go of the engines; frames that other threads have under way are finished."""
+        self._gpu = None
         self.__dict__.pop("_front", None)
         self.__dict__.pop("_refinement", None)
 
@@ -237,27 +318,25 @@ class Runtime:
                 f"{classes}; export it again"
             )
 
-    def _check(self, frame: object) -> None:
+    def _checked(self, frame: object) -> npt.NDArray[np.uint8]:
+        """The frame, which must be one."""
         if not isinstance(frame, np.ndarray):
             raise FrameError(f"a frame is a NumPy array uint8 [H, W, 3], got {type(frame).__name__}")
-        if frame.dtype != np.uint8:
-            raise FrameError(f"a frame is uint8, got {frame.dtype}; scale it to 0..255 and convert it")
-        if frame.ndim != 3 or frame.shape[2] != 3:
-            raise FrameError(f"a frame is [H, W, 3], got {list(frame.shape)}; convert grey or alpha with cv2.cvtColor")
-        if frame.size == 0:
-            raise FrameError(f"the frame has no pixels: {list(frame.shape)}")
-        if frame.shape[0] * frame.shape[1] > self.max_pixels:
-            raise FrameError(
-                f"the frame has {frame.shape[0]}x{frame.shape[1]} pixels, over the limit of {self.max_pixels}; "
-                "shrink it, or raise max_pixels"
-            )
-        spec = self.manifest.input
-        padded = spec.input_size((frame.shape[0], frame.shape[1]))
-        if padded[0] * padded[1] > _MOST_PADDING * max(1.0, spec.scale) ** 2 * self.max_pixels:
-            raise FrameError(
-                f"the frame of {frame.shape[0]}x{frame.shape[1]} pixels is so narrow that the network's input would be "
-                f"{padded[0]}x{padded[1]}; cut it into parts"
-            )
+        check_frame(str(frame.dtype), frame.shape, self.manifest.input, self.max_pixels)
+        return frame
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """A frame that was done at once."""
+
+    segmentation: Segmentation
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> Segmentation:
+        return self.segmentation
 
 
 class _Stopwatch:
@@ -287,6 +366,24 @@ def _check_limits(detail: str | None, budget: float | None, deadline_ms: float |
         raise ValueError(
             f"a budget or deadline needs sparse refinement, got {budget = }, {deadline_ms = }, {detail = }"
         )
+
+
+def _check_device(device: str, compiled: bool, deadline_ms: float | None, threads: int | None, providers: Any) -> None:
+    """Raise ValueError for what the CPU or a GPU does not know."""
+    on_the_cpu = {"deadline_ms": deadline_ms, "threads": threads, "providers": providers}
+    wrong, other = ({"compiled": compiled or None}, "a GPU") if device == "cpu" else (on_the_cpu, "the CPU")
+    for name, value in wrong.items():
+        if value is not None:
+            hint = "; give a budget: a GPU is not waited for to time its frames" if name == "deadline_ms" else ""
+            raise ValueError(f"{name} is for {other}, got {device = } and {name} = {value!r}{hint}")
+
+
+def _open_on_gpu(bundle: Bundle, engine: str, **arguments: Any) -> DeviceRuntime:
+    try:
+        from errseg_rt.device.runtime import DeviceRuntime
+    except (ImportError, OSError) as error:
+        raise EngineError(f"a GPU needs torch and triton ({error}): pip install 'errseg-rt[torch]' triton") from error
+    return DeviceRuntime(bundle, engine, **arguments)
 
 
 def _finite(outputs: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -1,0 +1,131 @@
+"""What `Runtime` does on a GPU: frames of any size, from the host or the GPU, to results on either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from errseg_rt.branches import Branches
+from errseg_rt.bundle import Bundle
+from errseg_rt.device.cascade import DeviceCascade
+from errseg_rt.device.flight import Flight, FrameInFlight, Request
+from errseg_rt.device.gpu import Gpu, find_gpu
+from errseg_rt.device.segmentation import DeviceSegmentation
+from errseg_rt.engines import open_device_engine
+from errseg_rt.errors import FrameError
+from errseg_rt.frames import check_frame
+from errseg_rt.refinement import detail_mode
+
+
+class DeviceRuntime:
+    """Segments frames on a GPU; may be used from several threads at once.
+
+    Args:
+        bundle: The bundle.
+        engine: One of `DEVICE_ENGINES`.
+        device: `"cuda"` or `"cuda:N"`.
+        precision: As `open_device_engine` has it.
+        build: Likewise.
+        compiled: Whether `torch.compile` fuses the graphs, with the torch engine.
+        threshold: t of eq. 4.
+        detail: `"sparse"`, `"dense"`, or None: sparse where that is exact.
+        budget: Most work of refinement, as a share of the dense stage; None: no limit.
+        max_pixels: Largest frame, height times width.
+
+    Attributes:
+        detail: `"sparse"` or `"dense"`.
+
+    Raises:
+        BundleError: The bundle is damaged, or cannot be refined sparsely.
+        EngineError: There is no such GPU, or the engine cannot load the bundle there.
+        ValueError: There is no such precision.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: str,
+        *,
+        device: str,
+        precision: str,
+        build: str | None,
+        compiled: bool,
+        threshold: float,
+        detail: str | None,
+        budget: float | None,
+        max_pixels: int,
+    ) -> None:
+        gpu = Gpu(find_gpu(device))
+        self.detail = detail_mode(bundle, "sparse" if budget is not None else detail)
+        engines = {
+            graph: open_device_engine(
+                engine, bundle, graph, device=gpu.device, precision=precision, build=build, compiled=compiled
+            )
+            for graph in ("front", "refine")
+        }
+        cascade = DeviceCascade(
+            bundle,
+            engines["front"],
+            engines["refine"],
+            device=gpu.device,
+            threshold=threshold,
+            detail=self.detail,
+            budget=budget,
+        )
+        self._device, self._spec, self._max_pixels = gpu.device, bundle.manifest.input, max_pixels
+        self._flight = Flight(cascade, gpu)
+
+    def submit(self, frame: Any, color: str, confidence: bool, semantic: bool) -> FrameInFlight:
+        """As `Runtime.submit`."""
+        return self._flight.submit(*self._checked(frame, color, confidence, semantic))
+
+    def run_on_device(self, frame: Any, color: str, confidence: bool, semantic: bool) -> DeviceSegmentation:
+        """As `Runtime.segment_on_device`."""
+        return self._flight.run_on_device(*self._checked(frame, color, confidence, semantic))
+
+    def branches(self, frame: Any, color: str, scale: float) -> Branches:
+        """As `Runtime.branches`."""
+        frame, request = self._checked(frame, color, False, False)
+        return self._flight.branches(frame, color=request.color, scale=scale)
+
+    def warm_up(self, size: tuple[int, int]) -> None:
+        """Compile and capture all that frames of a size `(H, W)` need."""
+        self._flight.prepare(Request(*size, "bgr", False, False))
+
+    def _checked(self, frame: Any, color: str, confidence: bool, semantic: bool) -> tuple[Any, Request]:
+        """The frame as an array or tensor, and what it is asked for."""
+        if color not in ("bgr", "rgb"):
+            raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
+        if not isinstance(frame, np.ndarray):
+            frame = tensor_of(frame, self._device)
+        shape = tuple(frame.shape)
+        check_frame(str(frame.dtype).removeprefix("torch."), shape, self._spec, self._max_pixels)
+        return frame, Request(shape[0], shape[1], color, confidence, semantic)
+
+
+def tensor_of(frame: Any, device: torch.device) -> Tensor:
+    """A frame as a tensor of its own memory.
+
+    Args:
+        frame: Whatever exports DLPack.
+        device: Where it must lie.
+
+    Raises:
+        FrameError: It exports none, or lies elsewhere.
+    """
+    if not hasattr(frame, "__dlpack__"):
+        raise FrameError(f"a frame is a NumPy array or a CUDA tensor uint8 [H, W, 3], got {type(frame).__name__}")
+    try:
+        tensor = frame if isinstance(frame, Tensor) else from_dlpack(frame)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise FrameError(f"torch cannot read this {type(frame).__name__} ({error}); give a NumPy array") from error
+    if tensor.device != device:
+        raise FrameError(
+            f"the frame lies on {tensor.device}, the runtime on {device}; bring it there, or give a NumPy array, which "
+            "is copied"
+        )
+    return tensor
