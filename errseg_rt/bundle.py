@@ -1,4 +1,8 @@
-"""A bundle: one trained cascade on disk (manifest, graphs, weights), checked by size and SHA-256 when it is opened."""
+"""A bundle: one trained cascade on disk (manifest, graphs, weights), checked by size and SHA-256 when it is opened.
+
+What is built of it for one machine lies in its `engines/`, beside what the manifest names and with records of its own
+(`errseg_rt.built_engines`): a bundle is the same bundle whatever was built in it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from errseg_rt.built_engines import EngineStore, files_of_store
 from errseg_rt.errors import BundleError
 from errseg_rt.manifest import FileRecord, Manifest
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
+ENGINES = "engines"
 _ZOO = Path(__file__).parent / "zoo"
 
 
@@ -25,22 +31,26 @@ class Bundle:
     Attributes:
         folder: Where it lies.
         manifest: What it is.
+        engine_folder: Where its built engines lie; None: in its folder.
     """
 
     folder: Path
     manifest: Manifest
+    engine_folder: Path | None = None
 
     @classmethod
-    def open(cls, bundle: str | os.PathLike[str]) -> Bundle:
+    def open(cls, bundle: str | os.PathLike[str] | Bundle) -> Bundle:
         """Open a bundle and check every one of its files.
 
         Args:
             bundle: A folder, or the name of a bundle that comes with the package (a name without a separator is looked
-                for there first).
+                for there first); an opened bundle is given back as it is.
 
         Raises:
             BundleError: It is missing, damaged, or of a newer format.
         """
+        if isinstance(bundle, Bundle):
+            return bundle
         folder = _find(os.fspath(bundle))
         path = folder / MANIFEST
         try:
@@ -69,6 +79,11 @@ class Bundle:
             raise BundleError(f"{self.folder}: the bundle has no file {name}; export it again")
         return self.folder / name
 
+    @property
+    def engines(self) -> EngineStore:
+        """What was built of it."""
+        return EngineStore(self.engine_folder or self.folder / ENGINES)
+
 
 def zoo_names() -> list[str]:
     """Names of the bundles that come with the package."""
@@ -79,7 +94,8 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     """Write a bundle as a whole: a bundle that was in `folder` stays until the new one is complete.
 
     Args:
-        folder: Where it shall lie; only a bundle, with nothing else in its folder, is replaced.
+        folder: Where it shall lie; only a bundle, with nothing else in its folder, is replaced. Engines that were built
+            of the old one go with it.
         manifest: Its `files` are filled in here.
         files: Content by path within the folder.
 
@@ -122,8 +138,11 @@ def _check_replaceable(folder: Path) -> None:
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder}: exists and is not a bundle; give another folder")
     known = {MANIFEST, *Manifest.from_json((folder / MANIFEST).read_bytes(), str(folder / MANIFEST)).files}
+    built = files_of_store(folder / ENGINES)
     strange = [
-        path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in known
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).as_posix() not in known and path not in built
     ]
     if strange:
         raise BundleError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
+from rich.progress import Progress, TaskID
 from rich.progress import track as rich_track
 
 T = TypeVar("T")
@@ -29,3 +30,17 @@ def busy(title: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+@contextmanager
+def phases() -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function that is told of a phase: its name, steps done, steps in all. It may be called from any thread."""
+    with Progress(console=_STDERR, transient=True, disable=not _STDERR.is_terminal) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=total)
+            progress.update(tasks[phase], completed=done, visible=done < total)
+
+        yield report

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from errseg_rt.cli import calibrate, demo, doctor, evaluate, export, inspect, segment, train
+from errseg_rt.cli import build_engine, calibrate, demo, doctor, evaluate, export, inspect, segment, train
 from errseg_rt.errors import ErrsegError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for command in (
     inspect.inspect,
     train.train,
     export.export,
+    build_engine.build_engine,
 ):
     app.command()(command)
 

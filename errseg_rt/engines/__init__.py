@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from errseg_rt.bundle import WEIGHTS, Bundle
+from errseg_rt.engines.built import built_engines
 from errseg_rt.engines.device_engine import PRECISIONS, DeviceEngine, DeviceSpec
 from errseg_rt.engines.engine import Array, Engine, TensorSpec
 from errseg_rt.errors import EngineError
@@ -13,8 +14,8 @@ from errseg_rt.errors import EngineError
 if TYPE_CHECKING:
     import torch
 
-ENGINES = ("onnxruntime", "torch")
-DEVICE_ENGINES = ("torch",)
+ENGINES = ("onnxruntime", "tensorrt", "torch")
+DEVICE_ENGINES = ("tensorrt", "torch")
 """Those that run on a GPU, on tensors that lie there."""
 
 __all__ = [
@@ -36,6 +37,8 @@ def open_engine(
     bundle: Bundle,
     graph: str,
     *,
+    precision: str | None = None,
+    build: str | None = None,
     threads: int | None = None,
     providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
 ) -> Engine:
@@ -45,11 +48,15 @@ def open_engine(
         engine: One of `ENGINES`.
         bundle: The bundle.
         graph: `"front"` or `"refine"`.
+        precision: What it computes in; None: fp32, and fp16 in TensorRT. Any but fp32 in onnxruntime and torch is built
+            ahead, by `errseg-rt build-engine`.
+        build: `"auto"` builds what is missing or stale; None: that is an error.
         threads: CPU threads of one run (onnxruntime; torch has one setting for the whole process, its own).
         providers: ONNX Runtime's execution providers.
 
     Raises:
-        EngineError: There is no such engine, it is not installed, or it cannot load the graph.
+        EngineError: There is no such engine or precision, it is not installed, it has not been built for this machine,
+            or it cannot load the graph.
     """
     if engine not in ENGINES:
         raise EngineError(f"no engine is called {engine!r}: choose from {', '.join(ENGINES)}")
@@ -58,18 +65,37 @@ def open_engine(
     try:
         if engine == "onnxruntime":
             from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
+        elif engine == "tensorrt":
+            from errseg_rt.engines.device_memory import open_memory
+            from errseg_rt.engines.tensorrt import TensorRTEngine
         else:
             from errseg_rt.engines.torch import TorchEngine
     except (ImportError, OSError) as error:  # OSError: one of its libraries cannot be loaded
         extra = "" if engine == "onnxruntime" else f"[{engine}]"
         raise EngineError(f"engine {engine} is not installed ({error}): pip install 'errseg-rt{extra}'") from error
+    if engine == "tensorrt":
+        return TensorRTEngine(built_engines(bundle, engine, precision or "fp16", build), graph, open_memory())
     if engine == "onnxruntime":
-        return OnnxRuntimeEngine(bundle.read(f"graphs/{graph}.onnx"), graph, threads=threads, providers=providers)
+        model = bundle.read(f"graphs/{graph}.onnx")
+        if precision not in (None, "fp32"):
+            (built, *_) = built_engines(bundle, engine, precision, build)
+            # A graph that has no lower precision is the bundle's own.
+            model = built.read(f"{graph}.onnx") if f"{graph}.onnx" in built.files else model
+        return OnnxRuntimeEngine(model, graph, threads=threads, providers=providers)
+    if precision not in (None, "fp32"):
+        raise EngineError(f"the torch engine computes in fp32 on the CPU, not in {precision}; leave precision out")
     return TorchEngine(bundle.read(WEIGHTS), bundle.manifest.cascade, graph)
 
 
 def open_device_engine(
-    engine: str, bundle: Bundle, graph: str, *, device: torch.device, precision: str = "fp16", compiled: bool = False
+    engine: str,
+    bundle: Bundle,
+    graph: str,
+    *,
+    device: torch.device,
+    precision: str = "fp16",
+    build: str | None = None,
+    compiled: bool = False,
 ) -> DeviceEngine:
     """An engine that executes one graph of a bundle on a GPU.
 
@@ -78,7 +104,8 @@ def open_device_engine(
         bundle: The bundle.
         graph: `"front"` or `"refine"`.
         device: The GPU.
-        precision: A key of `PRECISIONS`.
+        precision: A key of `PRECISIONS`; for TensorRT also `"int8"`, whose activations are fp16 outside.
+        build: `"auto"` builds what is missing or stale, for TensorRT; None: that is an error.
         compiled: Whether `torch.compile` fuses the graph; for the torch engine.
 
     Raises:
@@ -87,6 +114,10 @@ def open_device_engine(
     """
     if engine not in DEVICE_ENGINES:
         raise EngineError(f"the engine {engine!r} runs on no GPU here: choose from {', '.join(DEVICE_ENGINES)}")
+    if engine == "tensorrt":
+        from errseg_rt.engines.tensorrt import TensorRTDeviceEngine
+
+        return TensorRTDeviceEngine(built_engines(bundle, engine, precision, build), graph, device=device)
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     try:

@@ -87,7 +87,7 @@ def test_export_writes_a_bundle_and_checks_it(exported):
     assert answer["bundle"] == str(folder)
     assert answer["bytes"] == sum(path.stat().st_size for name in bundle.manifest.files for path in [folder / name])
     assert answer["pixels"] > 0
-    assert answer["agreement"] == answer["equal"] / answer["pixels"] >= 0.9999
+    assert answer["agreement"] == answer["branches"]["fused"]["agreement"] >= 0.9999
     assert json.loads(json.dumps(answer)) == answer
 
 
@@ -106,7 +106,8 @@ def exports_nothing(exported, monkeypatch):
     monkeypatch.setattr(module, "export_bundle", export_bundle)
 
     def disagree(equal):
-        found = parity.Parity(pixels=10_000, equal=equal, flagged_differ=0, error_difference=0.0)
+        fused = parity.BranchParity(equal / 10_000, None, None, None, None)
+        found = parity.Parity(1, 10_000, {"fused": fused}, 0.0, {}, {})
         monkeypatch.setattr(parity, "compare", lambda *_: found)
 
     return disagree

@@ -1,0 +1,91 @@
+"""Loading TensorRT, and what it says of its failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from errseg_rt.engines.cuda_driver import Gpu, find_gpu
+from errseg_rt.errors import EngineError
+
+_OLDEST = 10  # 8.6 has no strongly typed networks
+_MEGABYTE = 1_000_000
+
+
+def load_tensorrt() -> Any:
+    """The module `tensorrt`, once a GPU has been found that it can use.
+
+    Raises:
+        EngineError: There is no GPU, the driver is too old for the TensorRT that is installed, or none is installed, or
+            one that is too old.
+    """
+    gpu = find_gpu()
+    _check_driver(gpu)
+    try:
+        import tensorrt
+    except (ImportError, OSError) as error:  # OSError: one of its libraries cannot be loaded
+        raise EngineError(f"engine tensorrt is not installed ({error}): pip install 'errseg-rt[tensorrt]'") from error
+    version = str(tensorrt.__version__)
+    if int(version.partition(".")[0]) < _OLDEST:
+        raise EngineError(f"TensorRT {version} is too old: install 10 or 11, whose networks are strongly typed")
+    return tensorrt
+
+
+def make_logger(tensorrt: Any) -> Any:
+    """A logger that prints nothing and keeps what went wrong in `errors`."""
+
+    class Logger(tensorrt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            tensorrt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (tensorrt.ILogger.ERROR, tensorrt.ILogger.INTERNAL_ERROR):
+                self.errors.append(msg)
+
+    return Logger()
+
+
+def checked(what: str, logger: Any, make: Callable[..., Any], *arguments: Any) -> Any:
+    """What a call of TensorRT returns, which must neither be None nor False nor an exception.
+
+    Raises:
+        EngineError: It failed; the message ends with what TensorRT logged.
+    """
+    logger.errors.clear()
+    try:
+        result = make(*arguments)
+    except Exception as error:  # pybind11 raises TypeError where a factory returns nothing
+        raise EngineError(f"TensorRT cannot {what}: {_reason(logger) or error}") from error
+    if result is None or result is False:
+        raise EngineError(f"TensorRT cannot {what}: {_reason(logger) or 'it does not say why'}")
+    return result
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes for a person to read."""
+    return f"{size / _MEGABYTE:,.0f} MB"
+
+
+def _reason(logger: Any) -> str:
+    """What TensorRT logged last, with a hint where it is about memory."""
+    if not logger.errors:
+        return ""
+    last = str(logger.errors[-1])
+    if "out of memory" in last.lower() or "outofmemory" in last.lower():
+        return f"{last}; free memory on the GPU, or take a smaller --shape or --workspace"
+    return last
+
+
+def _check_driver(gpu: Gpu) -> None:
+    """Raise EngineError where TensorRT was made for a newer CUDA than the driver knows."""
+    for package in metadata.distributions():
+        name = (package.metadata["Name"] or "").replace("_", "-").lower()
+        if name.startswith("tensorrt-cu") and name.removesuffix("-bindings").removeprefix("tensorrt-cu").isdecimal():
+            wanted = int(name.removesuffix("-bindings").removeprefix("tensorrt-cu"))
+            if gpu.cuda[0] < wanted:
+                raise EngineError(
+                    f"the NVIDIA driver knows CUDA {gpu.cuda[0]}.{gpu.cuda[1]}, and {name} needs {wanted}; update the "
+                    f"driver, or install tensorrt-cu{gpu.cuda[0]}"
+                )

@@ -1,0 +1,173 @@
+"""A graph in TensorRT: the plan that fits the inputs' shapes, and an execution context for each of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from errseg_rt.built_engines import BuiltEngine
+from errseg_rt.engines.cuda_driver import free_memory
+from errseg_rt.engines.device_engine import DeviceSpec
+from errseg_rt.engines.tensorrt_library import checked, load_tensorrt, make_logger, megabytes
+from errseg_rt.errors import EngineError
+
+Shape = tuple[int, ...]
+
+
+class _Addressed(Protocol):
+    """Device memory."""
+
+    @property
+    def address(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Addressed)
+
+
+class Binding(Generic[T]):
+    """An execution context for fixed input shapes, with its own scratch memory and outputs.
+
+    It is made once per shape and kept: contexts that are made again and again leak in TensorRT, and a CUDA graph needs
+    the addresses that were captured for as long as it is replayed.
+
+    Attributes:
+        outputs: Memory of each output.
+        shapes: Shape of each output.
+        sizes: Bytes of each output.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        shapes: Mapping[str, Shape],
+        stream: int,
+        allocate: Callable[[int], T],
+    ) -> None:
+        tensorrt, logger, graph = plan.tensorrt, plan.logger, plan.graph
+        strategy = tensorrt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = checked(f"run the {graph} graph", logger, plan.engine.create_execution_context, strategy)
+        # The first context takes the first profile by itself; later ones have to be told.
+        checked(f"set the profile of the {graph} graph", logger, context.set_optimization_profile_async, 0, stream)
+        for name, shape in shapes.items():
+            checked(f"take {name} {list(shape)} in the {graph} graph", logger, context.set_input_shape, name, shape)
+        unknown = context.infer_shapes()
+        if unknown:
+            raise EngineError(f"the {graph} graph leaves the shape of {', '.join(unknown)} open; build it again")
+        self.shapes: dict[str, Shape] = {name: tuple(context.get_tensor_shape(name)) for name in plan.outputs}
+        size = int(context.update_device_memory_size_for_shapes())
+        self._scratch = allocate(size)
+        context.set_device_memory(self._scratch.address, size)
+        self.sizes = {name: plan.bytes_of(name, shape) for name, shape in self.shapes.items()}
+        self.outputs = {name: allocate(size) for name, size in self.sizes.items()}
+        self._plan, self._context = plan, context
+        self._bound: Mapping[str, _Addressed] = {}
+
+    def enqueue(self, inputs: Mapping[str, _Addressed], stream: int) -> None:
+        """Run on a stream. The inputs are held until the next call, since their addresses are.
+
+        Raises:
+            EngineError: TensorRT refuses.
+        """
+        plan, context = self._plan, self._context
+        self._bound = {**inputs, **self.outputs}
+        for name, memory in self._bound.items():
+            checked(f"bind {name}", plan.logger, context.set_tensor_address, name, memory.address)
+        checked(f"run the {plan.graph} graph", plan.logger, context.execute_async_v3, stream)
+
+
+class Plan:
+    """One deserialised plan.
+
+    Attributes:
+        engine: TensorRT's `ICudaEngine`.
+        inputs: Its inputs by name.
+        outputs: Its outputs by name.
+    """
+
+    def __init__(self, built: BuiltEngine, graph: str) -> None:
+        data = built.read(f"{graph}.plan")
+        self.tensorrt = tensorrt = load_tensorrt()
+        self.graph, self.logger = graph, make_logger(tensorrt)
+        if len(data) > (free := free_memory()):
+            raise EngineError(
+                f"the {graph} graph needs more than {megabytes(len(data))} on the GPU, where {megabytes(free)} are "
+                "free; free memory there"
+            )
+        # The runtime is held: an engine must not outlive it.
+        self._runtime = checked("start its runtime", self.logger, tensorrt.Runtime, self.logger)
+        what = f"load the {graph} graph from {built.folder}"
+        self.engine = checked(what, self.logger, self._runtime.deserialize_cuda_engine, data)
+        self._sizes = {"float32": 4, "float16": 2, "bfloat16": 2}
+        dtypes = {
+            tensorrt.DataType.FLOAT: "float32", tensorrt.DataType.HALF: "float16", tensorrt.DataType.BF16: "bfloat16"
+        }  # fmt: skip
+        self.inputs: dict[str, DeviceSpec] = {}
+        self.outputs: dict[str, DeviceSpec] = {}
+        for index in range(self.engine.num_io_tensors):
+            name = self.engine.get_tensor_name(index)
+            is_input = self.engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT
+            shape = tuple(size if size >= 0 else None for size in self.engine.get_tensor_shape(name))
+            spec = DeviceSpec(dtypes[self.engine.get_tensor_dtype(name)], shape)
+            (self.inputs if is_input else self.outputs)[name] = spec
+
+    def bytes_of(self, name: str, shape: Shape) -> int:
+        """Size of an output."""
+        size = self._sizes[self.outputs[name].dtype]
+        for side in shape:
+            size *= side
+        return size
+
+
+class Plans(Generic[T]):
+    """All plans of one graph in one precision, and their bindings; not for two threads at once.
+
+    Args:
+        built: Built engines that fit this machine, those for one fixed shape first.
+        graph: `"front"` or `"refine"`.
+        allocate: Gives device memory.
+
+    Raises:
+        EngineError: TensorRT cannot be used here, or cannot load a plan.
+    """
+
+    def __init__(self, built: Sequence[BuiltEngine], graph: str, allocate: Callable[[int], T]) -> None:
+        self._built, self.graph, self._allocate = list(built), graph, allocate
+        self._plans: dict[str, Plan] = {}
+        self._bindings: dict[tuple[Shape, ...], tuple[Plan, Binding[T]]] = {}
+
+    @property
+    def first(self) -> Plan:
+        """A plan, for the names and types that all of them share."""
+        return self._plan(self._built[0])
+
+    def binding(self, shapes: Mapping[str, Shape], stream: int) -> Binding[T]:
+        """The binding for the shapes of the inputs, made where it is not there.
+
+        Raises:
+            EngineError: Nothing was built for these shapes, or they cannot be bound.
+        """
+        inputs = self.first.inputs
+        if shapes.keys() != inputs.keys():
+            raise EngineError(
+                f"tensorrt cannot run the {self.graph} graph on {dict(shapes)}: it takes {', '.join(inputs)}"
+            )
+        key = tuple(shapes[name] for name in inputs)
+        if key not in self._bindings:
+            plan = self._plan(self._covering(shapes))
+            self._bindings[key] = plan, Binding(plan, shapes, stream, self._allocate)
+        return self._bindings[key][1]
+
+    def _covering(self, shapes: Mapping[str, Shape]) -> BuiltEngine:
+        for built in self._built:
+            if built.covers(self.graph, shapes):
+                return built
+        there = ", ".join(built.key.shape for built in self._built)
+        raise EngineError(
+            f"tensorrt cannot run the {self.graph} graph on {dict(shapes)}: engines were built for inputs of {there}; "
+            "build another with errseg-rt build-engine --shape HxW"
+        )
+
+    def _plan(self, built: BuiltEngine) -> Plan:
+        if built.key.folder not in self._plans:
+            self._plans[built.key.folder] = Plan(built, self.graph)
+        return self._plans[built.key.folder]
