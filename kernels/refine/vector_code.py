@@ -71,8 +71,8 @@ class VectorCode:
         return self.builder.call(self._fma, [a, b, c])
 
     def larger(self, a: Any, b: Any) -> Any:
-        """The larger of two vectors, lane by lane; b where a is NaN."""
-        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+        """The larger of two vectors, lane by lane; a where one of them is NaN."""
+        return self.builder.select(self.builder.fcmp_ordered(">", b, a), b, a)
 
     def loop(self, count: Any, body: Callable[[Any, list[Any]], list[Any]], carried: list[Any]) -> list[Any]:
         """Run `body(n, carried)` for n from 0, at least once; what it returns is carried on."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from hypothesis import strategies as st
 from errseg_rt.kernels.refine import RefineWeights, refine
 from errseg_rt.kernels.refine.reference import refine_reference, stage_reference
 from errseg_rt.kernels.select import supports_reference
+
+cpu, loops = (import_module(f"errseg_rt.kernels.refine.{name}") for name in ("cpu", "loops"))
 
 
 def random_weights(rng, channels=8, low=5, coarse=6, classes=4, residual=True, align_corners=True):
@@ -75,11 +80,24 @@ def test_equals_the_definition(grid, mask, align_corners):
     [(5, 3, 5, 2), (13, 7, 9, 11), (50, 24, 50, 19), (48, 24, 48, 11), (1, 1, 1, 2), (16, 16, 16, 16), (33, 2, 3, 255)],
 )
 @pytest.mark.parametrize("threads", [1, 3])
-def test_channels_that_are_multiples_of_nothing(channels, low, coarse, classes, residual, threads):
+def test_channels_that_are_multiples_of_nothing(monkeypatch, channels, low, coarse, classes, residual, threads):
+    monkeypatch.setattr(cpu, "WORK_OF_A_THREAD", 1)  # however little there is to do
     rng = np.random.default_rng(4)
     weights = random_weights(rng, channels, low, coarse, classes, residual)
     grid = (21, 34)
     assert_exact(weights, rng.random(grid) < 0.2, operands(rng, weights, grid), threads)
+
+
+@pytest.mark.parametrize("which", ["logits", "low", "coarse", "gate"])
+def test_nan_spreads_as_in_the_definition(which):
+    rng, grid = np.random.default_rng(6), (17, 25)
+    weights = random_weights(rng)
+    maps = dict(zip(("logits", "low", "coarse", "gate"), operands(rng, weights, grid), strict=True))
+    maps[which].flat[maps[which].size // 2] = np.nan
+    supports = supports_reference(np.indices(grid).sum(axis=0) % 2 == 0)
+    wanted = refine_reference(weights, supports, *maps.values())
+    assert np.isnan(wanted).any()
+    np.testing.assert_array_equal(np.isnan(refine(weights, supports, *maps.values())), np.isnan(wanted))
 
 
 @settings(max_examples=40, deadline=None)
@@ -167,3 +185,9 @@ def test_weights_that_do_not_fit(name, value, message):
     weights = random_weights(np.random.default_rng(9))
     with pytest.raises(ValueError, match=message):
         replace(weights, **{name: value})
+
+
+def test_no_cache_outlives_the_code_that_is_compiled_into_it():
+    folder = Path(loops.__file__).parent
+    text = b"".join((folder / f"{name}.py").read_bytes() for name in loops.WRITERS)
+    assert hashlib.sha256(text).hexdigest()[:8] == loops.WRITERS_DIGEST
