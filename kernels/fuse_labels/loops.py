@@ -77,24 +77,24 @@ def fuse_rows(
             left = boundary[n]
             right = min(left + 1, width - 1)
             found = find_candidates(probabilities, winner, up, down, left, right, candidates)
-            for row in range(y, last):
-                label_cell_row(
-                    probabilities,
-                    up,
-                    down,
-                    left,
-                    right,
-                    candidates,
-                    found,
-                    values,
-                    row,
-                    row_weight[row],
-                    col_first[left],
-                    col_first[left + 1],
-                    col_weight,
-                    labels,
-                    confidence,
-                )
+            label_cell(
+                probabilities,
+                up,
+                down,
+                left,
+                right,
+                candidates,
+                found,
+                values,
+                y,
+                last,
+                row_weight,
+                col_first[left],
+                col_first[left + 1],
+                col_weight,
+                labels,
+                confidence,
+            )
         y = last
 
 
@@ -196,7 +196,7 @@ def mean_of_winners(probabilities, i, j, winner, up, down, left, right):
 
 
 @inner
-def label_cell_row(
+def label_cell(
     probabilities,
     up,
     down,
@@ -205,30 +205,33 @@ def label_cell_row(
     candidates,
     found,
     values,
-    y,
-    weight,
+    first,
+    last,
+    row_weight,
     begin,
     end,
     col_weight,
     labels,
     confidence,
 ):
-    """Label one output row of a cell."""
-    for n in range(found):
-        c = candidates[n]
-        p, r = probabilities[up, left, c], probabilities[down, left, c]
-        q, s = probabilities[up, right, c], probabilities[down, right, c]
-        values[0, n] = p + (r - p) * weight
-        values[1, n] = q + (s - q) * weight - values[0, n]
-    for x in range(begin, end):
-        label, largest = candidates[0], values[0, 0] + values[1, 0] * col_weight[x]
-        for n in range(1, found):
-            value = values[0, n] + values[1, n] * col_weight[x]
-            label = candidates[n] if value > largest else label
-            largest = value if value > largest else largest
-        labels[y, x] = label
-        if len(confidence) > 0:
-            confidence[y, x] = largest
+    """Label the output pixels of a cell: rows from `first` to `last`, columns from `begin` to `end`."""
+    for y in range(first, last):
+        weight = row_weight[y]
+        for n in range(found):
+            c = candidates[n]
+            p, r = probabilities[up, left, c], probabilities[down, left, c]
+            q, s = probabilities[up, right, c], probabilities[down, right, c]
+            values[0, n] = p + (r - p) * weight
+            values[1, n] = q + (s - q) * weight - values[0, n]
+        for x in range(begin, end):
+            label, largest = candidates[0], values[0, 0] + values[1, 0] * col_weight[x]
+            for n in range(1, found):
+                value = values[0, n] + values[1, n] * col_weight[x]
+                label = candidates[n] if value > largest else label
+                largest = value if value > largest else largest
+            labels[y, x] = label
+            if len(confidence) > 0:
+                confidence[y, x] = largest
 
 
 @compiled
