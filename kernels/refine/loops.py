@@ -26,7 +26,7 @@ MOST_PIXELS = max(PIXELS.values())
 ROOM = CHUNK + MOST_PIXELS
 # Of the modules whose code is compiled into these loops: numba"s cache follows the text of this file alone, so it must
 # change with theirs. A test says what it has to be.
-WRITERS, WRITERS_DIGEST = ("prefetch", "team", "tile", "vector_code"), "e9293c70"
+WRITERS, WRITERS_DIGEST = ("prefetch", "team", "tile", "vector_code"), "584e6b74"
 ZERO, NO_FLOOR = np.float32(0), np.float32(-np.inf)
 
 

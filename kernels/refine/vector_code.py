@@ -33,7 +33,7 @@ class VectorCode:
         self._vector = ir.VectorType(_FLOAT, LANES)
         self._unset = ir.Constant(self._vector, ir.Undefined)
         kind = ir.FunctionType(self._vector, [self._vector] * 3)
-        self._fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        self._fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
 
     def index(self, n: int) -> Any:
         """A constant."""
@@ -67,7 +67,7 @@ class VectorCode:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_LANE, LANES), list(lanes)))
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
-        """The sum `a * b + c`, rounded once."""
+        """The sum `a * b + c`, rounded once where the machine can do that."""
         return self.builder.call(self._fma, [a, b, c])
 
     def larger(self, a: Any, b: Any) -> Any:
