@@ -73,6 +73,9 @@ class TorchDeviceEngine:
         compiled: Whether `torch.compile` fuses what lies between the convolutions: minutes, at the first frame of every
             size.
 
+    Attributes:
+        graph: The network as it is run, under autocast.
+
     Raises:
         EngineError: The weights do not fit, or the device does not hold them.
     """
@@ -99,7 +102,7 @@ class TorchDeviceEngine:
             graph = graph.requires_grad_(False).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         except RuntimeError as error:
             raise EngineError(f"torch cannot bring the {name} graph to {device}: {error}") from error
-        self._graph = torch.compile(graph, dynamic=False) if compiled else graph
+        self.graph = torch.compile(graph, dynamic=False) if compiled else graph
         self.inputs: Mapping[str, DeviceSpec] = {
             key: DeviceSpec(PRECISIONS[precision], shape) for key, shape in inputs.items()
         }
@@ -119,7 +122,7 @@ class TorchDeviceEngine:
         try:
             given = (feeds[key].contiguous(memory_format=torch.channels_last) for key in self.inputs)
             with torch.autocast(self._device.type, self._dtype, enabled=is_narrow, cache_enabled=False):
-                values = self._graph(*given)
+                values = self.graph(*given)
         except (KeyError, RuntimeError, TypeError) as error:
             shapes = {key: tuple(tensor.shape) for key, tensor in feeds.items()}
             raise EngineError(f"torch cannot run the {self.name} graph on {shapes}: {error}") from error
