@@ -91,8 +91,8 @@ def _parse(tensorrt: Any, logger: Any, network: Any, model: bytes, graph: str) -
     branches = branches_of_nodes(proto.graph)
     known = refused(proto)
     if parser.num_errors:
-        error = parser.get_error(0)
-        index, what = int(error.node()), str(error.desc())
+        parser_error = parser.get_error(0)
+        index, what = int(parser_error.node()), str(parser_error.desc())
     else:
         index, what = -1, known[0][1] if known else "it does not say why"
     if known and not 0 <= index < len(proto.graph.node):
