@@ -173,6 +173,11 @@ class Runtime:
         geometry = self._geometry(frame, content, image, error_logit)
         return Branches(front["logits"][0], error_logit, refinement.everywhere(front), geometry)
 
+    @property
+    def row_work(self) -> tuple[int, int, int]:
+        """Multiply-adds of stage 3 of the detail branch at a pixel of F1, F2 and F3; equal parts where it runs densely."""
+        return self._engines()[1].row_work
+
     def warm_up(self) -> None:
         """Compile the kernels, for which the first frame would wait: once on a machine, where that can be kept."""
         refinement = self._engines()[1]

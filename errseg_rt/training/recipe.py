@@ -113,12 +113,15 @@ class CrossFitConfig:
         blocks: Stretches of each drive in each fold.
         gap: Frames beside a stretch that its fold's semantic branch does not learn from: they look alike.
         iterations: Steps of each fold's semantic branch.
+        seen: Whether the branches learn from each frame twice: as its fold sees it, and as the semantic branch does that
+            learned from all frames, for frames that it will know at deployment.
     """
 
     folds: int = 0
     blocks: int = 2
     gap: int = 2
     iterations: int = 0
+    seen: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for counts that do not fit together."""
@@ -172,17 +175,19 @@ class ErrorLossConfig:
         correct: w3, of correct pixels; 0: the share of errors in each image, as the paper has it. A constant keeps P_ep
             comparable from image to image.
         rho: Confidence from which an error is hard.
+        classes: Weight of the cross-entropy of the corrected class logits beside eq. 2, with `cascade.residual`.
     """
 
     easy: float = 1.0
     hard: float = 1.5
     correct: float = 0.0
     rho: float = 0.95
+    classes: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError for weights that are none."""
-        if min(self.easy, self.hard) <= 0 or self.correct < 0 or not 0 < self.rho < 1:
-            raise ValueError(f"weights are positive, correct may be 0, rho lies between 0 and 1, got {self}")
+        if min(self.easy, self.hard) <= 0 or min(self.correct, self.classes) < 0 or not 0 < self.rho < 1:
+            raise ValueError(f"weights are positive, correct and classes may be 0, rho lies between 0 and 1, got {self}")
 
 
 @dataclass(frozen=True)
@@ -307,7 +312,7 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe by its name in the package or by its path.
 
-    A recipe with a `base` is another recipe with some values changed.
+    A recipe with a `base` is another recipe with some values changed; the path of a base starts from the recipe's folder.
 
     Args:
         name: `camvid`, or the path of a TOML file.
@@ -340,7 +345,9 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise DataError(f"no recipe is called {name!r}: choose from {', '.join(recipe_names())}, or give a .toml file")
     table = tomllib.loads(source.read_text(encoding="utf-8"))
     base = table.pop("base", None)
-    return table if base is None else _merge(_read(base, (*above, name)), table)
+    if base is None:
+        return table
+    return _merge(_read(str(path.parent / base) if base.endswith(".toml") else base, (*above, name)), table)
 
 
 def _merge(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

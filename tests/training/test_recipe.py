@@ -153,7 +153,8 @@ def test_changes_take_the_place_of_the_recipes_own(toml):
 
 def test_a_base_may_have_a_base_and_be_a_file(toml, tmp_path):
     (tmp_path / "second.toml").write_text(f'base = "{toml}"\nseed = 8\n[detail]\nrate = 0.25\n')
-    (tmp_path / "third.toml").write_text(f'base = "{tmp_path / "second.toml"}"\nthreshold = 0.1\n')
+    # The path of a base starts from the recipe's folder.
+    (tmp_path / "third.toml").write_text('base = "second.toml"\nthreshold = 0.1\n')
     first, third = load_recipe(str(toml)), load_recipe(str(tmp_path / "third.toml"), ["detail.batch=7"])
     detail = replace(first.detail, rate=0.25, batch=7)
     assert third == replace(first, name="third", seed=8, threshold=0.1, detail=detail)
