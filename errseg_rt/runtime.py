@@ -175,7 +175,7 @@ class Runtime:
 
     @property
     def row_work(self) -> tuple[int, int, int]:
-        """Multiply-adds of stage 3 of the detail branch at a pixel of F1, F2 and F3; equal parts where it runs densely."""
+        """Multiply-adds of refinement at a pixel of F1, F2 and F3; in equal parts where it is dense anyway."""
         return self._engines()[1].row_work
 
     def warm_up(self) -> None:

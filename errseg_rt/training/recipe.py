@@ -113,8 +113,8 @@ class CrossFitConfig:
         blocks: Stretches of each drive in each fold.
         gap: Frames beside a stretch that its fold's semantic branch does not learn from: they look alike.
         iterations: Steps of each fold's semantic branch.
-        seen: Whether the branches learn from each frame twice: as its fold sees it, and as the semantic branch does that
-            learned from all frames, for frames that it will know at deployment.
+        seen: Whether the branches learn from each frame twice: as its fold sees it, and as the semantic branch that
+            learned from all frames does, for streets that it knows.
     """
 
     folds: int = 0
@@ -187,7 +187,7 @@ class ErrorLossConfig:
     def __post_init__(self) -> None:
         """Raises ValueError for weights that are none."""
         if min(self.easy, self.hard) <= 0 or min(self.correct, self.classes) < 0 or not 0 < self.rho < 1:
-            raise ValueError(f"weights are positive, correct and classes may be 0, rho lies between 0 and 1, got {self}")
+            raise ValueError(f"weights are positive (correct and classes may be 0), rho lies between 0 and 1, {self}")
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe by its name in the package or by its path.
 
-    A recipe with a `base` is another recipe with some values changed; the path of a base starts from the recipe's folder.
+    A recipe with a `base` is another recipe with some values changed; its path starts from the recipe's folder.
 
     Args:
         name: `camvid`, or the path of a TOML file.

@@ -17,7 +17,6 @@ from errseg_rt.evaluation.truth import truth_on_grid
 from errseg_rt.kernels.fuse_labels import fuse_labels_reference
 from errseg_rt.scores import ConfusionMatrix
 
-
 ROW_WORK = (7, 4, 2)
 SQUARE = np.ones((3, 3))
 

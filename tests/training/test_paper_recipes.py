@@ -64,7 +64,5 @@ def test_widths_have_the_papers_size_and_share_of_the_time():
     # Section 5.2.2: "an additional 11.6 MB memory for its parameters".
     assert round(4 * sum(parameter.numel() for parameter in cascade.detail.parameters()) / 1e6, 1) == 11.6
     # Section 5.2.3: 0.05 s and 0.28 s, each rounded to a hundredth; work stands for time among like convolutions.
-    share = multiply_adds(lambda: cascade.error(image, taps)) / multiply_adds(
-        lambda: cascade.detail(taps)
-    )
+    share = multiply_adds(lambda: cascade.error(image, taps)) / multiply_adds(lambda: cascade.detail(taps))
     assert 0.045 / 0.285 < share < 0.055 / 0.275
