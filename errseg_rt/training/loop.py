@@ -40,7 +40,7 @@ T = TypeVar("T", bound=nn.Module)
 _INPUTS = "inputs.json"
 _RENDERED_FRAMES = 60  # rendered frames scored at the end
 _RENDERED_VIEWS_FROM = 500  # first rendered frame that the branches learn from: none that is scored
-_NORM_FRAMES = 48  # frames whose mean statistics a frozen norm keeps
+NORM_FRAMES = 48  # frames whose mean statistics a frozen norm keeps
 # What recipes have in common whose semantic branch is the same, whose kept taps are, and whose error branch is.
 _SEMANTIC = ("data", "input", "augment", "semantic", "bootstrap")
 _TAPS = (*_SEMANTIC, "views", "cross_fit")
@@ -265,15 +265,15 @@ def _store(
 def _freeze(cascade: Cascade, branch: str, recipe: Recipe, learned: LabelledFrames, store: TapStore | None) -> None:
     """Make the norms of a branch constants: the mean of what frames spread over the data, or crops of them, give."""
     if store is not None:
-        spread = range(0, len(store), max(1, len(store) // _NORM_FRAMES))
+        spread = range(0, len(store), max(1, len(store) // NORM_FRAMES))
         batches: Iterable[FrozenBatch | Crops] = (store.read(index) for index in spread)
     else:
-        crops = CropStream(learned, recipe, STAGES.index(f"{branch}_frozen"), 0, _NORM_FRAMES)
+        crops = CropStream(learned, recipe, STAGES.index(f"{branch}_frozen"), 0, NORM_FRAMES)
         batches = DataLoader(crops, batch_size=1)
     training = STAGE_TRAININGS[branch](cascade, recipe, learned)
 
     def run() -> None:
-        for batch in track(batches, f"statistics of the {branch} branch", _NORM_FRAMES):
+        for batch in track(batches, f"statistics of the {branch} branch", NORM_FRAMES):
             image, taps, _ = training.frozen(batch)
             cascade.error(image, taps)
             cascade.detail(taps)
