@@ -285,7 +285,7 @@ def _notes(cascade: Cascade, recipe: Recipe, held: LabelledFrames, val: Labelled
     """Scores, the calibrations and the provenance of a finished training."""
     sets = {"held_out": held, "val": val, "rendered": RenderedData(_RENDERED_FRAMES)}
     scored = {
-        name: evaluate(cascade, recipe, frames, track, f"score on {name}")
+        name: evaluate(cascade, recipe.deployed, frames, track, f"score on {name}")
         for name, frames in sets.items()
         if len(frames)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -241,7 +241,7 @@ class Recipe:
     Attributes:
         name: What the recipe is called.
         seed: Seed of weights, crops and scenes.
-        threshold: t of eq. 4, for training the detail branch and for the bundle.
+        threshold: t of eq. 4, for training the detail branch.
         cascade: Shape of the networks.
         data: What is learned from.
         input: Input of the networks.
@@ -256,6 +256,7 @@ class Recipe:
         method: What the detail branch learns from, and where it answers.
         error_loss: Weights of eq. 2.
         bootstrap: Which pixels the semantic branch learns from.
+        bundle_threshold: t of the bundle, for which the cascade is scored; None: that of training.
         provenance: What the bundle shall say of data and initial weights: their sources and terms.
     """
 
@@ -276,12 +277,14 @@ class Recipe:
     method: MethodConfig = MethodConfig()
     error_loss: ErrorLossConfig = ErrorLossConfig()
     bootstrap: BootstrapConfig = BootstrapConfig()
+    bundle_threshold: float | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ValueError for a threshold or seed that is none, and for classes that do not match."""
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold}")
+        for name in ("threshold", "bundle_threshold"):
+            if not 0 < (getattr(self, name) or self.threshold) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if self.cross_fit.folds and self.views is None:
             raise ValueError("cross_fit needs views: only of whole frames are the taps of a fold kept")
         if self.cross_fit.iterations % self.semantic.checkpoint_every:
@@ -295,6 +298,11 @@ class Recipe:
     def classes(self) -> ClassSet:
         """The class set that `data.classes` names."""
         return CLASS_SETS[self.data.classes]
+
+    @property
+    def deployed(self) -> Recipe:
+        """The recipe at the threshold of its bundle."""
+        return replace(self, threshold=self.bundle_threshold or self.threshold)
 
     def stage(self, name: str) -> StageConfig:
         """The training `name`, one of `STAGES`."""

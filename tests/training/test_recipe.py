@@ -160,6 +160,13 @@ def test_a_base_may_have_a_base_and_be_a_file(toml, tmp_path):
     assert third == replace(first, name="third", seed=8, threshold=0.1, detail=detail)
 
 
+def test_a_bundle_may_have_a_threshold_of_its_own(toml):
+    recipe = load_recipe(str(toml))
+    assert recipe.deployed == recipe
+    other = load_recipe(str(toml), ["bundle_threshold=0.8"])
+    assert (other.threshold, other.deployed.threshold) == (0.6, 0.8)
+
+
 CHANGES_REFUSED = {
     "no_toml": ("seed", "Expected '='"),
     "unknown": ("sede=6", "Recipe has no field sede"),
@@ -242,6 +249,11 @@ REFUSED = {
     "checkpoints": ("checkpoint_every = 2", "checkpoint_every = 3", "does not divide self.iterations = 4"),
     "text_for_number": ("iterations = 4", 'iterations = "four"', "'str'"),
     "t": ("threshold = 0.6", "threshold = 1.5", "threshold must lie between 0 and 1, got 1.5"),
+    "bundle_t": (
+        "threshold = 0.6",
+        "threshold = 0.6\nbundle_threshold = 1.0",
+        "bundle_threshold must lie between 0 and 1, got 1.0",
+    ),
     "negative_seed": ("seed = 5", "seed = -1", "seed must not be negative, got -1"),
     "one_sided_crop": ("crop = [65, 97]", "crop = [65]", "crop is a height and a width"),
     "no_scales": ("crop = [65, 97]", "crop = [65, 97]\nscales = []", "scales are positive"),
