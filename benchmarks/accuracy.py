@@ -20,9 +20,11 @@ from typing import Any
 import torch
 
 from benchmarks.report import RESULTS, machine
+from errseg_rt.calibration import Calibration
 from errseg_rt.datasets import LabelledFrames, open_dataset
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.evaluation import Evaluation
+from errseg_rt.evaluation.grid_errors import P_EP
 from errseg_rt.evaluation.sweep import THRESHOLDS
 from errseg_rt.progress import track
 from errseg_rt.training.checkpoint import load_cascade
@@ -132,7 +134,9 @@ def _score(
     """Scores of every run on some frames, each beside ours of the same seed."""
     rows, ours = [], {}
     for (title, seed), (recipe, out) in runs.items():
-        cascade, _ = load_cascade(out / "cascade.safetensors")
+        cascade, notes = load_cascade(out / "cascade.safetensors")
+        maps = {P_EP: notes["calibration"], **notes["baseline_calibrations"]}  # fitted on the frames held out
+        calibrations = {name: Calibration(tuple(m["logits"]), tuple(m["probabilities"])) for name, m in maps.items()}
         store = TapStore(taps, frames, lambda index, cascade=cascade: cascade, recipe.input)  # type: ignore[misc]
         is_ours = title in (OURS.title, SHIPPED.title)
         scored = _evaluate(cascade, recipe, store, title, sweep=is_ours)
@@ -143,7 +147,7 @@ def _score(
         row = {
             "method": title,
             "seed": seed,
-            **scored.to_dict(recipe.classes, scored.calibrations()),
+            **scored.to_dict(recipe.classes, calibrations),
             "ours_minus_this": against and [against.difference, against.low, against.high],
         }
         if title == SHIPPED.title:

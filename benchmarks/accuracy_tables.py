@@ -1,6 +1,8 @@
 """The tables of docs/accuracy.md, as Markdown, from what `benchmarks.accuracy` has scored.
 
-python -m benchmarks.accuracy_tables [FILE]
+    python -m benchmarks.accuracy_tables [FILE]
+
+Without FILE, of `results/accuracy.json`.
 """
 
 from __future__ import annotations
