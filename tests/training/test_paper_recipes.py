@@ -23,6 +23,7 @@ def test_protocol_is_that_of_section_4(name):
     semantic, classes, crop = RECIPES[name]
     assert (recipe.cascade.semantic, recipe.cascade.classes, len(recipe.classes)) == (semantic, classes, classes)
     assert (recipe.semantic.iterations, recipe.error.iterations, recipe.detail.iterations) == (0, 60_000, 90_000)
+    assert min(recipe.error_frozen.iterations, recipe.detail_frozen.iterations) > 0  # for sparse refinement
     assert recipe.threshold == 0.7
     assert recipe.augment.crop == (crop, crop)
     assert recipe.augment.scales == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
