@@ -155,7 +155,7 @@ def _score(
 
 
 def _evaluate(cascade: Any, recipe: Recipe, store: TapStore, title: str, *, sweep: bool = False) -> Evaluation:
-    return evaluate(cascade, recipe, store, track, f"score {title}", thresholds=THRESHOLDS if sweep else ())
+    return evaluate(cascade, recipe.deployed, store, track, f"score {title}", thresholds=THRESHOLDS if sweep else ())
 
 
 def _norms(recipe: Recipe, out: Path, store: TapStore) -> dict[str, float]:
