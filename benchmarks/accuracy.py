@@ -3,8 +3,9 @@
     python -m benchmarks.accuracy --data camvid --init squeezenas_mac_large_cityscapes.pth --runs runs
 
 Trains what is missing, then scores. All trainings share one semantic branch, its folds and its kept taps; those of one
-seed share their error branch. A training that is finished is not done again, one that was killed goes on. Scores go to
-`results/accuracy.json`, and the tables to the screen.
+seed share their error branch, and all but the shipped one have the same, shorter, budget for the detail branch. A
+training that is finished is not done again, one that was killed goes on. Scores go to `results/accuracy.json`, of which
+`python -m benchmarks.accuracy_tables` makes the tables.
 """
 
 from __future__ import annotations
@@ -12,28 +13,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import torch
 
 from benchmarks.report import RESULTS, machine
+from errseg_rt.calibration import Calibration
 from errseg_rt.datasets import LabelledFrames, open_dataset
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.evaluation import Evaluation
+from errseg_rt.evaluation.grid_errors import P_EP
 from errseg_rt.evaluation.sweep import THRESHOLDS
 from errseg_rt.progress import track
 from errseg_rt.training.checkpoint import load_cascade
 from errseg_rt.training.evaluation import evaluate
 from errseg_rt.training.folds import hold_out
-from errseg_rt.training.loop import train
+from errseg_rt.training.loop import NORM_FRAMES, train
 from errseg_rt.training.recipe import Recipe, load_recipe
 from errseg_rt.training.taps import TapStore
-
-THIN = ("pole", "sign", "fence")  # classes that stand first in the tables
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,23 @@ class Method:
     seeds: int = 1
 
 
-OURS = Method("ours", "camvid", seeds=3)
+BUDGET = ("detail.iterations=400", "detail_frozen.iterations=100")  # of every method, but what is shipped
+SHIPPED = Method("ours, as shipped", "camvid")
+OURS = Method("ours", "camvid", BUDGET, seeds=3)
 METHODS = (
+    SHIPPED,
     OURS,
-    Method("every pixel (control)", "camvid-every-pixel", seeds=3),
-    Method("entropy as selector (control)", "camvid-entropy", seeds=3),
-    Method("GAU decoder", "camvid-gau-decoder"),
-    Method("layer cascading", "camvid-layer-cascade"),
-    Method("loss-rank mining", "camvid-loss-rank"),
-    Method("bagging", "camvid-bagging"),
-    Method("DUpsampling", "camvid-dupsampling"),
-    Method("ours without residual start", "camvid", ("cascade.residual=false",)),
-    Method("ours without cross-fitting", "camvid", ("cross_fit.folds=0",)),
-    Method("ours, trained at t = 0.5", "camvid", ("threshold=0.5",)),
-    Method("ours, trained at t = 0.6", "camvid", ("threshold=0.6",)),
-    Method("ours, trained at t = 0.8", "camvid", ("threshold=0.8",)),
+    Method("every pixel (control)", "camvid-every-pixel", BUDGET, seeds=3),
+    Method("entropy as selector (control)", "camvid-entropy", BUDGET, seeds=3),
+    Method("GAU decoder", "camvid-gau-decoder", BUDGET),
+    Method("layer cascading", "camvid-layer-cascade", BUDGET),
+    Method("loss-rank mining", "camvid-loss-rank", BUDGET),
+    Method("bagging", "camvid-bagging", BUDGET),
+    Method("DUpsampling", "camvid-dupsampling", BUDGET),
+    Method("ours without residual start", "camvid", (*BUDGET, "cascade.residual=false")),
+    Method("ours, cross-fitted", "camvid-crossfit", BUDGET),
+    Method("ours, trained at t = 0.5", "camvid", (*BUDGET, "threshold=0.5")),
+    Method("ours, trained at t = 0.8", "camvid", (*BUDGET, "threshold=0.8")),
 )
 
 
@@ -78,13 +79,9 @@ def main() -> None:
     for method in METHODS:
         for seed in range(1, method.seeds + 1):
             recipe = load_recipe(method.recipe, [*method.changes, f"seed={seed}"])
-            out = args.runs / "-".join([method.recipe, *method.changes, str(seed)]).replace("=", "_")
+            out = _folder(args.runs, method, seed)
             if args.only is None or method.title in args.only:
-                base = args.runs / f"camvid-{seed}"
-                if seed > 1 and method is OURS:
-                    _link(args.runs / "camvid-1", base)
-                    base = args.runs / "camvid-1"
-                train(recipe, args.data, out, args.init, shared=None if out == base else base)
+                train(recipe, args.data, out, args.init, shared=_shared(args.runs, method, seed))
             if (out / "cascade.safetensors").exists():
                 runs[method.title, seed] = (recipe, out)
     if not args.no_scores:
@@ -96,13 +93,25 @@ def main() -> None:
             },
         }
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        for name, scored in results["sets"].items():
-            print(f"\n### {name}\n")
-            print(_table(scored))
+
+
+def _folder(runs: Path, method: Method, seed: int) -> Path:
+    return runs / "-".join([method.recipe, *method.changes, str(seed)]).replace("=", "_")
+
+
+def _shared(runs: Path, method: Method, seed: int) -> Path | None:
+    """Whose semantic branch and taps a training takes, and whose error branch where that is of the same seed."""
+    first, base = _folder(runs, SHIPPED, 1), _folder(runs, OURS, seed)
+    if method is SHIPPED:
+        return None
+    if seed == 1 or method is OURS:
+        _link(first, base)
+        return first
+    return base
 
 
 def _link(source: Path, target: Path) -> None:
-    """Let the training of another seed find the semantic branch and taps of the first."""
+    """Let the trainings of another seed find the semantic branch and taps of the first."""
     target.mkdir(parents=True, exist_ok=True)
     for name in ("semantic.safetensors", "folds", "taps"):
         if (source / name).exists() and not (target / name).exists():
@@ -123,65 +132,48 @@ def _score(
     """Scores of every run on some frames, each beside ours of the same seed."""
     rows, ours = [], {}
     for (title, seed), (recipe, out) in runs.items():
-        cascade, _ = load_cascade(out / "cascade.safetensors")
+        cascade, notes = load_cascade(out / "cascade.safetensors")
+        maps = {P_EP: notes["calibration"], **notes["baseline_calibrations"]}  # fitted on the frames held out
+        calibrations = {name: Calibration(tuple(m["logits"]), tuple(m["probabilities"])) for name, m in maps.items()}
         store = TapStore(taps, frames, lambda index, cascade=cascade: cascade, recipe.input)  # type: ignore[misc]
-        scored = _evaluate(cascade, recipe, store, title, sweep=title == OURS.title)
+        is_ours = title in (OURS.title, SHIPPED.title)
+        scored = _evaluate(cascade, recipe, store, title, sweep=is_ours)
         counts = scored.fused.frames
-        ours.setdefault(seed, counts)
-        against = None if title == OURS.title else paired_bootstrap(ours[seed], counts)
+        if title == OURS.title:
+            ours[seed] = counts
+        against = None if is_ours else paired_bootstrap(ours[seed], counts)
         row = {
             "method": title,
             "seed": seed,
-            **scored.to_dict(recipe.classes, scored.calibrations()),
+            **scored.to_dict(recipe.classes, calibrations),
             "ours_minus_this": against and [against.difference, against.low, against.high],
         }
-        if title == OURS.title and seed == 1:
+        if title == SHIPPED.title:
             row["norms"] = _norms(recipe, out, store)
         rows.append(row)
     return rows
 
 
 def _evaluate(cascade: Any, recipe: Recipe, store: TapStore, title: str, *, sweep: bool = False) -> Evaluation:
-    return evaluate(cascade, recipe, store, track, f"score {title}", thresholds=THRESHOLDS if sweep else ())
+    return evaluate(cascade, recipe.deployed, store, track, f"score {title}", thresholds=THRESHOLDS if sweep else ())
 
 
 def _norms(recipe: Recipe, out: Path, store: TapStore) -> dict[str, float]:
     """Scores of the fused labels with GroupNorm in the detail branch, with its norms just frozen, and fine-tuned."""
-    tuned, _ = load_cascade(out / "cascade.safetensors")
-    grouped, _ = load_cascade(out / "detail.safetensors")
-    norms = {"group norm": grouped, "frozen, fine-tuned": tuned}
-    return {
-        name: _evaluate(cascade.eval(), recipe, store, name).fused.confusion.miou() for name, cascade in norms.items()
-    }
+    grouped, frozen, tuned = (
+        load_cascade(out / name)[0] for name in ("detail.safetensors", "detail.safetensors", "cascade.safetensors")
+    )
+    learned = range(len(list((out / "taps").glob("*_1.safetensors"))))
+    taps = TapStore(out / "taps", learned, lambda index: frozen, recipe.input)  # type: ignore[arg-type]
 
+    def see_some() -> None:
+        with torch.inference_mode():
+            for index in learned[:: max(1, len(learned) // NORM_FRAMES)]:
+                frozen.detail(taps.read(index).taps)
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: one line a method, mean over its seeds with the spread."""
-    lines = [
-        "| method | seeds | mIoU | gain over semantic | ours minus this | " + " | ".join(THIN) + " | flagged |",
-        "| --- " * (6 + len(THIN)) + "|",
-    ]
-    for title in dict.fromkeys(row["method"] for row in rows):
-        same = [row for row in rows if row["method"] == title]
-        miou, spread = _percent(same, lambda row: row["fused"]["miou"])
-        gain, _ = _percent(same, lambda row: row["gain"]["miou"])
-        thin = [f"{_percent(same, lambda row, name=name: row['fused']['iou'][name])[0]:.1f}" for name in THIN]  # type: ignore[misc]
-        flagged, _ = _percent(same, lambda row: row["flagged"])
-        pairs = [row["ours_minus_this"] for row in same if row["ours_minus_this"]]
-        against = "; ".join(
-            f"{100 * d:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]{' tie' * (low <= 0 <= high)}"
-            for d, low, high in pairs
-        )
-        lines.append(
-            f"| {title} | {len(same)} | {miou:.2f} +- {spread:.2f} | {gain:+.2f} | {against} | {' | '.join(thin)} | "
-            f"{flagged:.1f} % |"
-        )
-    return "\n".join(lines)
-
-
-def _percent(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> tuple[float, float]:
-    values: npt.NDArray[np.float64] = 100 * np.array([value(row) for row in rows])
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    frozen.freeze_norms("detail", see_some)
+    norms = {"group norm": grouped, "frozen": frozen.eval(), "frozen, fine-tuned": tuned}
+    return {name: _evaluate(cascade, recipe, store, name).fused.confusion.miou() for name, cascade in norms.items()}
 
 
 if __name__ == "__main__":

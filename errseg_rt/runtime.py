@@ -247,6 +247,11 @@ class Runtime:
         geometry = self._geometry(frame, content, image, error_logit)
         return Branches(front["logits"][0], error_logit, refinement.everywhere(front), geometry)
 
+    @property
+    def row_work(self) -> tuple[int, int, int]:
+        """Multiply-adds of refinement at a pixel of F1, F2 and F3; in equal parts where it is dense anyway."""
+        return self._engines()[1].row_work if self._gpu is None else self._gpu.row_work
+
     def warm_up(self, size: tuple[int, int] = (64, 64)) -> None:
         """Compile the kernels, for which the first frame would wait: once on a machine, where that can be kept.
 

@@ -67,7 +67,12 @@ def calibrate(
         with busy("warm up (the first time on a machine, kernels are compiled)"):
             runtime.warm_up()
         evaluation = Evaluation(
-            len(manifest.classes), runtime.threshold, thresholds=THRESHOLDS, folds=FOLDS, threads=threads or 1
+            len(manifest.classes),
+            runtime.threshold,
+            thresholds=THRESHOLDS,
+            folds=FOLDS,
+            row_work=runtime.row_work,
+            threads=threads or 1,
         )
         done = evaluate_frames(runtime, frames, evaluation, "calibrate")
     pixels = evaluation.errors
@@ -126,7 +131,7 @@ def _print_proposal(answer: Mapping[str, Any]) -> None:
         return
     print(
         f"{answer['frames']} frames: t = {proposal['t']} gains {100 * proposal['gain']:+.2f} points of mIoU for "
-        f"{proposal['flagged']:.1%} flagged; a budget of {proposal['budget']:.1%} leaves 19 frames in 20 uncut "
+        f"{proposal['flagged']:.1%} flagged; budget={proposal['budget']:.2f} leaves 19 frames in 20 uncut "
         f"(the bundle's t is {answer['threshold']})"
     )
 

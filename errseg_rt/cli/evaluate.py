@@ -80,7 +80,12 @@ def evaluate(
         with busy("warm up (the first time on a machine, kernels are compiled)"):
             runtime.warm_up()
         evaluation = Evaluation(
-            len(manifest.classes), runtime.threshold, thresholds=THRESHOLDS, boundary=True, threads=threads or 1
+            len(manifest.classes),
+            runtime.threshold,
+            thresholds=THRESHOLDS,
+            boundary=True,
+            row_work=runtime.row_work,
+            threads=threads or 1,
         )
         done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip)
         calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}

@@ -10,6 +10,15 @@ import typer
 
 from errseg_rt.errors import EngineError
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
+"""Lightning's names of the arithmetics in which all of a training works."""
+
+
+def _precision(value: str) -> str:
+    if value not in PRECISIONS:
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(PRECISIONS)}.")
+    return value
+
 
 def train(
     recipe: Annotated[str, typer.Argument(help="Recipe's name in the package, or a TOML file.")],
@@ -32,7 +41,9 @@ def train(
         typer.Option(help="Folder of another training whose semantic branch, folds and kept taps are used."),
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Devices that share each batch.")] = 1,
-    precision: Annotated[str, typer.Option(help="Arithmetic, such as 32-true, 16-mixed or bf16-mixed.")] = "32-true",
+    precision: Annotated[
+        str, typer.Option(callback=_precision, help=f"Arithmetic: {', '.join(PRECISIONS)}.")
+    ] = PRECISIONS[0],
 ) -> None:
     """Train semantic, error-prediction and detail branch; called again after a kill, it goes on where it was."""
     try:

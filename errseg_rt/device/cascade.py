@@ -64,6 +64,11 @@ class DeviceCascade:
         knots = (bundle.manifest.calibration.logits, bundle.manifest.calibration.probabilities)
         self._knots = torch.tensor(knots, dtype=torch.float32, device=device)
 
+    @property
+    def row_work(self) -> tuple[int, int, int]:
+        """Multiply-adds of refinement at a pixel of F1, F2 and F3; in equal parts where it is dense anyway."""
+        return (1, 1, 1) if self._weights is None else self._weights.host.row_work
+
     @torch.no_grad()
     def run(
         self, frame: Tensor, *, color: str = "bgr", confidence: bool = False, semantic: bool = False
@@ -87,9 +92,8 @@ class DeviceCascade:
 
         geometry = self._geometry(frame, content, image, error_logit)
         grid = geometry.grid_size
-        row_work = (1, 1, 1) if self._weights is None else self._weights.host.row_work
-        budget = None if self.budget is None else int(self.budget * grid[0] * grid[1] * sum(row_work))
-        selection = select(error_logit, self.threshold, seen=geometry.seen(), row_work=row_work, budget=budget)
+        budget = None if self.budget is None else int(self.budget * grid[0] * grid[1] * sum(self.row_work))
+        selection = select(error_logit, self.threshold, seen=geometry.seen(), row_work=self.row_work, budget=budget)
 
         if self._weights is None:
             detail, where, used = self._everywhere(front), selection.flagged, None

@@ -38,6 +38,7 @@ class DeviceRuntime:
 
     Attributes:
         detail: `"sparse"` or `"dense"`.
+        row_work: As `Runtime.row_work`.
 
     Raises:
         BundleError: The bundle is damaged, or cannot be refined sparsely.
@@ -77,6 +78,7 @@ class DeviceRuntime:
             budget=budget,
         )
         self._device, self._spec, self._max_pixels = gpu.device, bundle.manifest.input, max_pixels
+        self.row_work = cascade.row_work
         self._flight = Flight(cascade, gpu)
 
     def submit(self, frame: Any, color: str, confidence: bool, semantic: bool) -> FrameInFlight:

@@ -31,6 +31,7 @@ class Evaluation:
         thresholds: Other t to try beside it.
         boundary: Whether to score the outlines of semantic and fused labels.
         folds: Parts in which error maps are counted apart, for cross-validation.
+        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3, for what the other t cost.
         threads: CPU threads of fusion.
 
     Attributes:
@@ -51,6 +52,7 @@ class Evaluation:
         thresholds: Sequence[float] = (),
         boundary: bool = False,
         folds: int = 1,
+        row_work: tuple[int, int, int] = (1, 1, 1),
         threads: int = 1,
     ) -> None:
         self.classes, self.threshold, self._threads = classes, threshold, threads
@@ -59,7 +61,7 @@ class Evaluation:
         self.multi_scale: dict[str, LabelScores] = {}
         self.flagged: list[float] = []
         self.folds = [ErrorMaps() for _ in range(folds)]
-        self.sweep = ThresholdSweep(classes, thresholds, threads=threads)
+        self.sweep = ThresholdSweep(classes, thresholds, row_work=row_work, threads=threads)
 
     def add(
         self, truth: npt.NDArray[np.uint8], branches: Branches, *, views: Sequence[View] = (), fold: int = 0

@@ -21,12 +21,14 @@ class Proposal:
         t: Threshold on raw P_ep.
         gain: mIoU of the fused labels minus that with nothing flagged, in -1..1.
         flagged: Share of the grid that is flagged, mean over frames, in 0..1.
-        budget: Share of the grid that nineteen frames in twenty flag at most, in 0..1.
+        work: Share of the dense stage's work that refining it takes, mean over frames, in 0..1.
+        budget: Share of that work which nineteen frames in twenty do not exceed, in 0..1.
     """
 
     t: float
     gain: float
     flagged: float
+    work: float
     budget: float
 
 
@@ -40,11 +42,15 @@ def propose(sweep: ThresholdSweep, without: float) -> Proposal | None:
     Returns:
         None where no threshold gains.
     """
-    gains = {row.t: (row.gain, row.flagged) for row in sweep.rows(without)}
-    worth = {t: (gain, flagged) for t, (gain, flagged) in gains.items() if gain is not None and flagged is not None}
-    best = max((gain for gain, _ in worth.values()), default=0.0)
+    figures = {row.t: (row.gain, row.flagged, row.work) for row in sweep.rows(without)}
+    worth = {
+        t: (gain, flagged, work)
+        for t, (gain, flagged, work) in figures.items()
+        if gain is not None and flagged is not None and work is not None
+    }
+    best = max((gain for gain, *_ in worth.values()), default=0.0)
     if best <= 0:
         return None
-    enough = [t for t, (gain, _) in worth.items() if gain >= ENOUGH * best]
-    t = min(enough, key=lambda t: worth[t][1])
-    return Proposal(t, *worth[t], budget=float(np.quantile(sweep.flagged[t], _FRAMES)))
+    enough = [t for t, (gain, *_) in worth.items() if gain >= ENOUGH * best]
+    t = min(enough, key=lambda t: worth[t][-1])
+    return Proposal(t, *worth[t], budget=float(np.quantile(sweep.work[t], _FRAMES)))

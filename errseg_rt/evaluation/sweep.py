@@ -12,6 +12,7 @@ from errseg_rt.branches import Branches
 from errseg_rt.evaluation.grid_errors import GridErrors
 from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.kernels.fuse_labels import fuse_labels
+from errseg_rt.kernels.select import select
 
 THRESHOLDS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
 
@@ -28,6 +29,7 @@ class ThresholdRow:
         precision: Share of the flagged pixels that are wrong.
         hard_recall: Share of the hard errors that are flagged.
         flagged: Share of the frame's grid pixels that are flagged, mean over frames.
+        work: Share of the dense stage's multiply-adds that refining them takes, mean over frames.
         miou: Of the fused labels, at frame size.
         gain: That minus the mIoU with nothing flagged.
     """
@@ -39,6 +41,7 @@ class ThresholdRow:
     precision: float | None
     hard_recall: float | None
     flagged: float | None
+    work: float | None
     miou: float | None
     gain: float | None
 
@@ -49,17 +52,27 @@ class ThresholdSweep:
     Args:
         classes: Number of classes.
         thresholds: Thresholds on raw P_ep.
+        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3.
         threads: CPU threads of fusion.
 
     Attributes:
         labels: Scores of the fused labels, by threshold.
         flagged: Share of flagged pixels of each frame, by threshold.
+        work: Share of the dense stage's work that refining them takes, of each frame, by threshold.
     """
 
-    def __init__(self, classes: int, thresholds: Sequence[float], *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        classes: int,
+        thresholds: Sequence[float],
+        *,
+        row_work: tuple[int, int, int] = (1, 1, 1),
+        threads: int = 1,
+    ) -> None:
         self.labels = {t: LabelScores(classes) for t in thresholds}
         self.flagged: dict[float, list[float]] = {t: [] for t in thresholds}
-        self._threads = threads
+        self.work: dict[float, list[float]] = {t: [] for t in thresholds}
+        self._row_work, self._threads = row_work, threads
         # By threshold: pixels by truth (correct, wrong) and flag.
         self._counts = {t: np.zeros((2, 2), np.int64) for t in thresholds}
         self._hard = {t: np.zeros(2, np.int64) for t in thresholds}
@@ -73,12 +86,14 @@ class ThresholdSweep:
             errors: Where the semantic branch is wrong.
         """
         for t, labels in self.labels.items():
-            flagged = branches.flagged(t)
+            selection = select(branches.error_logit, t, seen=branches.geometry.seen())
+            flagged = selection.flagged
             fused = fuse_labels(
                 branches.logits, branches.detail_logits, flagged, branches.geometry, threads=self._threads
             )
             labels.add(truth, fused.labels)
             self.flagged[t].append(flagged_share(flagged, branches))
+            self.work[t].append(selection.supports.work(self._row_work) / (flagged.size * sum(self._row_work)))
             on_valid = flagged[errors.valid]
             self._counts[t] += np.bincount(2 * errors.wrong + on_valid, minlength=4).reshape(2, 2)
             self._hard[t] += np.bincount(on_valid[errors.hard], minlength=2)
@@ -105,6 +120,7 @@ class ThresholdSweep:
             precision=_ratio(caught, caught + false),
             hard_recall=_ratio(stopped, stopped + passed),
             flagged=float(np.mean(self.flagged[t])) if self.flagged[t] else None,
+            work=float(np.mean(self.work[t])) if self.work[t] else None,
             miou=miou if np.isfinite(miou) else None,
             gain=miou - without if np.isfinite(miou - without) else None,
         )

@@ -12,7 +12,7 @@ from errseg_rt.atomic import write_atomically
 
 _WAYS = ("native", "semantic", "fused", "semantic_ms", "fused_ms")
 _RANKING = ("aupr", "auroc", "fpr95", "aurc", "ece", "brier")
-_SWEEP = ("error_iou", "error_miou", "recall", "precision", "hard_recall", "flagged", "miou", "gain")
+_SWEEP = ("error_iou", "error_miou", "recall", "precision", "hard_recall", "flagged", "work", "miou", "gain")
 
 
 @dataclass(frozen=True)

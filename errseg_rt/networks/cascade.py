@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from errseg_rt.networks.deeplabv3plus import DeepLabV3Plus, deeplabv3plus_resnet50, deeplabv3plus_xception65
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.dupsampling import DUpsampling
-from errseg_rt.networks.error_branch import ErrorBranch
+from errseg_rt.networks.error_branch import FEATURES, ErrorBranch
 from errseg_rt.networks.norms import freeze_norms
 from errseg_rt.networks.pspnet import PSPNet, pspnet_resnet50, pspnet_resnet101
 from errseg_rt.networks.squeezenas import SqueezeNAS
@@ -43,6 +43,7 @@ class CascadeConfig:
         error_frozen: Whether the norms of the error-prediction branch are frozen.
         detail_frozen: Whether those of the detail branch are: then its stage 3 can be evaluated sparsely.
         decoder: What labels again, a key of `DECODERS`: the detail branch, or what it is compared with.
+        error_features: What the error-prediction branch sees beside P_sb, one of `error_branch.FEATURES`.
     """
 
     semantic: str
@@ -53,6 +54,7 @@ class CascadeConfig:
     error_frozen: bool = False
     detail_frozen: bool = False
     decoder: str = "gau"
+    error_features: str = "image"
 
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown network, and for counts that no network can have."""
@@ -62,6 +64,8 @@ class CascadeConfig:
             )
         if self.decoder not in DECODERS:
             raise ValueError(f"no decoder is called {self.decoder!r}: choose from {sorted(DECODERS)}")
+        if self.error_features not in FEATURES:
+            raise ValueError(f"no error features are called {self.error_features!r}: choose from {sorted(FEATURES)}")
         if not 2 <= self.classes <= 255:
             raise ValueError(f"classes must be 2 to 255, got {self.classes}")
         if self.error_width < 2 or self.detail_width < 1:
@@ -124,11 +128,10 @@ class Cascade(nn.Module):
         self.config = config
         self.semantic = SEMANTIC_NETWORKS[config.semantic](config.classes)
         self.error = ErrorBranch(
-            config.classes,
-            self.semantic.high_channels,
+            self.semantic,
             config.error_width,
+            features=config.error_features,
             residual=config.residual,
-            align_corners=self.semantic.align_corners,
             frozen=config.error_frozen,
         )
         self.detail = DECODERS[config.decoder](
@@ -163,7 +166,7 @@ class Cascade(nn.Module):
         if not isinstance(self.detail, DetailBranch):
             raise TypeError(f"the decoder {self.config.decoder!r} is for comparisons only: it has no sparse stage")
         taps = self.taps(image)
-        error_logit = self.error(image, taps.logits, taps.high)
+        error_logit = self.error(image, taps)
         coarse, gate = self.detail.decode(taps)
         return Front(taps.logits, error_logit, taps.low, coarse, gate)
 
@@ -175,7 +178,7 @@ class Cascade(nn.Module):
             threshold: t of eq. 4.
         """
         taps = self.taps(image)
-        error_logit = self.error(image, taps.logits, taps.high)
+        error_logit = self.error(image, taps)
         p_sb, p_db = taps.logits.softmax(dim=1), self.detail(taps).softmax(dim=1)
         flagged = flag(error_logit, threshold)
         return CascadeOutput(p_sb, error_logit.sigmoid(), p_db, flagged, fuse(p_sb, p_db, flagged))

@@ -6,68 +6,73 @@ import torch
 from torch import Tensor, nn
 
 from errseg_rt.networks.gau import GAU, conv_norm
+from errseg_rt.networks.taps import SemanticNetwork, Taps
 
-_CUES = 3  # max, margin and entropy of P_sb
-_LEAST = 1e-6  # keeps logarithms finite where P_sb saturates
+FEATURES = ("image", "low")
+"""What the branch sees beside P_sb: convolutions of the image, as the paper has it, or the semantic network's `low`."""
+_LEAST_ODDS = 1e-5  # of an error: below, a sum of probabilities in float32 has no digits left
 
 
 class ErrorBranch(nn.Module):
     """Says for every grid pixel how likely the semantic branch labelled it wrongly.
 
+    With `residual`, which is ours, it learns what to add to the semantic logits, class by class, and P_ep starts from
+    the probability that these leave to all classes but the semantic label. Which class a pixel has instead teaches it
+    more than whether it is wrong, and the branch starts equal to 1 - max P_sb.
+
     Args:
-        classes: Classes of the semantic branch.
-        high_channels: Channels of its features after the context module.
+        semantic: The network whose taps it reads.
         width: Channels of the branch.
-        residual: Start from the error logit of the semantic branch's own doubt, logit(1 - max P_sb), and learn what to
-            add to it.
-        align_corners: Alignment of the grids.
+        features: One of `FEATURES`. `"low"` is ours: the semantic network has computed it already, at stride 4.
+        residual: Correct the semantic logits; else one logit is learned from nothing, as the paper has it.
         frozen: Whether its norms are frozen.
     """
 
     def __init__(
-        self,
-        classes: int,
-        high_channels: int,
-        width: int,
-        *,
-        residual: bool,
-        align_corners: bool,
-        frozen: bool = False,
+        self, semantic: SemanticNetwork, width: int, *, features: str, residual: bool, frozen: bool = False
     ) -> None:
         super().__init__()
-        self.residual = residual
-        self.probabilities = nn.Sequential(conv_norm(classes + _CUES * residual, width, frozen=frozen), nn.ReLU())
-        half = conv_norm(3, width // 2, stride=2, frozen=frozen)
-        quarter = conv_norm(width // 2, width, stride=2, frozen=frozen)
-        self.image = nn.Sequential(half, nn.ReLU(), quarter, nn.ReLU())
-        self.gau = GAU(2 * width, high_channels, width, align_corners=align_corners, frozen=frozen)
-        self.head = nn.Conv2d(width, 1, 1)
+        self.features, self.residual = features, residual
+        if features == "image":
+            self.probabilities = nn.Sequential(conv_norm(semantic.classes, width, frozen=frozen), nn.ReLU())
+            half = conv_norm(3, width // 2, stride=2, frozen=frozen)
+            quarter = conv_norm(width // 2, width, stride=2, frozen=frozen)
+            self.image = nn.Sequential(half, nn.ReLU(), quarter, nn.ReLU())
+            channels = 2 * width
+        else:
+            channels = semantic.classes + semantic.low_channels
+        self.gau = GAU(channels, semantic.high_channels, width, align_corners=semantic.align_corners, frozen=frozen)
+        self.head = nn.Conv2d(width, semantic.classes if residual else 1, 1)
         if residual:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+            self.offset = nn.Parameter(torch.zeros(()))  # what the weights of eq. 2 add to the logit of an error
 
-    def forward(self, image: Tensor, logits: Tensor, high: Tensor) -> Tensor:
+    def forward(self, image: Tensor, taps: Taps) -> Tensor:
         """Error logit `[B, 1, h, w]` on the grid.
 
         Args:
             image: Normalised input, `[B, 3, H, W]`, with `h = ceil(H / 4)` and `w = ceil(W / 4)`.
-            logits: Semantic logits on the grid, `[B, classes, h, w]`.
-            high: Features after the context module, `[B, high_channels, h16, w16]`.
+            taps: Taps of the semantic branch, its logits on the grid.
         """
-        if not self.residual:
-            return self._learned(image, logits.softmax(dim=1), high)
-        best = logits.argmax(dim=1, keepdim=True)
-        odds = (logits - logits.amax(dim=1, keepdim=True)).exp()  # of each class against the best
-        others = odds.where(torch.arange(logits.shape[1], device=logits.device)[:, None, None] != best, 0)
-        # Summed without the best class: 1 - max P_sb would lose its digits where P_sb saturates.
-        against = others.sum(dim=1, keepdim=True)
-        total = 1 + against
-        p_sb, p_best, p_second = odds / total, 1 / total, others.amax(dim=1, keepdim=True) / total
-        entropy = -(p_sb * p_sb.clamp_min(_LEAST).log()).sum(dim=1, keepdim=True)
-        cues = [p_sb, p_best, p_best - p_second, entropy]
-        return against.clamp_min(_LEAST).log() + self._learned(image, torch.cat(cues, dim=1), high)
+        learned = self._learned(image, taps)
+        return self.judge(taps.logits, taps.logits + learned) if self.residual else learned
 
-    def _learned(self, image: Tensor, probabilities: Tensor, high: Tensor) -> Tensor:
-        low = torch.cat([self.probabilities(probabilities), self.image(image)], dim=1)
-        logit: Tensor = self.head(self.gau(low, high))
-        return logit
+    def correct(self, image: Tensor, taps: Taps) -> Tensor:
+        """Corrected semantic logits, `[B, classes, h, w]`, with `residual`; arguments as `forward` has them."""
+        return taps.logits + self._learned(image, taps)
+
+    def judge(self, logits: Tensor, corrected: Tensor) -> Tensor:
+        """Error logit `[B, 1, h, w]` of the label that semantic logits give, by corrected ones, both on the grid."""
+        # By index: in half precision, the largest logits tie.
+        is_label = torch.arange(logits.shape[1], device=logits.device)[:, None, None] == logits.argmax(1, keepdim=True)
+        odds = (corrected - corrected.amax(dim=1, keepdim=True)).exp()
+        label = (odds * is_label).sum(dim=1, keepdim=True).clamp_min(_LEAST_ODDS)
+        others = odds.sum(dim=1, keepdim=True) - label
+        return (others / label).clamp_min(_LEAST_ODDS).log() + self.offset
+
+    def _learned(self, image: Tensor, taps: Taps) -> Tensor:
+        p_sb = taps.logits.softmax(dim=1)
+        own = [self.probabilities(p_sb), self.image(image)] if self.features == "image" else [p_sb, taps.low]
+        learned: Tensor = self.head(self.gau(torch.cat(own, dim=1), taps.high))
+        return learned

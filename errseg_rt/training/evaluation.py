@@ -74,7 +74,7 @@ def branches_of(cascade: Cascade, recipe: Recipe, frame: npt.NDArray[np.uint8]) 
 def branches_of_batch(cascade: Cascade, recipe: Recipe, batch: FrozenBatch, geometry: Geometry) -> Branches:
     """The same from the taps of one frame."""
     image, taps, _ = batch
-    error_logit = cascade.error(image, taps.logits, taps.high)
+    error_logit = cascade.error(image, taps)
     detail_logits = answer(recipe.method, taps.logits, cascade.detail(taps))
     if recipe.method.selector != "error":
         flagged = flagged_by(recipe.method, recipe.threshold, taps.logits, error_logit)[:, None]

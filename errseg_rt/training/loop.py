@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import warnings
@@ -36,9 +37,10 @@ from errseg_rt.training.taps import FrozenBatch, TapStore, all_views
 
 T = TypeVar("T", bound=nn.Module)
 
+_INPUTS = "inputs.json"
 _RENDERED_FRAMES = 60  # rendered frames scored at the end
 _RENDERED_VIEWS_FROM = 500  # first rendered frame that the branches learn from: none that is scored
-_NORM_FRAMES = 48  # frames whose mean statistics a frozen norm keeps
+NORM_FRAMES = 48  # frames whose mean statistics a frozen norm keeps
 # What recipes have in common whose semantic branch is the same, whose kept taps are, and whose error branch is.
 _SEMANTIC = ("data", "input", "augment", "semantic", "bootstrap")
 _TAPS = (*_SEMANTIC, "views", "cross_fit")
@@ -82,7 +84,9 @@ def train(
         raise DataError(f"the batches of {', '.join(uneven)} cannot be shared evenly by {devices} devices")
     if not recipe.semantic.iterations and init is None and shared is None:
         raise DataError(f"recipe {recipe.name} takes the semantic branch as it is given: give its weights by --init")
-    _claim(out, recipe)
+    learned, held, val = _read(data, recipe)
+    inputs = _inputs(learned, init)
+    _claim(out, recipe, inputs)
     result = out / "cascade.safetensors"
     if result.exists():
         return result
@@ -93,8 +97,7 @@ def train(
     torch.set_float32_matmul_precision("high")
     common = partial(_common, shared, recipe)
     if shared is not None:
-        _check_semantic(shared, recipe)
-    learned, held, val = _read(data, recipe)
+        _check_semantic(shared, recipe, inputs)
     dealt = folds(learned.names, recipe.cross_fit)
     _check_views(recipe, len(learned), dealt)
     fit = partial(fit_stage, recipe=recipe, devices=devices, precision=precision)
@@ -123,13 +126,28 @@ def train(
     return result
 
 
-def _claim(out: Path, recipe: Recipe) -> None:
-    """Note the recipe in `out`; refuse a folder that holds another one's training."""
-    record, text = out / "recipe.json", json.dumps(asdict(recipe), indent=2)
-    if record.exists() and record.read_text(encoding="utf-8") != text:
-        raise DataError(f"{out}: holds a training of another recipe or seed; give another --out, or remove it")
-    with write_atomically(record) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _inputs(learned: LabelledFrames, init: Path | None) -> dict[str, str | None]:
+    """What a training starts from, as digests: the names of the frames it learns from, and the initial weights."""
+    names, weights = "\n".join(learned.names).encode(), init.read_bytes() if init and init.is_file() else None
+    return {
+        "frames": hashlib.sha256(names).hexdigest(),
+        "init": None if weights is None else hashlib.sha256(weights).hexdigest(),
+    }
+
+
+def _claim(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> None:
+    """Note recipe and inputs in `out`; refuse a folder that holds the training of others."""
+    notes = {
+        "recipe.json": ("another recipe or seed", asdict(recipe)),
+        _INPUTS: ("other data or initial weights", inputs),
+    }
+    texts = {name: json.dumps(note, indent=2) for name, (_, note) in notes.items()}
+    for name, text in texts.items():
+        if (out / name).exists() and (out / name).read_text(encoding="utf-8") != text:
+            raise DataError(f"{out}: holds a training of {notes[name][0]}; give another --out, or remove it")
+    for name, text in texts.items():
+        with write_atomically(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _common(shared: Path | None, recipe: Recipe, parts: Sequence[str]) -> bool:
@@ -137,9 +155,12 @@ def _common(shared: Path | None, recipe: Recipe, parts: Sequence[str]) -> bool:
     return shared is not None and not _differing(shared, recipe, parts)
 
 
-def _check_semantic(shared: Path, recipe: Recipe) -> None:
-    """Raises DataError unless the folder's semantic branch is the one that the recipe wants."""
+def _check_semantic(shared: Path, recipe: Recipe, inputs: dict[str, str | None]) -> None:
+    """Raises DataError unless the folder's semantic branch is the one that the recipe wants, of the same inputs."""
     differing = _differing(shared, recipe, _SEMANTIC)
+    theirs = json.loads((shared / _INPUTS).read_text(encoding="utf-8")) if (shared / _INPUTS).is_file() else inputs
+    # Whoever shares a branch need not have what it started from.
+    differing += [part for part, digest in inputs.items() if digest is not None and theirs.get(part) != digest]
     if differing or not (shared / "semantic.safetensors").is_file():
         raise DataError(
             f"{shared}: its semantic branch cannot be shared ({', '.join(differing) or 'it is not trained yet'}); "
@@ -223,7 +244,8 @@ def _store(
 ) -> TapStore:
     """Taps of the frames to learn from, each seen by the semantic branch of its fold, and of rendered ones."""
     views = cast(ViewsConfig, recipe.views)
-    seen_by = [cascade] * (len(learned) + views.rendered)
+    rounds = [cast(Any, learned)] * (2 if dealt and recipe.cross_fit.seen else 1)
+    seen_by = [cascade] * (len(rounds) * len(learned) + views.rendered)
     short = replace(recipe, semantic=replace(recipe.semantic, iterations=recipe.cross_fit.iterations))
     for number, fold in enumerate(dealt):
         member = _laid_out(Cascade(recipe.cascade))
@@ -233,7 +255,7 @@ def _store(
         for index in fold.held:
             seen_by[index] = member.eval()
     rendered = RenderedData(views.rendered, first=_RENDERED_VIEWS_FROM)
-    frames = cast(LabelledFrames, ConcatDataset([cast(Any, learned), cast(Any, rendered)]))
+    frames = cast(LabelledFrames, ConcatDataset([*rounds, cast(Any, rendered)]))
     store = TapStore(root / "taps", frames, seen_by.__getitem__, recipe.input)
     cascade.eval()
     store.fill(all_views(views), track)
@@ -243,17 +265,17 @@ def _store(
 def _freeze(cascade: Cascade, branch: str, recipe: Recipe, learned: LabelledFrames, store: TapStore | None) -> None:
     """Make the norms of a branch constants: the mean of what frames spread over the data, or crops of them, give."""
     if store is not None:
-        spread = range(0, len(store), max(1, len(store) // _NORM_FRAMES))
+        spread = range(0, len(store), max(1, len(store) // NORM_FRAMES))
         batches: Iterable[FrozenBatch | Crops] = (store.read(index) for index in spread)
     else:
-        crops = CropStream(learned, recipe, STAGES.index(f"{branch}_frozen"), 0, _NORM_FRAMES)
+        crops = CropStream(learned, recipe, STAGES.index(f"{branch}_frozen"), 0, NORM_FRAMES)
         batches = DataLoader(crops, batch_size=1)
     training = STAGE_TRAININGS[branch](cascade, recipe, learned)
 
     def run() -> None:
-        for batch in track(batches, f"statistics of the {branch} branch", _NORM_FRAMES):
+        for batch in track(batches, f"statistics of the {branch} branch", NORM_FRAMES):
             image, taps, _ = training.frozen(batch)
-            cascade.error(image, taps.logits, taps.high)
+            cascade.error(image, taps)
             cascade.detail(taps)
 
     cascade.eval().freeze_norms(branch, run)
@@ -263,7 +285,7 @@ def _notes(cascade: Cascade, recipe: Recipe, held: LabelledFrames, val: Labelled
     """Scores, the calibrations and the provenance of a finished training."""
     sets = {"held_out": held, "val": val, "rendered": RenderedData(_RENDERED_FRAMES)}
     scored = {
-        name: evaluate(cascade, recipe, frames, track, f"score on {name}")
+        name: evaluate(cascade, recipe.deployed, frames, track, f"score on {name}")
         for name, frames in sets.items()
         if len(frames)
     }

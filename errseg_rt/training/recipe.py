@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,12 +113,15 @@ class CrossFitConfig:
         blocks: Stretches of each drive in each fold.
         gap: Frames beside a stretch that its fold's semantic branch does not learn from: they look alike.
         iterations: Steps of each fold's semantic branch.
+        seen: Whether the branches learn from each frame twice: as its fold sees it, and as the semantic branch that
+            learned from all frames does, for streets that it knows.
     """
 
     folds: int = 0
     blocks: int = 2
     gap: int = 2
     iterations: int = 0
+    seen: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for counts that do not fit together."""
@@ -172,17 +175,19 @@ class ErrorLossConfig:
         correct: w3, of correct pixels; 0: the share of errors in each image, as the paper has it. A constant keeps P_ep
             comparable from image to image.
         rho: Confidence from which an error is hard.
+        classes: Weight of the cross-entropy of the corrected class logits beside eq. 2, with `cascade.residual`.
     """
 
     easy: float = 1.0
     hard: float = 1.5
     correct: float = 0.0
     rho: float = 0.95
+    classes: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError for weights that are none."""
-        if min(self.easy, self.hard) <= 0 or self.correct < 0 or not 0 < self.rho < 1:
-            raise ValueError(f"weights are positive, correct may be 0, rho lies between 0 and 1, got {self}")
+        if min(self.easy, self.hard) <= 0 or min(self.correct, self.classes) < 0 or not 0 < self.rho < 1:
+            raise ValueError(f"weights are positive (correct and classes may be 0), rho lies between 0 and 1, {self}")
 
 
 @dataclass(frozen=True)
@@ -236,7 +241,7 @@ class Recipe:
     Attributes:
         name: What the recipe is called.
         seed: Seed of weights, crops and scenes.
-        threshold: t of eq. 4, for training the detail branch and for the bundle.
+        threshold: t of eq. 4, for training the detail branch.
         cascade: Shape of the networks.
         data: What is learned from.
         input: Input of the networks.
@@ -251,6 +256,7 @@ class Recipe:
         method: What the detail branch learns from, and where it answers.
         error_loss: Weights of eq. 2.
         bootstrap: Which pixels the semantic branch learns from.
+        bundle_threshold: t of the bundle, for which the cascade is scored; None: that of training.
         provenance: What the bundle shall say of data and initial weights: their sources and terms.
     """
 
@@ -271,12 +277,14 @@ class Recipe:
     method: MethodConfig = MethodConfig()
     error_loss: ErrorLossConfig = ErrorLossConfig()
     bootstrap: BootstrapConfig = BootstrapConfig()
+    bundle_threshold: float | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ValueError for a threshold or seed that is none, and for classes that do not match."""
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold}")
+        for name in ("threshold", "bundle_threshold"):
+            if not 0 < (getattr(self, name) or self.threshold) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if self.cross_fit.folds and self.views is None:
             raise ValueError("cross_fit needs views: only of whole frames are the taps of a fold kept")
         if self.cross_fit.iterations % self.semantic.checkpoint_every:
@@ -290,6 +298,11 @@ class Recipe:
     def classes(self) -> ClassSet:
         """The class set that `data.classes` names."""
         return CLASS_SETS[self.data.classes]
+
+    @property
+    def deployed(self) -> Recipe:
+        """The recipe at the threshold of its bundle."""
+        return replace(self, threshold=self.bundle_threshold or self.threshold)
 
     def stage(self, name: str) -> StageConfig:
         """The training `name`, one of `STAGES`."""
@@ -307,7 +320,7 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe by its name in the package or by its path.
 
-    A recipe with a `base` is another recipe with some values changed.
+    A recipe with a `base` is another recipe with some values changed; its path starts from the recipe's folder.
 
     Args:
         name: `camvid`, or the path of a TOML file.
@@ -340,7 +353,9 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise DataError(f"no recipe is called {name!r}: choose from {', '.join(recipe_names())}, or give a .toml file")
     table = tomllib.loads(source.read_text(encoding="utf-8"))
     base = table.pop("base", None)
-    return table if base is None else _merge(_read(base, (*above, name)), table)
+    if base is None:
+        return table
+    return _merge(_read(str(path.parent / base) if base.endswith(".toml") else base, (*above, name)), table)
 
 
 def _merge(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

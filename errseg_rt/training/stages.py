@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -142,18 +143,24 @@ class ErrorTraining(StageTraining):
     name = branch = "error"
 
     def loss(self, batch: FrozenBatch | Crops) -> Tensor:
-        """Mean over the images."""
+        """Mean over the images; where the recipe weighs it, with the cross-entropy of the corrected class logits."""
         image, taps, truth = self.frozen(batch)
-        error_logit = self.cascade.error(image, taps.logits, taps.high)
-        weights = self.recipe.error_loss
-        return error_loss(
-            error_logit.float(),
-            taps.logits.float(),
-            truth,
+        branch, weights = self.cascade.error, self.recipe.error_loss
+        eq2 = partial(
+            error_loss,
+            semantic_logits=taps.logits.float(),
+            truth=truth,
             rho=weights.rho,
             easy_weight=weights.easy,
             hard_weight=weights.hard,
             correct_weight=weights.correct,
+        )
+        if not (branch.residual and weights.classes):
+            return eq2(branch(image, taps).float())
+        corrected = branch.correct(image, taps).float()
+        everywhere = torch.ones_like(truth, dtype=torch.bool)
+        return eq2(branch.judge(taps.logits.float(), corrected)) + weights.classes * detail_loss(
+            corrected, everywhere, truth
         )
 
     @torch.no_grad()
@@ -172,7 +179,7 @@ class ErrorTraining(StageTraining):
                 wrong = (taps.logits.argmax(dim=1) != truth) & valid
                 shares = cast(Tensor, self.all_gather(error_shares(wrong, valid)))
                 balance = shares.mean().clamp_min(_LEAST_SHARE)
-            error.head.bias.fill_(torch.log(weights.easy / balance))  # type: ignore[union-attr]
+            error.offset.fill_(torch.log(weights.easy / balance))
 
 
 class DetailTraining(StageTraining):
@@ -197,7 +204,7 @@ class DetailTraining(StageTraining):
         if method.learn == "everywhere":
             return detail_loss(detail_logits, torch.ones_like(truth, dtype=torch.bool), truth, self.weights)
         with torch.no_grad():
-            error_logit = self.cascade.error(image, taps.logits, taps.high)
+            error_logit = self.cascade.error(image, taps)
         flagged = flagged_by(method, self.recipe.threshold, taps.logits, error_logit)
         return detail_loss(detail_logits, flagged, truth, self.weights)
 

@@ -132,6 +132,9 @@ def test_faults_of_options_are_one_line(capsys, recipe, data, tmp_path):
     code, _, err = run(capsys, *start, "--devices", 0)
     assert code == 2
     assert "--devices" in err
+    code, _, err = run(capsys, *start, "--precision", "nonsense")
+    assert code == 2
+    assert "'nonsense' is none of 32-true, 16-mixed" in " ".join(err.split())
 
 
 def test_unknown_recipe(capsys, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 from scipy.special import expit, softmax
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 
@@ -16,9 +17,12 @@ from errseg_rt.evaluation.truth import truth_on_grid
 from errseg_rt.kernels.fuse_labels import fuse_labels_reference
 from errseg_rt.scores import ConfusionMatrix
 
+ROW_WORK = (7, 4, 2)
+SQUARE = np.ones((3, 3))
+
 
 def swept(samples, thresholds=THRESHOLDS) -> ThresholdSweep:
-    sweep = ThresholdSweep(4, thresholds)
+    sweep = ThresholdSweep(4, thresholds, row_work=ROW_WORK)
     for truth, branches in samples:
         sweep.add(truth, branches, GridErrors.of(truth, branches))
     return sweep
@@ -50,6 +54,10 @@ def test_rows_equal_the_definitions(sample, geometry) -> None:
         assert row.precision == pytest.approx(precision_score(wrong, flagged))
         assert row.hard_recall == pytest.approx(flagged[wrong & (largest > RHO)].mean())
         assert row.flagged == pytest.approx(np.mean([(p > row.t).mean() for p in seen]))
+        supports = [binary_dilation(b.flagged(row.t), SQUARE, iterations=n) if n else b.flagged(row.t)
+                    for _, b in samples for n in (2, 1, 0)]  # fmt: skip
+        share = [np.mean(s) * ROW_WORK[k % 3] / sum(ROW_WORK) for k, s in enumerate(supports)]
+        assert row.work == pytest.approx(np.sum(share) / len(samples))
         matrix = ConfusionMatrix(4)
         for truth, branches in samples:
             mask = branches.flagged(row.t)
@@ -65,7 +73,7 @@ def test_void_everywhere(sample) -> None:
     (row,) = swept([sample(0, void=1.0)], (0.5,)).rows(float("nan"))
     numbers = asdict(row)
     assert numbers.pop("t") == 0.5
-    assert 0 < numbers.pop("flagged") < 1
+    assert 0 < numbers.pop("flagged") < numbers.pop("work") <= 1
     assert set(numbers.values()) == {None}
 
 

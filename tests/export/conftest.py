@@ -22,6 +22,7 @@ NOTES = {
         "semantic": {"iterations": 1, "batch": 1, "rate": 1e-3, "checkpoint_every": 1},
         "error": {"iterations": 1, "batch": 1, "rate": 1e-3, "checkpoint_every": 1},
         "detail": {"iterations": 1, "batch": 1, "rate": 1e-3, "checkpoint_every": 1},
+        "bundle_threshold": 0.8,
         "provenance": {"data": "none at all", "initial_weights": "drawn at random"},
     },
     "calibration": {"logits": [-2.0, 0.0, 2.0], "probabilities": [0.05, 0.2, 0.9]},

@@ -32,7 +32,8 @@ def test_manifest_holds_what_the_training_noted(bundle, cascade, notes):
     manifest, recipe = bundle.manifest, notes["recipe"]
     assert manifest.name == "tiny bundle"
     assert manifest.classes.names[:2] == ("sky", "building")
-    assert manifest.threshold == manifest.lowest_threshold == recipe["threshold"]
+    assert manifest.threshold == recipe["bundle_threshold"] == 0.8
+    assert manifest.lowest_threshold == recipe["threshold"] == 0.6
     assert (manifest.input.scale, manifest.input.multiple, manifest.input.plus_one) == (1.0, 16, True)
     assert manifest.align_corners is cascade.semantic.align_corners
     assert manifest.cascade == {**cascade.config.to_dict(), **recipe["cascade"]}
@@ -55,7 +56,7 @@ def test_manifest_holds_what_the_training_noted(bundle, cascade, notes):
 def test_model_card_tells_provenance_and_scores(bundle):
     card = bundle.read("MODEL_CARD.md").decode()
     assert card.startswith("# Model card: tiny bundle\n")
-    for fact in ("- **data**: none at all", "- **initial weights**: drawn at random", "threshold t = 0.6"):
+    for fact in ("- **data**: none at all", "- **initial weights**: drawn at random", "threshold t = 0.8"):
         assert fact in card
     assert "On 60 rendered street scenes that training did not draw; 12.5 % of the grid flagged:" in card
     for row in (

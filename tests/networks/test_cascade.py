@@ -14,9 +14,9 @@ from errseg_rt.networks.norms import FrozenNorm
 SMALL = {"semantic": "squeezenas", "classes": 5, "error_width": 6, "detail_width": 4}
 
 
-def build(residual=True, seed=0):
-    torch.manual_seed(seed)
-    return Cascade(CascadeConfig(**SMALL, residual=residual)).eval()
+def build(residual=True, features="image"):
+    torch.manual_seed(0)
+    return Cascade(CascadeConfig(**SMALL, residual=residual, error_features=features)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,9 @@ def test_forward_follows_eq_1_to_5(image):
     np.testing.assert_allclose(out.p_ep, 1 / (1 + np.exp(-error_logit)), rtol=0, atol=1e-6)
 
 
-def test_residual_start_equals_the_semantic_branch(image):
-    cascade = build()
+@pytest.mark.parametrize("features", ["image", "low"])
+def test_residual_start_equals_the_semantic_branch(image, features):
+    cascade = build(features=features)
     cascade.semantic.decoder._1x1_BR.weight.data *= 100  # so that doubt differs from pixel to pixel
     with torch.no_grad():
         out = cascade(image)
@@ -95,6 +96,35 @@ def test_plain_start_owes_nothing_to_the_semantic_branch(image):
     assert (out.p_ep - (1 - out.p_sb.max(dim=1, keepdim=True).values)).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("features", ["image", "low"])
+@torch.no_grad()
+def test_p_ep_is_what_corrected_logits_leave_to_other_classes(image, features):
+    cascade = build(features=features)
+    torch.nn.init.normal_(cascade.error.head.weight)
+    cascade.error.offset.fill_(0.5)
+    taps = cascade.taps(image)
+    corrected = cascade.error.correct(image, taps).double().numpy()
+    probabilities = np.exp(corrected) / np.exp(corrected).sum(axis=1, keepdims=True)
+    label = taps.logits.argmax(dim=1, keepdim=True).numpy()
+    assert (corrected.argmax(axis=1, keepdims=True) != label).any()
+    p = 1 - np.take_along_axis(probabilities, label, axis=1)
+    wanted = np.log(p / (1 - p)) + 0.5
+    np.testing.assert_allclose(cascade.error(image, taps), wanted, rtol=0, atol=1e-4)
+
+
+def test_features_of_the_image_or_of_the_network_are_what_is_seen(image):
+    for features, seen in (("image", "image"), ("low", "low")):
+        cascade = build(features=features)
+        torch.nn.init.normal_(cascade.error.head.weight)
+        with torch.no_grad():
+            taps = cascade.taps(image)
+            before = cascade.error(image, taps)
+            other_image = cascade.error(image + 1, taps)
+            other_low = cascade.error(image, taps._replace(low=taps.low + 1))
+        assert before.equal(other_image) == (seen != "image")
+        assert before.equal(other_low) == (seen != "low")
+
+
 def test_saturated_probabilities_keep_the_error_logit_finite(image):
     cascade = build()
     cascade.semantic.decoder._1x1_BR.bias.data[2] = 1e4
@@ -102,6 +132,10 @@ def test_saturated_probabilities_keep_the_error_logit_finite(image):
         out = cascade.front(image)
     assert out.error_logit.isfinite().all()
     assert (out.error_logit < -10).all()
+    with torch.no_grad():  # and the other way round, where the corrected logits leave the label nothing
+        hopeless = cascade.error.judge(torch.tensor([[[[9.0]], [[0.0]]]]), torch.tensor([[[[-9e3]], [[0.0]]]]))
+    assert hopeless.isfinite().all()
+    assert (hopeless > 10).all()
 
 
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
@@ -137,6 +171,7 @@ def test_grid_is_a_quarter_rounded_up(size):
     ("change", "message"),
     [
         ({"semantic": "resnet"}, "no semantic network is called 'resnet': choose from"),
+        ({"error_features": "depth"}, "no error features are called 'depth': choose from .'image', 'low'."),
         ({"decoder": "unet"}, "no decoder is called 'unet': choose from .'dupsampling', 'gau'."),
         ({"classes": 1}, "classes must be 2 to 255, got 1"),
         ({"classes": 256}, "classes must be 2 to 255, got 256"),

@@ -40,10 +40,10 @@ def test_cascade_comes_back_with_its_notes(cascade, saved):
 
 
 def test_saving_replaces(cascade, saved):
-    torch.nn.init.ones_(cascade.error.head.bias)
+    torch.nn.init.constant_(cascade.error.offset, 2)
     save_cascade(saved, cascade, {"second": True})
     loaded, notes = load_cascade(saved)
-    assert loaded.error.head.bias.item() == 1
+    assert loaded.error.offset.item() == 2
     assert notes == {"second": True}
 
 

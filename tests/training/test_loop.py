@@ -218,6 +218,13 @@ def test_folder_of_another_recipe_is_refused(finished, recipe, change):
     assert json.loads((finished.parent / "recipe.json").read_text()) == json.loads(json.dumps(asdict(recipe)))
 
 
+def test_folder_of_other_inputs_is_refused(finished, recipe, drive, tmp_path):
+    torch.save(load_cascade(finished)[0].semantic.state_dict(), tmp_path / "w.pth")
+    for data, init in ((drive, None), (None, tmp_path / "w.pth")):
+        with pytest.raises(DataError, match="holds a training of other data or initial weights; give another --out"):
+            train(recipe, data, finished.parent, init)
+
+
 def kill_at(points, steps, *arguments):
     """Train, killed at each point in turn, and then to the end."""
     handler = signal.getsignal(signal.SIGINT)
@@ -386,7 +393,7 @@ def test_shared_semantic_branch_taps_and_error_branch_are_not_made_again(fitted,
     assert {name for name, *_ in steps} == {"detail", "detail_frozen"}
     assert {path.name for path in tmp_path.iterdir()} == {
         "cascade.safetensors", "detail", "detail.safetensors", "detail_frozen", "detail_frozen.safetensors", "logs",
-        "recipe.json",
+        "inputs.json", "recipe.json",
     }  # fmt: skip
     for branch in ("semantic.", "error."):
         assert_same_weights(result, fitted, branch)
@@ -421,6 +428,11 @@ def test_shared_folder_of_another_semantic_branch_is_refused(finished, recipe, t
     other = replace(recipe, **{part: replace(getattr(recipe, part), **values) for part, values in changes.items()})
     with pytest.raises(DataError, match=rf"its semantic branch cannot be shared \({differing}\); give the folder of"):
         train(other, None, tmp_path, shared=finished.parent)
+
+
+def test_shared_folder_of_other_inputs_is_refused(finished, recipe, drive, tmp_path):
+    with pytest.raises(DataError, match=r"its semantic branch cannot be shared \(frames\)"):
+        train(recipe, drive, tmp_path, shared=finished.parent)
 
 
 def test_shared_folder_of_another_network_is_refused(finished, recipe, tmp_path):

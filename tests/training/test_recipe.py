@@ -153,10 +153,18 @@ def test_changes_take_the_place_of_the_recipes_own(toml):
 
 def test_a_base_may_have_a_base_and_be_a_file(toml, tmp_path):
     (tmp_path / "second.toml").write_text(f'base = "{toml}"\nseed = 8\n[detail]\nrate = 0.25\n')
-    (tmp_path / "third.toml").write_text(f'base = "{tmp_path / "second.toml"}"\nthreshold = 0.1\n')
+    # The path of a base starts from the recipe's folder.
+    (tmp_path / "third.toml").write_text('base = "second.toml"\nthreshold = 0.1\n')
     first, third = load_recipe(str(toml)), load_recipe(str(tmp_path / "third.toml"), ["detail.batch=7"])
     detail = replace(first.detail, rate=0.25, batch=7)
     assert third == replace(first, name="third", seed=8, threshold=0.1, detail=detail)
+
+
+def test_a_bundle_may_have_a_threshold_of_its_own(toml):
+    recipe = load_recipe(str(toml))
+    assert recipe.deployed == recipe
+    other = load_recipe(str(toml), ["bundle_threshold=0.8"])
+    assert (other.threshold, other.deployed.threshold) == (0.6, 0.8)
 
 
 CHANGES_REFUSED = {
@@ -241,6 +249,11 @@ REFUSED = {
     "checkpoints": ("checkpoint_every = 2", "checkpoint_every = 3", "does not divide self.iterations = 4"),
     "text_for_number": ("iterations = 4", 'iterations = "four"', "'str'"),
     "t": ("threshold = 0.6", "threshold = 1.5", "threshold must lie between 0 and 1, got 1.5"),
+    "bundle_t": (
+        "threshold = 0.6",
+        "threshold = 0.6\nbundle_threshold = 1.0",
+        "bundle_threshold must lie between 0 and 1, got 1.0",
+    ),
     "negative_seed": ("seed = 5", "seed = -1", "seed must not be negative, got -1"),
     "one_sided_crop": ("crop = [65, 97]", "crop = [65]", "crop is a height and a width"),
     "no_scales": ("crop = [65, 97]", "crop = [65, 97]\nscales = []", "scales are positive"),

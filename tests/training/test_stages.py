@@ -249,7 +249,7 @@ def test_error_training_starts_in_the_balance_of_its_loss(cascade, recipe, folde
     wrong = (taps.logits.argmax(dim=1) != truth) & (truth != IGNORE)
     shares = [image.sum() / (labels != IGNORE).sum() for image, labels in zip(wrong, truth, strict=True)]
     w3 = correct or np.mean(shares)
-    assert cascade.error.head.bias.item() == pytest.approx(np.log(2 / w3), rel=1e-5)
+    assert cascade.error.offset.item() == pytest.approx(np.log(2 / w3), rel=1e-5)
     p = torch.linspace(0.05, 0.6, 12, dtype=torch.float64)
     odds = 2 / w3 * p / (1 - p)
     at = torch.stack([odds * factor for factor in (0.99, 1.0, 1.01)])
@@ -260,22 +260,41 @@ def test_error_training_starts_in_the_balance_of_its_loss(cascade, recipe, folde
 def test_only_a_residual_start_with_norms_that_learn_is_balanced(recipe, folder):
     for change in ({"residual": False}, {"error_frozen": True}):
         cascade = Cascade(replace(recipe.cascade, **change))
-        before = cascade.error.head.bias.item()
+        before = {name: tensor.clone() for name, tensor in cascade.error.state_dict().items()}
         training = STAGE_TRAININGS["error"](cascade, recipe, FolderData(folder[0], 11))
         training.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
         training.on_train_start()
-        assert cascade.error.head.bias.item() == before
+        assert all(tensor.equal(before[name]) for name, tensor in cascade.error.state_dict().items())
 
 
 def test_weights_of_eq_2_are_the_recipes(cascade, recipe, kept):
     torch.nn.init.normal_(cascade.error.head.weight)
     weights = ErrorLossConfig(easy=0.7, hard=3.0, correct=0.1, rho=0.5)
     with torch.no_grad():
-        error_logit = cascade.error(kept.image, kept.taps.logits, kept.taps.high)
+        error_logit = cascade.error(kept.image, kept.taps)
         found = STAGE_TRAININGS["error"](cascade, replace(recipe, error_loss=weights), []).eval().loss(kept)
     named = {"rho": 0.5, "easy_weight": 0.7, "hard_weight": 3.0, "correct_weight": 0.1}
     wanted = error_loss(error_logit, kept.taps.logits, kept.truth, **named)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
+@torch.no_grad()
+def test_class_logits_are_weighed_beside_eq_2(recipe, kept, residual):
+    cascade = Cascade(replace(recipe.cascade, residual=residual, error_features="low"))
+    torch.nn.init.normal_(cascade.error.head.weight)
+    plain, weighed = (
+        STAGE_TRAININGS["error"](cascade, replace(recipe, error_loss=ErrorLossConfig(classes=weight)), [])
+        .eval()
+        .loss(kept)
+        for weight in (0.0, 0.25)
+    )
+    wanted = 0.0
+    if residual:
+        corrected = cascade.error.correct(kept.image, kept.taps)
+        wanted = F.cross_entropy(corrected, kept.truth, ignore_index=IGNORE)
+        assert wanted > 0.1
+    torch.testing.assert_close(weighed - plain, torch.as_tensor(0.25 * wanted), rtol=1e-4, atol=1e-5)
 
 
 def test_rate_falls_by_the_poly_rule(cascade, recipe):

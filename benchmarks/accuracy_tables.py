@@ -1,0 +1,133 @@
+"""The tables of docs/accuracy.md, as Markdown, from what `benchmarks.accuracy` has scored.
+
+    python -m benchmarks.accuracy_tables [FILE]
+
+Without FILE, of `results/accuracy.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy import SHIPPED
+from benchmarks.report import RESULTS
+
+Score = Mapping[str, Any]
+THIN = ("pole", "sign", "fence")  # classes that stand first
+# Gong et al. 2021, tables 1 to 3, on Cityscapes val, in percent.
+PAPER_ERROR_IOU = (14.80, 17.19, 19.13, 20.98, 22.89, 24.97, 27.34, 29.92, 30.20)
+PAPER_HARD_RECALL = (79.16, 70.21, 61.72, 52.70, 42.67, 31.41, 19.78, 9.09, 3.32)
+PAPER_SEMANTIC = 78.79
+PAPER_MIOU = {
+    "ours": 79.90,
+    "GAU decoder": 78.89,
+    "DUpsampling": 79.06,
+    "layer cascading": 79.73,
+    "loss-rank mining": 79.37,
+    "bagging": 79.38,
+}
+
+
+def main() -> None:
+    """Print."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "accuracy.json"
+    sets: Mapping[str, Sequence[Score]] = json.loads(path.read_text(encoding="utf-8"))["sets"]
+    for name, scores in sets.items():
+        (shipped,) = (score for score in scores if score["method"] == SHIPPED.title)
+        print(f"\n## {name}\n")
+        for table in (methods(scores), classes(shipped), thresholds(shipped), errors(shipped), norms(shipped)):
+            print("\n".join(table), end="\n\n")
+
+
+def methods(scores: Sequence[Score]) -> list[str]:
+    """Every method: mean over its seeds with the spread, and how ours of the same seeds compares."""
+    head = ["method", "seeds", "mIoU", "gain", "paper's gain", "ours minus this [95 %]", *THIN, "flagged"]
+    rows = []
+    for title in dict.fromkeys(score["method"] for score in scores):
+        same = [score for score in scores if score["method"] == title]
+        gains = _values(same, lambda score: score["gain"]["miou"])
+        spread = f" ± {gains.std(ddof=1):.2f}" if len(gains) > 1 else ""
+        paper = f"{PAPER_MIOU[title] - PAPER_SEMANTIC:+.2f}" if title in PAPER_MIOU else ""
+        pairs = [score["ours_minus_this"] for score in same if score["ours_minus_this"]]
+        thin = [f"{_values(same, lambda score, name=name: score['fused']['iou'][name]).mean():.1f}" for name in THIN]  # type: ignore[misc]
+        rows.append(
+            [
+                title,
+                str(len(same)),
+                f"{_values(same, lambda score: score['fused']['miou']).mean():.2f}",
+                f"{gains.mean():+.2f}{spread}",
+                paper,
+                "; ".join(map(_interval, pairs)),
+                *thin,
+                f"{_values(same, lambda score: score['flagged']).mean():.1f} %",
+            ]
+        )
+    return _table(head, rows)
+
+
+def classes(score: Score) -> list[str]:
+    """IoU of each class, thin things first."""
+    names = [*THIN, *(name for name in score["fused"]["iou"] if name not in THIN)]
+    rows = [
+        [way, *(f"{100 * score[way]['iou'][name]:.1f}" for name in names), f"{100 * score[way]['miou']:.2f}"]
+        for way in ("semantic", "fused")
+    ]
+    return _table(["IoU, %", *names, "mIoU"], rows)
+
+
+def thresholds(score: Score) -> list[str]:
+    """Table 1 of the paper, and what each t gains and costs."""
+    by_t = score["thresholds"]
+    rows = [
+        ["IoU of the error class, %", *(f"{100 * row['error_iou']:.1f}" for row in by_t)],
+        ["the paper's", *(f"{value:.1f}" for value in PAPER_ERROR_IOU)],
+        ["hard recall, %", *(f"{100 * row['hard_recall']:.1f}" for row in by_t)],
+        ["the paper's", *(f"{value:.1f}" for value in PAPER_HARD_RECALL)],
+        ["flagged, %", *(f"{100 * row['flagged']:.1f}" for row in by_t)],
+        ["gain", *(f"{100 * row['gain']:+.2f}" for row in by_t)],
+    ]
+    return _table(["t", *(str(row["t"]) for row in by_t)], rows)
+
+
+def errors(score: Score) -> list[str]:
+    """The error map beside the free baselines, all calibrated in the same way."""
+    columns = {
+        "AUPR": "aupr",
+        "AUROC": "auroc",
+        "FPR at 95 % recall": "fpr95",
+        "risk-coverage area": "aurc",
+        "calibration error": "ece",
+        "Brier": "brier",
+    }
+    maps = {"P_ep": score["errors"], **score["errors"]["baselines"]}
+    rows = [[name, *(f"{figures[key]:.4f}" for key in columns.values())] for name, figures in maps.items()]
+    return _table(["errors", *columns], rows)
+
+
+def norms(score: Score) -> list[str]:
+    """The fused labels before stage 3's norms are frozen, after it, and fine-tuned."""
+    return _table(["norms of the detail branch", "mIoU"], [[k, f"{100 * v:.2f}"] for k, v in score["norms"].items()])
+
+
+def _interval(pair: Sequence[float]) -> str:
+    difference, low, high = (100 * value for value in pair)
+    return f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]{', a tie' * (low <= 0 <= high)}"
+
+
+def _values(scores: Sequence[Score], value: Callable[[Score], float]) -> Any:
+    return 100 * np.array([value(score) for score in scores])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+if __name__ == "__main__":
+    main()
