@@ -187,7 +187,7 @@ class ErrorLossConfig:
     def __post_init__(self) -> None:
         """Raises ValueError for weights that are none."""
         if min(self.easy, self.hard) <= 0 or min(self.correct, self.classes) < 0 or not 0 < self.rho < 1:
-            raise ValueError(f"weights are positive (correct and classes may be 0), rho lies between 0 and 1, {self}")
+            raise ValueError(f"weights are positive, correct and classes may be 0, rho lies between 0 and 1: {self}")
 
 
 @dataclass(frozen=True)
