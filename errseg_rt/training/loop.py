@@ -31,6 +31,7 @@ from errseg_rt.training.data import CropStream, RenderedData
 from errseg_rt.training.evaluation import evaluate
 from errseg_rt.training.fit import fit as fit_stage
 from errseg_rt.training.folds import Fold, folds, hold_out
+from errseg_rt.training.logit_adjustment import adjust_logits, class_rarity
 from errseg_rt.training.recipe import STAGES, Recipe, ViewsConfig
 from errseg_rt.training.stages import STAGE_TRAININGS, Crops
 from errseg_rt.training.taps import FrozenBatch, TapStore, all_views
@@ -121,6 +122,8 @@ def train(
                 _freeze(cascade, stage.removesuffix("_frozen"), recipe, learned, store)
             fit(stage, cascade=cascade, frames=learned, out=out, store=store)
             save_cascade(done, cascade, {"recipe": recipe.name, "stage": stage})
+    if recipe.method.adjustment:
+        adjust_logits(cascade.detail, class_rarity(learned, recipe.cascade.classes), recipe.method.adjustment)
     notes = _notes(cascade.eval(), recipe, held, val)
     save_cascade(result, cascade, {**notes, "init": init.name if init else None, "command": command})
     return result

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from errseg_rt.classes import IGNORE
-from errseg_rt.datasets import LabelledFrames
 from errseg_rt.networks.cascade import error_map
-
-_LEAST_MASS = 1e-6  # keeps a loss of no pixel zero
 
 
 def error_loss(
@@ -62,62 +58,36 @@ def error_shares(wrong: Tensor, valid: Tensor) -> Tensor:
     return wrong.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)
 
 
-def detail_loss(detail_logits: Tensor, flagged: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+def detail_loss(detail_logits: Tensor, flagged: Tensor, truth: Tensor) -> Tensor:
     """Eq. 3: cross-entropy over the flagged pixels.
 
-    The sum of the paper is divided by the weights of its terms, so that the rate does not depend on the crop.
+    The sum of the paper is divided by the number of its terms, so that the rate does not depend on the crop.
 
     Args:
         detail_logits: `[B, classes, h, w]`.
         flagged: E_ep of eq. 4, `bool [B, h, w]`.
         truth: Labels on the grid, `int64 [B, h, w]`, `IGNORE` where void.
-        weights: Of the classes, `[classes]`; None: all 1.
 
     Returns:
         A scalar; zero when no valid pixel is flagged.
     """
     counted = flagged & (truth != IGNORE)
-    target = truth.where(counted, IGNORE)
-    total = F.cross_entropy(detail_logits, target, weights, ignore_index=IGNORE, reduction="sum")
-    mass = counted.sum() if weights is None else weights[truth[counted]].sum()
-    return total / mass.clamp_min(_LEAST_MASS)
+    total = F.cross_entropy(detail_logits, truth.where(counted, IGNORE), ignore_index=IGNORE, reduction="sum")
+    return total / counted.sum().clamp_min(1)
 
 
-def class_weights(frames: LabelledFrames, classes: int, balance: float) -> Tensor:
-    """Weights of the classes by their rarity: `share ** -balance`, so scaled that the mean over the pixels is 1.
-
-    Args:
-        frames: Where the shares are counted.
-        classes: Number of classes.
-        balance: 0 counts pixels alike, 1 classes.
-
-    Returns:
-        `float32 [classes]`; a class that does not occur weighs as much as the rarest that does.
-    """
-    counts = np.zeros(classes)
-    for index in range(len(frames)):
-        labels = frames[index][1]
-        counts += np.bincount(labels[labels != IGNORE], minlength=classes)
-    present = counts > 0
-    if not present.any():
-        return torch.ones(classes)
-    weights = np.where(present, counts, counts[present].min()) ** -balance
-    return torch.from_numpy(weights * counts.sum() / (weights * counts).sum()).float()
-
-
-def loss_rank_mining(logits: Tensor, truth: Tensor, share: float, weights: Tensor | None = None) -> Tensor:
+def loss_rank_mining(logits: Tensor, truth: Tensor, share: float) -> Tensor:
     """Cross-entropy over the valid pixels of the batch with the highest loss (Yu et al. 2018).
 
     Args:
         logits: `[B, classes, h, w]`.
         truth: `int64 [B, h, w]`, `IGNORE` where void.
         share: Share of the valid pixels that count, rounded up.
-        weights: Of the classes, `[classes]`; None: all 1.
 
     Returns:
         A scalar; zero when no pixel is valid.
     """
-    losses = _losses(logits, truth, weights)
+    losses = _losses(logits, truth)
     return _mean(losses.topk(_share(losses, share)).values)
 
 
@@ -138,9 +108,9 @@ def bootstrapped_loss(logits: Tensor, truth: Tensor, probability: float, keep: f
     return _mean(losses[: max(hard, _share(losses, keep))])
 
 
-def _losses(logits: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+def _losses(logits: Tensor, truth: Tensor) -> Tensor:
     """Cross-entropy of each valid pixel, `[N]`."""
-    return F.cross_entropy(logits, truth, weights, ignore_index=IGNORE, reduction="none")[truth != IGNORE]
+    return F.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="none")[truth != IGNORE]
 
 
 def _share(losses: Tensor, share: float) -> int:

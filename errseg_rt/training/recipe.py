@@ -143,7 +143,7 @@ class MethodConfig:
         fusion: `"replace"` (eq. 5), or `"average"` of P_sb and P_db (bagging).
         limit: Limit of the selectors that have one.
         hardest: Share of the pixels that loss-rank mining keeps, in 0..1.
-        balance: Weight of a class in the loss, as an exponent of its rarity: 0 counts pixels alike, 1 classes.
+        adjustment: Logit adjustment of the trained detail branch: this times minus the logarithm of each class's share.
     """
 
     selector: str = "error"
@@ -151,17 +151,17 @@ class MethodConfig:
     fusion: str = "replace"
     limit: float = 0.05
     hardest: float = 0.2
-    balance: float = 0.0
+    adjustment: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown choice, and shares that are none."""
         for name, choices in _METHODS.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if not 0 < self.hardest <= 1 or self.limit < 0 or not 0 <= self.balance <= 1:
+        if not 0 < self.hardest <= 1 or self.limit < 0 or not 0 <= self.adjustment <= 1:
             raise ValueError(
-                f"hardest and balance lie in 0..1, limit is not negative: "
-                f"{self.hardest = }, {self.balance = }, {self.limit = }"
+                f"hardest and adjustment lie in 0..1, limit is not negative: "
+                f"{self.hardest = }, {self.adjustment = }, {self.limit = }"
             )
 
 

@@ -18,7 +18,6 @@ from errseg_rt.networks.cascade import Cascade
 from errseg_rt.training.data import CropStream
 from errseg_rt.training.losses import (
     bootstrapped_loss,
-    class_weights,
     detail_loss,
     error_loss,
     error_shares,
@@ -186,13 +185,6 @@ class DetailTraining(StageTraining):
     """Eq. 3 on the grid, or the loss of a method it is compared with."""
 
     name = branch = "detail"
-    weights: Tensor | None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        balance, classes = self.recipe.method.balance, self.cascade.config.classes
-        weights = class_weights(self.frames, classes, balance) if balance else None
-        self.register_buffer("weights", weights, persistent=False)
 
     def loss(self, batch: FrozenBatch | Crops) -> Tensor:
         """Mean over the pixels that count."""
@@ -200,13 +192,13 @@ class DetailTraining(StageTraining):
         method = self.recipe.method
         detail_logits = self.cascade.detail(taps).float()
         if method.learn == "hardest":
-            return loss_rank_mining(detail_logits, truth, method.hardest, self.weights)
+            return loss_rank_mining(detail_logits, truth, method.hardest)
         if method.learn == "everywhere":
-            return detail_loss(detail_logits, torch.ones_like(truth, dtype=torch.bool), truth, self.weights)
+            return detail_loss(detail_logits, torch.ones_like(truth, dtype=torch.bool), truth)
         with torch.no_grad():
             error_logit = self.cascade.error(image, taps)
         flagged = flagged_by(method, self.recipe.threshold, taps.logits, error_logit)
-        return detail_loss(detail_logits, flagged, truth, self.weights)
+        return detail_loss(detail_logits, flagged, truth)
 
 
 class FrozenErrorTraining(ErrorTraining):

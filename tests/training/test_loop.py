@@ -415,6 +415,16 @@ def test_what_differs_is_made_anew(fitted, cross_fitted, drive, steps, tmp_path)
         assert_same_weights(tmp_path / out / "cascade.safetensors", fitted, "semantic.")
 
 
+def test_the_trained_detail_branch_is_adjusted_to_rare_classes(fitted, cross_fitted, drive, tmp_path):
+    other = replace(cross_fitted, name="other", method=MethodConfig(adjustment=0.5))
+    result = train(other, drive, tmp_path, shared=fitted.parent)
+    trained, adjusted = (load_cascade(path)[0] for path in (tmp_path / "detail_frozen.safetensors", result))
+    moved = (adjusted.detail.head.bias - trained.detail.head.bias).detach()
+    assert moved.min() > 0  # by the rarest class's rarity where a class does not occur
+    assert moved.max() > moved.min()
+    torch.testing.assert_close(adjusted.detail.head.weight, trained.detail.head.weight, rtol=0, atol=0)
+
+
 OTHERS = {
     "data": {"data": {"rendered": 0.5}},
     "input": {"input": {"scale": 2.0}},

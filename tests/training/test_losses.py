@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from errseg_rt.classes import IGNORE
-from errseg_rt.training.losses import bootstrapped_loss, class_weights, detail_loss, error_loss, loss_rank_mining
+from errseg_rt.training.losses import bootstrapped_loss, detail_loss, error_loss, loss_rank_mining
 
 
 def probabilities(logits):
@@ -203,51 +203,6 @@ def test_loss_rank_mining_is_the_mean_of_the_highest_losses(classes, share):
     valid = truth != IGNORE
     assert seen.sum() == math.ceil(share * valid.sum())
     assert losses[seen].min() >= losses[valid & ~seen].max(initial=0)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.6])
-def test_weighted_losses_are_ranked_by_what_they_weigh(share):
-    _, logits, truth = operands(classes=4)
-    weights = np.array([0.1, 1.0, 0.5, 3.0])
-    found = loss_rank_mining(*tensors(logits, truth), share, torch.from_numpy(weights)).item()
-    valid = truth[truth != IGNORE]
-    weighted = sorted(weights[valid] * -np.log(true_probabilities(logits, truth)), reverse=True)
-    assert found == pytest.approx(np.mean(weighted[: math.ceil(share * len(weighted))]), **CLOSE)
-
-
-@pytest.mark.parametrize("share", [0.3, 1.0])
-def test_weighted_detail_loss_is_a_weighted_mean(share):
-    _, logits, truth = operands(classes=4)
-    flagged = np.random.default_rng(1).random(truth.shape) < share
-    weights = np.array([0.1, 1.0, 0.5, 3.0])
-    wanted = F.cross_entropy(*tensors(logits, np.where(flagged, truth, IGNORE), weights), ignore_index=IGNORE)
-    found = detail_loss(*tensors(logits, flagged, truth, weights)).item()
-    assert found == pytest.approx(wanted.item(), **CLOSE)
-    assert detail_loss(*tensors(logits, np.zeros_like(flagged), truth, weights)).item() == 0
-
-
-def labelled(*maps):
-    """Frames of which only the labels matter."""
-    return [(np.zeros((*labels.shape, 3), np.uint8), labels.astype(np.uint8)) for labels in map(np.asarray, maps)]
-
-
-@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_class_weights_are_powers_of_rarity_with_mean_one(balance):
-    rng = np.random.default_rng(0)
-    maps = [rng.choice([0, 1, 2, 4, IGNORE], (5, 7), p=[0.6, 0.2, 0.1, 0.05, 0.05]) for _ in range(3)]
-    weights = class_weights(labelled(*maps), 5, balance).numpy()
-    counts = np.array([sum((labels == index).sum() for labels in maps) for index in range(5)])
-    assert counts[3] == 0 < counts[4]
-    present = np.array([0, 1, 2, 4])
-    ratio = weights[present] / weights[0]
-    np.testing.assert_allclose(ratio, (counts[present] / counts[0]) ** -balance, rtol=1e-5)
-    assert weights[3] == weights[counts == counts[present].min()].max()  # as much as the rarest that occurs
-    assert (weights * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-5)
-
-
-@pytest.mark.parametrize("frames", [[], labelled(np.full((2, 3), IGNORE))], ids=["no_frames", "void_everywhere"])
-def test_class_weights_of_nothing_are_all_one(frames):
-    assert class_weights(frames, 3, 0.5).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("keep", [0.01, 0.3, 1.0])

@@ -282,7 +282,7 @@ REFUSED = {
     "learn": ("[augment]", '[method]\nlearn = "all"\n[augment]', "learn is one of flagged, .*got 'all'"),
     "fusion": ("[augment]", '[method]\nfusion = "sum"\n[augment]', "fusion is one of replace, .*got 'sum'"),
     "hardest": ("[augment]", "[method]\nhardest = 0.0\n[augment]", "self.hardest = 0.0"),
-    "balance": ("[augment]", "[method]\nbalance = 1.5\n[augment]", "self.balance = 1.5"),
+    "adjustment": ("[augment]", "[method]\nadjustment = 1.5\n[augment]", "self.adjustment = 1.5"),
     "limit": ("[augment]", "[method]\nlimit = -0.1\n[augment]", "self.limit = -0.1"),
     "error_weights": ("[augment]", "[error_loss]\nhard = 0.0\n[augment]", "weights are positive, .*hard=0.0"),
     "rho": ("[augment]", "[error_loss]\nrho = 1.0\n[augment]", "rho lies between 0 and 1"),

@@ -16,7 +16,7 @@ from errseg_rt.datasets import FolderData
 from errseg_rt.networks import Cascade
 from errseg_rt.networks.cascade import flag
 from errseg_rt.training.data import CropStream
-from errseg_rt.training.losses import bootstrapped_loss, class_weights, detail_loss, error_loss, loss_rank_mining
+from errseg_rt.training.losses import bootstrapped_loss, detail_loss, error_loss, loss_rank_mining
 from errseg_rt.training.recipe import STAGES, BootstrapConfig, ErrorLossConfig, MethodConfig, ViewsConfig
 from errseg_rt.training.stages import STAGE_TRAININGS, StageTraining, labels_on_grid
 from errseg_rt.training.taps import FrozenBatch, TapStore
@@ -180,22 +180,6 @@ def test_methods_count_the_pixels_they_say(cascade, recipe, batch):
         training = training_of("detail", cascade, recipe, selector=selector, learn=learn, limit=at).eval()
         torch.testing.assert_close(training.loss(kept), value, rtol=1e-5, atol=1e-6)
     assert len({round(value.item(), 4) for value in wanted.values()}) == 4
-
-
-@pytest.mark.parametrize("learn", ["everywhere", "hardest"])
-@torch.no_grad()
-def test_balanced_classes_weigh_by_their_rarity_in_the_frames(cascade, recipe, kept, folder, learn):
-    torch.nn.init.normal_(cascade.detail.head.weight)
-    frames = FolderData(folder[0], 11)
-    recipe = replace(recipe, method=MethodConfig(learn=learn, balance=0.7))
-    training = STAGE_TRAININGS["detail"](cascade, recipe, frames).eval()
-    weights, logits = class_weights(frames, 11, 0.7), cascade.detail(kept.taps)
-    if learn == "everywhere":
-        wanted = F.cross_entropy(logits, kept.truth, weights, ignore_index=IGNORE)
-    else:
-        wanted = loss_rank_mining(logits, kept.truth, 0.2, weights)
-    torch.testing.assert_close(training.loss(kept), wanted, rtol=1e-5, atol=1e-6)
-    assert not any("weights" in name for name in training.state_dict())
 
 
 @torch.no_grad()
