@@ -139,9 +139,7 @@ def test_a_shape_that_nothing_was_built_for(opened, graph_bundle: Path) -> None:
     assert memory.depth == 0
 
 
-@pytest.mark.parametrize(
-    "call", ["set_input_shape", "set_tensor_address", "execute_async_v3", "deserialize_cuda_engine"]
-)
+@pytest.mark.parametrize("call", ["set_input_shape", "set_tensor_address", "execute_async_v3"])
 def test_every_call_is_checked(opened, fake, graph_bundle: Path, call: str) -> None:
     engine, _ = opened()
     fake.behaviour.fails, fake.behaviour.log = call, "it is Friday"
