@@ -2,7 +2,7 @@
 
     python -m benchmarks.fuse_labels
 
-On a machine with an NVIDIA GPU, its kernel is measured too, against torch eager and torch.compile.
+`benchmarks/gpu.py` measures the kernel for GPUs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -113,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
     args, rest = parser.parse_known_args()
-    finish([*on_cpu(args.pairs), *extra_memory(), *on_gpu()], "fuse_labels", rest)
+    finish([*on_cpu(args.pairs), *extra_memory()], "fuse_labels", rest)
 
 
 def on_cpu(pairs: int) -> list[Row]:
@@ -182,47 +181,6 @@ def extra_memory() -> list[Row]:
     )
     note = f"{HEIGHT}x{WIDTH}, {CLASSES} classes, labels included; against torch eager"
     return [Row("fuse_labels/extra_memory", ours, "MB", theirs, theirs / ours, note=note)]
-
-
-def on_gpu() -> list[Row]:
-    """Time the kernel for GPUs in half precision, after checking its labels."""
-    if not torch.cuda.is_available():
-        print("fuse_labels/gpu: not measured, there is no NVIDIA GPU")
-        return []
-    from triton.testing import do_bench
-
-    given, aligned = operands(), geometry(True)
-    semantic, detail, rows = (torch.from_numpy(x).half().cuda() for x in (given.semantic, given.detail, given.rows))
-    flagged, index = torch.from_numpy(given.flagged).cuda(), torch.from_numpy(given.index).cuda()
-
-    def ours() -> torch.Tensor:
-        return fuse_labels(semantic, rows, index, aligned).labels
-
-    # What half precision rounds before it interpolates may tip a pixel.
-    differs = (ours() != eager(semantic.float(), detail.float(), flagged)).float().mean().item()
-    if differs > 1e-4:
-        raise RuntimeError(f"{differs:.2%} of the labels differ from torch eager; nothing was timed")
-    compiled = torch.compile(eager)
-    copied = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
-    bandwidth = 2 * copied.numel() / _median(do_bench, lambda: copied.clone())
-    moved = semantic.nbytes + rows.nbytes + index.nbytes + HEIGHT * WIDTH
-    graph, took = torch.cuda.CUDAGraph(), 0.0
-    with torch.cuda.graph(graph):
-        ours()
-    took = _median(do_bench, graph.replay)
-    share = moved / took / bandwidth
-    note = f"{torch.cuda.get_device_name()}, fp16, {moved / 1e6:.1f} MB moved, {share:.0%} of the copy bandwidth"
-    result = []
-    baselines = {"torch_eager": eager, "torch_compile": compiled}
-    for name, function in baselines.items():
-        baseline = _median(do_bench, lambda function=function: function(semantic, detail, flagged))  # type: ignore[misc]
-        result.append(Row(f"fuse_labels/gpu_vs_{name}", 1e3 * took, "us", 1e3 * baseline, baseline / took, note=note))
-    return result
-
-
-def _median(do_bench: Callable[..., float], function: Callable[[], object]) -> float:
-    """Milliseconds."""
-    return do_bench(function, warmup=50, rep=200, return_mode="median")
 
 
 def _check(ours: npt.NDArray[np.uint8], theirs: npt.NDArray[np.integer], who: str) -> None:

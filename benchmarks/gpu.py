@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.on_gpu.timing import Timer
     from errseg_rt import Runtime
 
+    torch.backends.cudnn.benchmark = True  # the best of its algorithms, for the baselines as for the engine
     device = torch.device(args.device)
     timer = Timer(torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index))
     has_tensorrt = util.find_spec("tensorrt") is not None

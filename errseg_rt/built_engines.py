@@ -60,14 +60,16 @@ class EngineKey:
 
     def differences(self, other: EngineKey) -> list[str]:
         """What `other` says differently, in words, but for the shape."""
-        words = {"engine": "engine", "version": f"{self.engine}'s version", "device": "device",
-                 "capability": "compute capability", "precision": "precision", "graphs": "graphs"}  # fmt: skip
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in words}
-        return [
-            f"{words[name]} {a[:24]} where this is {b[:24]}" if name != "graphs" else "other graphs than the bundle's"
-            for name, (a, b) in pairs.items()
-            if a != b
-        ]
+        words = {
+            "engine": "engine",
+            "version": f"{self.engine}'s version",
+            "device": "device",
+            "capability": "compute capability",
+            "precision": "precision",
+        }
+        pairs = {word: (getattr(self, name), getattr(other, name)) for name, word in words.items()}
+        found = [f"{word} {mine} where this is {theirs}" for word, (mine, theirs) in pairs.items() if mine != theirs]
+        return found + ["other graphs than the bundle's"] * (self.graphs != other.graphs)
 
 
 @dataclass(frozen=True)

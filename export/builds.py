@@ -92,7 +92,8 @@ def build_engine(bundle: Bundle, options: BuildOptions, report: Report = lambda 
         return Built(found, json.loads(found.read(REPORT)) if REPORT in found.files else None, is_new=False)
     size = (options.shape or Profile.parse(DEFAULT_SHAPE)).best
     with store.locked(), store.building() as workshop:
-        frames = load_frames(options.frames, bundle.manifest, size)
+        needs_frames = options.precision == "int8" or options.bar is not None
+        frames = load_frames(options.frames, bundle.manifest, size) if needs_frames else Frames([], [], [])
         profiles, files = _files(bundle, options, inputs, frames, report)
         built = workshop.put(key, str(options.shape or ANY_SHAPE), profiles, files)
         parity = None

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from errseg_rt.bundle import Bundle
-from errseg_rt.engines import ENGINES, Engine, TensorSpec, open_engine
+from errseg_rt.engines import Engine, TensorSpec, open_engine
 from errseg_rt.errors import EngineError
 
 FLOAT = np.dtype(np.float32)
+ENGINES = ("onnxruntime", "torch")  # those that run anywhere; TensorRT's tests lie in tests/tensorrt
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_inputs_that_do_not_fit(engines: dict[str, Engine], feeds) -> None:
 
 
 def test_an_unknown_engine(bundle: Bundle) -> None:
-    with pytest.raises(EngineError, match="no engine is called 'tensorflow': choose from onnxruntime, torch"):
+    with pytest.raises(EngineError, match="no engine is called 'tensorflow': choose from onnxruntime, tensorrt, torch"):
         open_engine("tensorflow", bundle, "front")
 
 

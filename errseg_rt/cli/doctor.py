@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import sys
 from importlib import metadata
 from typing import Any
 
@@ -14,13 +12,14 @@ import numpy as np
 from errseg_rt.bundle import zoo_names
 from errseg_rt.cli.options import JsonOption, print_json, print_table
 from errseg_rt.engines import ENGINES
-from errseg_rt.errors import ErrsegError
+from errseg_rt.engines.cuda_driver import find_gpu
+from errseg_rt.errors import EngineError, ErrsegError
 
 _PACKAGES = (
     "errseg-rt", "numpy", "opencv-python", "onnxruntime", "numba", "av", "safetensors", "scikit-learn", "scipy",
     "matplotlib", "torch", "lightning", "onnx", "onnxscript", "triton", "tensorrt",
+    "cuda-core", "pycuda",
 )  # fmt: skip
-_CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -58,17 +57,15 @@ def _try(engine: str) -> str:
 
 
 def _gpu() -> str:
-    """Whether the NVIDIA driver finds a device; asked of the driver alone, which no library can upset."""
-    for name in _CUDA_DRIVERS if sys.platform != "darwin" else ():
-        try:
-            driver = ctypes.CDLL(name)
-        except OSError:
-            continue
-        count = ctypes.c_int()
-        if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-            return "an NVIDIA driver, but no device"
-        return f"{count.value} NVIDIA device(s)"
-    return "none (no NVIDIA driver)"
+    """What the NVIDIA driver says; asked of the driver alone, which no library can upset."""
+    try:
+        gpu = find_gpu()
+    except EngineError as error:
+        return str(error)
+    capability, cuda = (".".join(map(str, version)) for version in (gpu.capability, gpu.cuda))
+    return f"{gpu.name} (compute capability {capability}, {gpu.memory / 1e9:.0f} GB; driver for CUDA {cuda}); " + (
+        f"{gpu.count} device(s)"
+    )
 
 
 def _version(name: str) -> str | None:

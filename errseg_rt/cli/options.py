@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from errseg_rt.segmentation import Segmentation
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Embedded bundle's name, or a bundle's folder.")]
-EngineOption = Annotated[str, typer.Option(help="What executes the graphs: onnxruntime or torch.")]
+EngineOption = Annotated[str, typer.Option(help="What executes the graphs: onnxruntime, tensorrt or torch.")]
 
 
 def _between_zero_and_one(value: float | None) -> float | None:

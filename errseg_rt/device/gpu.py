@@ -22,6 +22,7 @@ class Gpu:
         self.device = device
         # All captured graphs share their scratch memory, since they are replayed one after the other.
         self._pool = torch.cuda.graph_pool_handle()
+        self._capturing = self.stream()  # of this GPU; torch's own is of the one that was current at its first capture
 
     def stream(self) -> torch.cuda.Stream:
         """A new stream."""
@@ -55,7 +56,7 @@ class Gpu:
         work()
         graph = torch.cuda.CUDAGraph()
         # Other threads may go on using the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, self._pool, self._capturing, capture_error_mode="thread_local"):
             work()
         return graph.replay
 

@@ -152,16 +152,17 @@ def softmax(boundary, cells, logits, winner, ready, wanted, total, powers, proba
     for n in range(count):
         j = wanted[n]
         total[n] = ZERO
+        largest = logits[winner[j], j]
         for c in range(classes):
-            powers[c, n] = logits[c, j] - logits[winner[j], j]
+            powers[c, n] = logits[c, j] - largest
     for c in range(classes):
         for n in range(count):
             powers[c, n] = exp(powers[c, n])
             total[n] += powers[c, n]
     for n in range(count):
-        scale = ONE / total[n]
+        j, scale = wanted[n], ONE / total[n]
         for c in range(classes):
-            probabilities[wanted[n], c] = powers[c, n] * scale
+            probabilities[j, c] = powers[c, n] * scale
 
 
 @inner

@@ -79,7 +79,8 @@ def fuse_cells(
 
     p_state = (tl.full((CELLS,), LOWEST, tl.float32), tl.zeros((CELLS,), tl.float32), tl.zeros((CELLS,), tl.int32))
     q_state, r_state, s_state = p_state, p_state, p_state
-    for c in range(CLASSES):
+    # Unrolled, the loads of six classes are under way at once, with no register more; one by one each waits for memory.
+    for c in tl.range(0, CLASSES, loop_unroll_factor=6):
         p_state = see(p_state, c, logit(p_at, c, p_step, in_use))
         q_state = see(q_state, c, logit(q_at, c, q_step, in_use))
         r_state = see(r_state, c, logit(r_at, c, r_step, in_use))

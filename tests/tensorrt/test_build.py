@@ -6,6 +6,7 @@ import _thread
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,7 @@ def test_two_builders_at_once(fake, graph_bundle: Path) -> None:
 
 def test_a_stale_engine_is_built_again_only_when_asked(fake, graph_bundle: Path, monkeypatch) -> None:
     monkeypatch.setattr("errseg_rt.export.builds._check", lambda *_: {"branches": {}})
+    monkeypatch.setattr("errseg_rt.export.builds.load_frames", lambda *_: None)
     fp16(graph_bundle)
     fake.behaviour.name = b"NVIDIA Other"
     bundle = Bundle.open(graph_bundle)
@@ -192,6 +194,7 @@ def test_a_stale_engine_is_built_again_only_when_asked(fake, graph_bundle: Path,
 
 def test_a_missing_engine_is_built_for_the_default_shape(fake, graph_bundle: Path, monkeypatch) -> None:
     monkeypatch.setattr("errseg_rt.export.builds._check", lambda *_: {"branches": {}})
+    monkeypatch.setattr("errseg_rt.export.builds.load_frames", lambda *_: None)
     (built,) = built_engines(Bundle.open(graph_bundle), "tensorrt", "fp16", "auto")
     assert built.frames == "1024x2048"
 
@@ -201,6 +204,7 @@ def test_under_the_bar_nothing_is_built(fake, graph_bundle: Path, monkeypatch) -
         raise EngineError("tensorrt in fp16 loses too many labels on 3 frames: detail 99.100 %")
 
     monkeypatch.setattr("errseg_rt.export.builds._check", under)
+    monkeypatch.setattr("errseg_rt.export.builds.load_frames", lambda *_: None)
     with pytest.raises(EngineError, match="loses too many labels"):
         fp16(graph_bundle, bar=0.999)
     assert names(graph_bundle / "engines") <= {".lock"}
@@ -229,7 +233,7 @@ from errseg_rt.export.builds import BuildOptions, build_engine
 from errseg_rt.export.profiles import Profile
 cuda_driver._driver = fake.Driver
 bundle, options = Bundle.open(sys.argv[2]), BuildOptions("tensorrt", "fp16", Profile.parse("97x129"))
-calls, last = 0, int(sys.argv[3])
+calls = last = 0
 COUNTED = ("built_engines.py", "builds.py", "pathlib.py", "shutil.py", "tempfile.py", "fake_tensorrt.py")
 
 def count(frame, event, argument):
@@ -240,13 +244,19 @@ def count(frame, event, argument):
         os.kill(os.getpid(), signal.SIGKILL)
 
 import threading
-from errseg_rt.export import builds
-builds.load_frames = lambda *_: None  # rendering frames would be most of what is counted
-sys.setprofile(count)
-threading.setprofile(count)
-build_engine(bundle, options)
-sys.setprofile(None)
-print(calls)
+for line in sys.stdin:
+    calls, last = 0, int(line)
+    child = os.fork()
+    if child == 0:
+        sys.setprofile(count)
+        threading.setprofile(count)
+        build_engine(bundle, options)
+        sys.setprofile(None)
+        os.write(1, f"built {calls}\\n".encode())
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        print("killed", os.WTERMSIG(status), flush=True)
 """
 
 
@@ -255,26 +265,24 @@ def test_killed_at_ten_random_moments(fake, graph_bundle: Path) -> None:
     """The bundle still opens, no half-made engine is seen, and the next build succeeds."""
     fake_path = Path(__file__).with_name("fake_tensorrt.py")
     command = [sys.executable, "-c", CHILD, os.fspath(fake_path), os.fspath(graph_bundle)]
-
-    def child(moment: int) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, str(moment)], capture_output=True, text=True, timeout=120, check=False)
-
-    whole = child(-1)
-    assert whole.returncode == 0, whole.stderr
-    calls = int(whole.stdout)
-    (built,) = Bundle.open(graph_bundle).engines.all()
     before = Bundle.open(graph_bundle).manifest
-    draw = random.Random(5)
-    for moment in sorted(draw.sample(range(1, calls), 10)):
-        for path in built.folder.iterdir():
-            path.unlink()
-        built.folder.rmdir()
-        killed = child(moment)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        bundle = Bundle.open(graph_bundle)
-        assert bundle.manifest == before
-        for engine in bundle.engines.all():
-            assert engine.is_whole()
-        fp16(graph_bundle)
-        assert bundle.engines.all() == [built]
-        assert names(bundle.engines.folder) == {".lock", built.folder.name}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+
+        def ask(moment: int) -> list[str]:
+            """Build in a process that ends itself at this call, -1 for never: how it ended."""
+            child.stdin.write(f"{moment}\n")
+            child.stdin.flush()
+            return child.stdout.readline().split()
+
+        how, calls = ask(-1)
+        assert how == "built"
+        (built,) = Bundle.open(graph_bundle).engines.all()
+        for moment in sorted(random.Random(5).sample(range(1, int(calls)), 10)):
+            shutil.rmtree(built.folder)
+            assert ask(moment) == ["killed", str(int(signal.SIGKILL))]
+            bundle = Bundle.open(graph_bundle)
+            assert bundle.manifest == before
+            assert all(engine.is_whole() for engine in bundle.engines.all())
+            fp16(graph_bundle)
+            assert bundle.engines.all() == [built]
+            assert names(bundle.engines.folder) == {".lock", built.folder.name}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from errseg_rt.kernels import select as dispatch
 from errseg_rt.kernels import select_reference
 from errseg_rt.kernels.select import gpu
+from errseg_rt.kernels.select.cpu import select as select_on_cpu
 
 INTERPRETED = triton.knobs.runtime.interpret
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -81,6 +82,19 @@ def test_a_whole_frame(monkeypatch):
     if INTERPRETED:
         monkeypatch.setattr(gpu, "PIXELS", 1 << 16)
     assert_equals_reference(ties(2, (257, 513)), 0.95)
+
+
+def test_a_whole_frame_within_a_budget(monkeypatch):
+    if INTERPRETED:
+        monkeypatch.setattr(gpu, "PIXELS", 1 << 16)
+    error_logit, limits = ties(2, (257, 513)), {"row_work": WORK, "budget": 600_000}
+    found = gpu.select(error_logit.to(DEVICE), 0.8, **limits)
+    # The kernel for the CPU is held against the definition elsewhere, which is slow where a budget binds.
+    wanted = select_on_cpu(error_logit.numpy(), 0.8, **limits)
+    assert 0 < wanted.supports.work(WORK) <= 600_000
+    assert wanted.left_out > 0
+    assert (found.counts.tolist(), int(found.left_out)) == (list(wanted.supports.counts), wanted.left_out)
+    np.testing.assert_array_equal(found.flagged.cpu().numpy(), wanted.flagged)
 
 
 def test_multiply_adds_may_exceed_32_bits():
