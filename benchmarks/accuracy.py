@@ -53,6 +53,7 @@ METHODS = (
     OURS,
     Method("every pixel (control)", "camvid-every-pixel", BUDGET, seeds=3),
     Method("entropy as selector (control)", "camvid-entropy", BUDGET, seeds=3),
+    Method("logit adjustment alone (control)", "camvid", ("detail.iterations=0", "detail_frozen.iterations=0")),
     Method("GAU decoder", "camvid-gau-decoder", BUDGET),
     Method("layer cascading", "camvid-layer-cascade", BUDGET),
     Method("loss-rank mining", "camvid-loss-rank", BUDGET),

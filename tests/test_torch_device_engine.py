@@ -101,7 +101,7 @@ def test_inputs_that_do_not_fit() -> None:
 
 def test_what_there_is_not() -> None:
     bundle = Bundle.open("camvid")
-    with pytest.raises(EngineError, match="'onnxruntime' runs on no GPU here: choose from torch"):
+    with pytest.raises(EngineError, match="'onnxruntime' runs on no GPU here: choose from tensorrt, torch"):
         open_device_engine("onnxruntime", bundle, "front", device=CPU)
     with pytest.raises(ValueError, match="precision must be one of fp32, fp16, bf16, got 'int4'"):
         open_device_engine("torch", bundle, "front", device=CPU, precision="int4")

@@ -71,7 +71,8 @@ def test_graphs_agree_with_torch(engines, cascade, exact_cascade, size):
     for key, array in wanted.items():
         assert found[key].shape == array.shape, key
         if key.endswith(("logits", "logit")):
-            np.testing.assert_allclose(found[key], array, rtol=0, atol=ROUNDING, err_msg=key)
+            rounding = 2 * ROUNDING if key == "error_logit" else ROUNDING  # a difference of logits
+            np.testing.assert_allclose(found[key], array, rtol=0, atol=rounding, err_msg=key)
         # Random weights let rounding grow from norm to norm: torch's own distance from float64 is the measure.
         own = np.abs(array - exact[key]).max()
         np.testing.assert_allclose(found[key], exact[key], rtol=0, atol=5 * own + 1e-5, err_msg=key)
