@@ -160,9 +160,12 @@ def _evaluate(cascade: Any, recipe: Recipe, store: TapStore, title: str, *, swee
 
 
 def _norms(recipe: Recipe, out: Path, store: TapStore) -> dict[str, float]:
-    """Scores of the fused labels with GroupNorm in the detail branch, with its norms just frozen, and fine-tuned."""
+    """Scores of the fused labels with GroupNorm in the detail branch, its norms just frozen, and fine-tuned.
+
+    All before logit adjustment.
+    """
     grouped, frozen, tuned = (
-        load_cascade(out / name)[0] for name in ("detail.safetensors", "detail.safetensors", "cascade.safetensors")
+        load_cascade(out / f"{name}.safetensors")[0] for name in ("detail", "detail", "detail_frozen")
     )
     learned = range(len(list((out / "taps").glob("*_1.safetensors"))))
     taps = TapStore(out / "taps", learned, lambda index: frozen, recipe.input)  # type: ignore[arg-type]
