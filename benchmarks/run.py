@@ -69,7 +69,7 @@ def _plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    compared = [row for row in rows if row["ratio"]]
+    compared = [row for row in rows if row["ratio"] and row["quantiles"]]
     ratios = np.array([row["ratio"] for row in compared])
     ends = np.array([(row["quantiles"][0], row["quantiles"][2]) for row in compared]).reshape(-1, 2)
     figure, axes = plt.subplots(figsize=(9, 1 + 0.35 * len(compared)), layout="constrained")

@@ -10,7 +10,7 @@ from errseg_rt.networks.taps import SemanticNetwork, Taps
 
 FEATURES = ("image", "low")
 """What the branch sees beside P_sb: convolutions of the image, as the paper has it, or the semantic network's `low`."""
-_LEAST_ODDS = 1e-5  # of an error: below, a sum of probabilities in float32 has no digits left
+_LEAST_ODDS = 1e-5  # keeps logarithms finite where P_sb saturates
 
 
 class ErrorBranch(nn.Module):
@@ -67,8 +67,10 @@ class ErrorBranch(nn.Module):
         # By index: in half precision, the largest logits tie.
         is_label = torch.arange(logits.shape[1], device=logits.device)[:, None, None] == logits.argmax(1, keepdim=True)
         odds = (corrected - corrected.amax(dim=1, keepdim=True)).exp()
-        label = (odds * is_label).sum(dim=1, keepdim=True).clamp_min(_LEAST_ODDS)
-        others = odds.sum(dim=1, keepdim=True) - label
+        of_label = odds * is_label
+        label = of_label.sum(dim=1, keepdim=True).clamp_min(_LEAST_ODDS)
+        # Summed without the label: a difference of sums would lose its digits where P_sb saturates.
+        others = (odds - of_label).sum(dim=1, keepdim=True)
         return (others / label).clamp_min(_LEAST_ODDS).log() + self.offset
 
     def _learned(self, image: Tensor, taps: Taps) -> Tensor:
