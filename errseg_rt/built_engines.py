@@ -124,7 +124,7 @@ class BuiltEngine:
             data = path.read_bytes()
         except OSError as error:
             raise EngineError(f"{path}: cannot be read ({error.strerror}); build the engine again") from error
-        if (len(data), hashlib.sha256(data).hexdigest()) != (record.size, record.sha256):
+        if FileRecord.of(data) != record:
             raise EngineError(f"{path}: does not match its SHA-256 in {RECORD}; build the engine again")
         return data
 
@@ -243,7 +243,7 @@ class EngineStore:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             (folder / name).write_bytes(data)
-        records = {name: FileRecord(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
+        records = {name: FileRecord.of(data) for name, data in files.items()}
         built = BuiltEngine(folder, key, frames, profiles, records)
         _write_record(built)
         return built
@@ -260,17 +260,14 @@ class EngineStore:
 def add_file(built: BuiltEngine, name: str, data: bytes) -> BuiltEngine:
     """An engine with one more file, written to disk."""
     (built.folder / name).write_bytes(data)
-    record = FileRecord(len(data), hashlib.sha256(data).hexdigest())
-    built = replace(built, files={**built.files, name: record})
+    built = replace(built, files={**built.files, name: FileRecord.of(data)})
     _write_record(built)
     return built
 
 
 def files_of_store(folder: Path) -> set[Path]:
     """Every file below a bundle's `engines/` that builders made."""
-    built = {
-        each.folder / name for each in EngineStore(folder).all() for name in (RECORD, *each.files)
-    }  # fmt: skip
+    built = {each.folder / name for each in EngineStore(folder).all() for name in (RECORD, *each.files)}
     rest = {path for dead in folder.glob(f"{_BUILDING}*") for path in dead.rglob("*")}
     return built | rest | {folder / _LOCK}
 

@@ -104,7 +104,7 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     """
     folder = folder.resolve()
     _check_replaceable(folder)
-    records = {name: FileRecord(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
+    records = {name: FileRecord.of(data) for name, data in files.items()}
     manifest = replace(manifest, files=records)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

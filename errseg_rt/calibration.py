@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,11 @@ class Calibration:
             raise ValueError(f"logits of the knots must increase, got {self.logits}")
         if not all(0 <= p <= 1 for p in self.probabilities) or np.any(np.diff(self.probabilities) < 0):
             raise ValueError(f"probabilities of the knots must not decrease in 0..1, got {self.probabilities}")
+
+    @classmethod
+    def from_dict(cls, knots: Mapping[str, Sequence[float]]) -> Calibration:
+        """From its fields, as JSON has them; KeyError, TypeError or ValueError where they are not."""
+        return cls(tuple(knots["logits"]), tuple(knots["probabilities"]))
 
     def __call__(self, error_logit: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Error probability, `float32` of the shape of the error logits."""

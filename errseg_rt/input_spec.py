@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -61,6 +61,20 @@ class InputSpec:
         """Size of the padded input."""
         height, width = (self._padded(side) for side in self.content_size(frame))
         return height, width
+
+    def sizes(self, frame: Size, scale: float = 1.0) -> tuple[Size, Size]:
+        """Size of the frame within the input, and of the padded input.
+
+        Args:
+            frame: Height and width.
+            scale: A factor on top of this one's own, which has no limit of `enlarge_up_to`.
+
+        Raises:
+            ValueError: `scale` is no scale.
+        """
+        content = self.content_size(frame)
+        spec = replace(self, scale=scale, enlarge_up_to=0)
+        return spec.content_size(content), spec.input_size(content)
 
     def _padded(self, side: int) -> int:
         extra = int(self.plus_one)

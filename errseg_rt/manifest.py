@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,11 @@ class FileRecord:
 
     size: int
     sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> FileRecord:
+        """The record of a file that holds these bytes."""
+        return cls(len(data), hashlib.sha256(data).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -106,14 +112,10 @@ class Manifest:
             return cls(
                 classes=ClassSet(tuple(classes["names"]), colors),
                 input=InputSpec(**spec),
-                calibration=_calibration(table.pop("calibration")),
-                baseline_calibrations={name: _calibration(knots) for name, knots in baselines.items()},
+                calibration=Calibration.from_dict(table.pop("calibration")),
+                baseline_calibrations={name: Calibration.from_dict(knots) for name, knots in baselines.items()},
                 files={path: FileRecord(**record) for path, record in table.pop("files").items()},
                 **table,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"{where}: not a manifest ({error}); export the bundle again") from error
-
-
-def _calibration(knots: Mapping[str, Any]) -> Calibration:
-    return Calibration(tuple(knots["logits"]), tuple(knots["probabilities"]))

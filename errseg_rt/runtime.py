@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -299,10 +299,7 @@ class Runtime:
     ) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
         """The network's input, and the size of the part of it that shows the frame."""
         spec = self.manifest.input
-        content = spec.content_size((frame.shape[0], frame.shape[1]))
-        # From here on the scale is that of the caller: the bundle's own has been applied.
-        spec = replace(spec, scale=scale, enlarge_up_to=0)
-        content, padded = spec.content_size(content), spec.input_size(content)
+        content, padded = spec.sizes((frame.shape[0], frame.shape[1]), scale)
         image = preprocess(frame, content, padded, mean=spec.mean, std=spec.std, color=color, threads=self._threads)
         return image, content
 

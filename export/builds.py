@@ -161,8 +161,7 @@ def _feeds(bundle: Bundle, frames: Frames) -> Iterator[Mapping[str, Array]]:
     """Inputs of the front graph."""
     spec = bundle.manifest.input
     for frame in frames.calibration:
-        size = frame.shape[0], frame.shape[1]
-        content, padded = spec.content_size(size), spec.input_size(size)
+        content, padded = spec.sizes((frame.shape[0], frame.shape[1]))
         yield {"image": preprocess(frame, content, padded, mean=spec.mean, std=spec.std)}
 
 

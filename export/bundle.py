@@ -45,9 +45,9 @@ def export_bundle(
         raise DataError(f"{checkpoint}: its training is not finished; give cascade.safetensors of a finished one")
     try:
         recipe = parse_recipe(notes["recipe"]["name"], {k: v for k, v in notes["recipe"].items() if k != "name"})
-        calibration = _calibration(notes["calibration"])
+        calibration = Calibration.from_dict(notes["calibration"])
         baselines = {
-            baseline: _calibration(table) for baseline, table in notes.get("baseline_calibrations", {}).items()
+            baseline: Calibration.from_dict(table) for baseline, table in notes.get("baseline_calibrations", {}).items()
         }
         provenance = _provenance(notes)
     except (KeyError, TypeError, ValueError) as error:
@@ -81,10 +81,6 @@ def export_bundle(
     with TemporaryDirectory() as temporary:
         check(write_bundle(Path(temporary) / "bundle", manifest, files))
     return write_bundle(folder, manifest, files)
-
-
-def _calibration(table: dict[str, Any]) -> Calibration:
-    return Calibration(tuple(table["logits"]), tuple(table["probabilities"]))
 
 
 def _provenance(notes: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, softmax
 
 from errseg_rt.branches import Branches
 from errseg_rt.kernels.fuse_labels import fuse_labels
@@ -96,13 +97,14 @@ def compare(
         a, b = reference.branches(frame), other.branches(frame)
         flags = a.flagged(reference.threshold), b.flagged(reference.threshold)
         labels = _fuse(a, a.detail_logits, flags[0])
-        tallies["semantic"].add(truth, _fuse(a), _fuse(b), _softmax(a.logits), _softmax(b.logits))
-        tallies["error"].add(
-            truth, labels, _fuse(a, a.detail_logits, flags[1]), _sigmoid(a.error_logit), _sigmoid(b.error_logit)
+        p_sb, p_db = (
+            [softmax(logits, axis=0) for logits in pair]
+            for pair in ((a.logits, b.logits), (a.detail_logits, b.detail_logits))
         )
-        tallies["detail"].add(
-            truth, labels, _fuse(a, b.detail_logits, flags[0]), _softmax(a.detail_logits), _softmax(b.detail_logits)
-        )
+        p_ep = expit(a.error_logit), expit(b.error_logit)
+        tallies["semantic"].add(truth, _fuse(a), _fuse(b), *p_sb)
+        tallies["error"].add(truth, labels, _fuse(a, a.detail_logits, flags[1]), *p_ep)
+        tallies["detail"].add(truth, labels, _fuse(a, b.detail_logits, flags[0]), *p_db)
         answers = reference.segment(frame), other.segment(frame)
         tallies["fused"].add(truth, answers[0].labels, answers[1].labels)
         for lap, answer in zip(laps, answers, strict=True):
@@ -155,17 +157,6 @@ class _Tally:
 
 def _fuse(branches: Branches, detail: Any = None, flagged: Any = None) -> Labels:
     return fuse_labels(branches.logits, detail, flagged, branches.geometry).labels
-
-
-def _softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    odds = np.exp(logits - logits.max(axis=0))
-    probability: npt.NDArray[np.floating] = odds / odds.sum(axis=0)
-    return probability
-
-
-def _sigmoid(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    probability: npt.NDArray[np.floating] = 0.5 * (1 + np.tanh(0.5 * logits))
-    return probability
 
 
 def _median(laps: list[Mapping[str, float]]) -> dict[str, float]:

@@ -85,3 +85,21 @@ def test_a_portrait_is_a_landscape_turned(frame) -> None:
 def test_values_that_no_frame_can_be_brought_to(values, message) -> None:
     with pytest.raises(ValueError, match=message):
         InputSpec(**values)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.75])
+@pytest.mark.parametrize("frame", [(360, 480), (1024, 2048), (1, 7)], ids=str)
+def test_sizes_scale_the_content_and_pad_it(frame, scale):
+    spec = InputSpec(scale=1.5, enlarge_up_to=921_600, multiple=16, plus_one=True)
+    content, padded = spec.sizes(frame, scale)
+    assert content == tuple(max(1, round(side * scale)) for side in spec.content_size(frame))
+    for side, inside in zip(padded, content, strict=True):
+        assert side % 16 == 1
+        assert inside <= side < inside + 17
+    assert spec.sizes(frame) == (spec.content_size(frame), spec.input_size(frame))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_sizes_of_no_scale_are_refused(scale):
+    with pytest.raises(ValueError, match="scale must be a positive number"):
+        InputSpec().sizes((4, 4), scale)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -136,10 +135,7 @@ class DeviceCascade:
     def _preprocess(self, frame: Tensor, color: str, scale: float = 1.0) -> tuple[Tensor, tuple[int, int]]:
         """The network's input, and the size of the part of it that shows the frame."""
         spec = self.manifest.input
-        content = spec.content_size((frame.shape[0], frame.shape[1]))
-        # From here on the scale is that of the caller: the bundle's own has been applied.
-        spec = replace(spec, scale=scale, enlarge_up_to=0)
-        content, padded = spec.content_size(content), spec.input_size(content)
+        content, padded = spec.sizes((frame.shape[0], frame.shape[1]), scale)
         dtype = self._front.inputs["image"].dtype
         image = preprocess(frame, content, padded, mean=spec.mean, std=spec.std, color=color, dtype=dtype)
         return image, content

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from errseg_rt.branches import Branches
 from errseg_rt.evaluation.class_maps import argmax_of
@@ -57,13 +58,7 @@ def _sums(
 
 def _probabilities(branches: Branches, threshold: float | None) -> npt.NDArray[np.float32]:
     """P of eq. 5 on the grid, `[C, h, w]`."""
-    semantic = _softmax(branches.logits)
+    semantic: npt.NDArray[np.float32] = softmax(branches.logits, axis=0)
     if threshold is None:
         return semantic
-    return np.where(branches.flagged(threshold), _softmax(branches.detail_logits), semantic)
-
-
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    powers = np.exp(logits - logits.max(axis=0))
-    probabilities: npt.NDArray[np.float32] = powers / powers.sum(axis=0)
-    return probabilities
+    return np.where(branches.flagged(threshold), softmax(branches.detail_logits, axis=0), semantic)

@@ -7,10 +7,10 @@ import os
 import platform
 from datetime import datetime, timezone
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from errseg_rt.bundle import MANIFEST, Bundle
+from errseg_rt.machine import processor_name
 
 _PACKAGES = ("errseg-rt", "numpy", "numba", "onnxruntime", "opencv-python", "scikit-learn", "scipy", "torch")
 
@@ -19,7 +19,7 @@ def machine_stamp() -> dict[str, Any]:
     """Date, machine and versions; None for a package that is missing."""
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "cpu": _cpu(),
+        "cpu": processor_name(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -31,15 +31,6 @@ def bundle_stamp(bundle: Bundle) -> dict[str, str]:
     """Name of a bundle, and the SHA-256 of its manifest, which holds those of all its files."""
     digest = hashlib.sha256((bundle.folder / MANIFEST).read_bytes()).hexdigest()
     return {"name": bundle.manifest.name, "sha256": digest}
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def _version(name: str) -> str | None:

@@ -61,7 +61,7 @@ def branches_of(cascade: Cascade, recipe: Recipe, frame: npt.NDArray[np.uint8]) 
         frame: BGR, `uint8 [H, W, 3]`.
     """
     size, spec = (frame.shape[0], frame.shape[1]), recipe.input
-    content, padded = spec.content_size(size), spec.input_size(size)
+    content, padded = spec.sizes(size)
     image = torch.from_numpy(preprocess(frame, content, padded, mean=spec.mean, std=spec.std))
     image = image.contiguous(memory_format=torch.channels_last)
     taps = cascade.taps(image)

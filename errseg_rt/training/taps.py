@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,9 +101,7 @@ class TapStore:
 
     def _geometry(self, size: tuple[int, ...], view: View) -> Geometry:
         frame = (size[0], size[1])
-        content = self.spec.content_size(frame)
-        scaled = (max(1, round(content[0] * view.scale)), max(1, round(content[1] * view.scale)))
-        padded = replace(self.spec, scale=1.0).input_size(scaled)
+        scaled, padded = self.spec.sizes(frame, view.scale)
         grid = (-(-padded[0] // 4), -(-padded[1] // 4))
         return Geometry(grid, padded, scaled, frame, self.cascade_of(0).semantic.align_corners)
 

@@ -24,7 +24,7 @@ PIXELS1, PIXELS2, PIXELS3 = PIXELS[1], PIXELS[2], PIXELS[3]
 MOST_PIXELS = max(PIXELS.values())
 # What corners and places have room for: the last tile may reach beyond its chunk.
 ROOM = CHUNK + MOST_PIXELS
-# Of the modules whose code is compiled into these loops: numba"s cache follows the text of this file alone, so it must
+# Of the modules whose code is compiled into these loops: numba's cache follows the text of this file alone, so it must
 # change with theirs. A test says what it has to be.
 WRITERS, WRITERS_DIGEST = ("prefetch", "team", "tile", "vector_code"), "584e6b74"
 ZERO, NO_FLOOR = np.float32(0), np.float32(-np.inf)
