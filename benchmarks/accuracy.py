@@ -17,20 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.report import RESULTS, machine
+from benchmarks.report import RESULTS
 from errseg_rt.calibration import Calibration
 from errseg_rt.datasets import LabelledFrames, open_dataset
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.evaluation import Evaluation
 from errseg_rt.evaluation.grid_errors import P_EP
+from errseg_rt.evaluation.stamp import machine_stamp
 from errseg_rt.evaluation.sweep import THRESHOLDS
 from errseg_rt.progress import track
 from errseg_rt.training.checkpoint import load_cascade
+from errseg_rt.training.data import RenderedData
 from errseg_rt.training.evaluation import evaluate
 from errseg_rt.training.folds import hold_out
-from errseg_rt.training.loop import NORM_FRAMES, train
+from errseg_rt.training.loop import freeze, train
 from errseg_rt.training.recipe import Recipe, load_recipe
 from errseg_rt.training.taps import TapStore
 
@@ -88,7 +88,7 @@ def main() -> None:
     if not args.no_scores:
         results = {
             "command": f"python -m benchmarks.accuracy {' '.join(sys.argv[1:])}",
-            "machine": machine(),
+            "machine": machine_stamp(),
             "sets": {
                 name: _score(runs, frames, args.runs / f"taps_{name}") for name, frames in _sets(args.data).items()
             },
@@ -135,7 +135,7 @@ def _score(
     for (title, seed), (recipe, out) in runs.items():
         cascade, notes = load_cascade(out / "cascade.safetensors")
         maps = {P_EP: notes["calibration"], **notes["baseline_calibrations"]}  # fitted on the frames held out
-        calibrations = {name: Calibration(tuple(m["logits"]), tuple(m["probabilities"])) for name, m in maps.items()}
+        calibrations = {name: Calibration.from_dict(knots) for name, knots in maps.items()}
         store = TapStore(taps, frames, lambda index, cascade=cascade: cascade, recipe.input)  # type: ignore[misc]
         is_ours = title in (OURS.title, SHIPPED.title)
         scored = _evaluate(cascade, recipe, store, title, sweep=is_ours)
@@ -169,14 +169,8 @@ def _norms(recipe: Recipe, out: Path, store: TapStore) -> dict[str, float]:
     )
     learned = range(len(list((out / "taps").glob("*_1.safetensors"))))
     taps = TapStore(out / "taps", learned, lambda index: frozen, recipe.input)  # type: ignore[arg-type]
-
-    def see_some() -> None:
-        with torch.inference_mode():
-            for index in learned[:: max(1, len(learned) // NORM_FRAMES)]:
-                frozen.detail(taps.read(index).taps)
-
-    frozen.freeze_norms("detail", see_some)
-    norms = {"group norm": grouped, "frozen": frozen.eval(), "frozen, fine-tuned": tuned}
+    freeze(frozen, "detail", recipe, RenderedData(0), taps)
+    norms = {"group norm": grouped, "frozen": frozen, "frozen, fine-tuned": tuned}
     return {name: _evaluate(cascade, recipe, store, name).fused.confusion.miou() for name, cascade in norms.items()}
 
 

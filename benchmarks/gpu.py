@@ -24,7 +24,8 @@ from importlib import metadata, util
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.report import RESULTS, Row, machine
+from benchmarks.report import RESULTS, Row
+from errseg_rt.evaluation.stamp import machine_stamp
 
 PARTS = ("kernels", "frame", "tiles")
 
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     timer = Timer(torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index))
     has_tensorrt = util.find_spec("tensorrt") is not None
     rows, failed = measure(args.only, timer, Size(), Plan(repeats=args.repeats), Runtime, has_tensorrt=has_tensorrt)
-    write(args.json, rows, failed, {**machine(), "gpu": stamp(timer.device)})
+    write(args.json, rows, failed, {**machine_stamp(), "gpu": stamp(timer.device)})
     return bool(failed)
 
 

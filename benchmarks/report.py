@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from errseg_rt.evaluation.stamp import machine_stamp
+
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("errseg-rt", "numpy", "opencv-python", "onnxruntime", "numba", "torch")
 
 
 @dataclass(frozen=True)
@@ -65,18 +62,6 @@ def compare(
     return Row(name, value, "ms", baseline, middle, (low, middle, high), note)
 
 
-def machine() -> dict[str, Any]:
-    """Where and with what the figures were taken."""
-    return {
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
-    }
-
-
 def finish(rows: Sequence[Row], stem: str, arguments: Sequence[str] | None = None) -> None:
     """Print rows, and write them into the file that `--json` names, by default `results/STEM.json`.
 
@@ -91,7 +76,7 @@ def finish(rows: Sequence[Row], stem: str, arguments: Sequence[str] | None = Non
     for row in rows:
         against = "" if row.ratio is None else f"  {row.ratio:.2f} x better than {row.baseline:.4g} {row.unit}"
         print(f"{row.name}: {row.value:.4g} {row.unit}{against}{row.note and f'  ({row.note})'}")
-    content = {"machine": machine(), "rows": [asdict(row) for row in rows]}
+    content = {"machine": machine_stamp(), "rows": [asdict(row) for row in rows]}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -99,12 +84,3 @@ def _milliseconds(function: Callable[[], Any]) -> float:
     start = time.perf_counter()
     function()
     return 1000 * (time.perf_counter() - start)
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()

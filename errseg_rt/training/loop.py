@@ -41,7 +41,7 @@ T = TypeVar("T", bound=nn.Module)
 _INPUTS = "inputs.json"
 _RENDERED_FRAMES = 60  # rendered frames scored at the end
 _RENDERED_VIEWS_FROM = 500  # first rendered frame that the branches learn from: none that is scored
-NORM_FRAMES = 48  # frames whose mean statistics a frozen norm keeps
+_NORM_FRAMES = 48  # frames whose mean statistics a frozen norm keeps
 # What recipes have in common whose semantic branch is the same, whose kept taps are, and whose error branch is.
 _SEMANTIC = ("data", "input", "augment", "semantic", "bootstrap")
 _TAPS = (*_SEMANTIC, "views", "cross_fit")
@@ -119,7 +119,7 @@ def train(
             _take(cascade, load_cascade(done)[0], stage)
         elif recipe.stage(stage).iterations:
             if stage.endswith("_frozen"):
-                _freeze(cascade, stage.removesuffix("_frozen"), recipe, learned, store)
+                freeze(cascade, stage.removesuffix("_frozen"), recipe, learned, store)
             fit(stage, cascade=cascade, frames=learned, out=out, store=store)
             save_cascade(done, cascade, {"recipe": recipe.name, "stage": stage})
     if recipe.method.adjustment:
@@ -247,8 +247,7 @@ def _store(
 ) -> TapStore:
     """Taps of the frames to learn from, each seen by the semantic branch of its fold, and of rendered ones."""
     views = cast(ViewsConfig, recipe.views)
-    rounds = [cast(Any, learned)] * (2 if dealt and recipe.cross_fit.seen else 1)
-    seen_by = [cascade] * (len(rounds) * len(learned) + views.rendered)
+    seen_by = [cascade] * (len(learned) + views.rendered)
     short = replace(recipe, semantic=replace(recipe.semantic, iterations=recipe.cross_fit.iterations))
     for number, fold in enumerate(dealt):
         member = _laid_out(Cascade(recipe.cascade))
@@ -258,25 +257,35 @@ def _store(
         for index in fold.held:
             seen_by[index] = member.eval()
     rendered = RenderedData(views.rendered, first=_RENDERED_VIEWS_FROM)
-    frames = cast(LabelledFrames, ConcatDataset([*rounds, cast(Any, rendered)]))
+    frames = cast(LabelledFrames, ConcatDataset([cast(Any, learned), cast(Any, rendered)]))
     store = TapStore(root / "taps", frames, seen_by.__getitem__, recipe.input)
     cascade.eval()
     store.fill(all_views(views), track)
     return store
 
 
-def _freeze(cascade: Cascade, branch: str, recipe: Recipe, learned: LabelledFrames, store: TapStore | None) -> None:
-    """Make the norms of a branch constants: the mean of what frames spread over the data, or crops of them, give."""
+def freeze(
+    cascade: Cascade, branch: str, recipe: Recipe, learned: LabelledFrames, store: TapStore | None = None
+) -> None:
+    """Make the norms of a branch constants: the mean of what frames spread over the data, or crops of them, give.
+
+    Args:
+        cascade: Changed in place, and brought into eval mode.
+        branch: `"error"` or `"detail"`.
+        recipe: Its crops and seed.
+        learned: Frames to draw crops from, where there is no store.
+        store: Kept taps of whole frames.
+    """
     if store is not None:
-        spread = range(0, len(store), max(1, len(store) // NORM_FRAMES))
+        spread = range(0, len(store), max(1, len(store) // _NORM_FRAMES))
         batches: Iterable[FrozenBatch | Crops] = (store.read(index) for index in spread)
     else:
-        crops = CropStream(learned, recipe, STAGES.index(f"{branch}_frozen"), 0, NORM_FRAMES)
+        crops = CropStream(learned, recipe, STAGES.index(f"{branch}_frozen"), 0, _NORM_FRAMES)
         batches = DataLoader(crops, batch_size=1)
     training = STAGE_TRAININGS[branch](cascade, recipe, learned)
 
     def run() -> None:
-        for batch in track(batches, f"statistics of the {branch} branch", NORM_FRAMES):
+        for batch in track(batches, f"statistics of the {branch} branch", _NORM_FRAMES):
             image, taps, _ = training.frozen(batch)
             cascade.error(image, taps)
             cascade.detail(taps)

@@ -113,15 +113,12 @@ class CrossFitConfig:
         blocks: Stretches of each drive in each fold.
         gap: Frames beside a stretch that its fold's semantic branch does not learn from: they look alike.
         iterations: Steps of each fold's semantic branch.
-        seen: Whether the branches learn from each frame twice: as its fold sees it, and as the semantic branch that
-            learned from all frames does, for streets that it knows.
     """
 
     folds: int = 0
     blocks: int = 2
     gap: int = 2
     iterations: int = 0
-    seen: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for counts that do not fit together."""
@@ -283,8 +280,9 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raises ValueError for a threshold or seed that is none, and for classes that do not match."""
         for name in ("threshold", "bundle_threshold"):
-            if not 0 < (getattr(self, name) or self.threshold) < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+            t = getattr(self, name)
+            if t is not None and not 0 < t < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {t}")
         if self.cross_fit.folds and self.views is None:
             raise ValueError("cross_fit needs views: only of whole frames are the taps of a fold kept")
         if self.cross_fit.iterations % self.semantic.checkpoint_every:

@@ -70,7 +70,7 @@ def small_scenes():
         # A frame is drawn again and again; to render it takes longer than to learn from it.
         patch.setattr(data, "rendered_sample", lru_cache(data.rendered_sample))
         patch.setattr(loop, "_RENDERED_FRAMES", 2)
-        patch.setattr(loop, "NORM_FRAMES", 3)
+        patch.setattr(loop, "_NORM_FRAMES", 3)
         yield
     data._street.cache_clear()
 

@@ -254,6 +254,11 @@ REFUSED = {
         "threshold = 0.6\nbundle_threshold = 1.0",
         "bundle_threshold must lie between 0 and 1, got 1.0",
     ),
+    "bundle_t_of_zero": (
+        "threshold = 0.6",
+        "threshold = 0.6\nbundle_threshold = 0.0",
+        "bundle_threshold must lie between 0 and 1, got 0.0",
+    ),
     "negative_seed": ("seed = 5", "seed = -1", "seed must not be negative, got -1"),
     "one_sided_crop": ("crop = [65, 97]", "crop = [65]", "crop is a height and a width"),
     "no_scales": ("crop = [65, 97]", "crop = [65, 97]\nscales = []", "scales are positive"),
