@@ -11,11 +11,15 @@ import triton
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from errseg_rt.kernels import RefineWeights, refine_reference, supports_reference
+from errseg_rt import Runtime
+from errseg_rt.engines import open_engine
+from errseg_rt.kernels import RefineWeights, preprocess, refine_reference, select, supports_reference
 from errseg_rt.kernels import refine as dispatch
 from errseg_rt.kernels.refine import gpu
 from errseg_rt.kernels.refine.cpu import refine as refine_on_cpu
 from errseg_rt.kernels.select import DeviceSelection
+from errseg_rt.refinement import stage3_weights
+from errseg_rt.scenes import StreetScene
 
 INTERPRETED = triton.knobs.runtime.interpret
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -75,6 +79,25 @@ def run(weights, supports, maps, dtype):
     assert rows.dtype == dtype
     assert rows.shape == (supports.grid_size[0] * supports.grid_size[1], weights.classes)
     return rows.float().cpu().numpy(), [tensor.float().cpu().numpy() for tensor in tensors]
+
+
+def test_half_precision_keeps_the_labels_of_flagged_pixels():
+    # Of the embedded bundle on streets: what is flagged is in doubt, and its largest logits are near to each other.
+    equal = []
+    with Runtime(threads=1) as runtime:
+        weights, spec = stage3_weights(runtime.bundle), runtime.manifest.input
+        front = open_engine("onnxruntime", runtime.bundle, "front", threads=1)
+        for seed in range(1, 5):
+            frame = StreetScene(seed, 180, 240).frame(20).frame
+            content, padded = spec.sizes(frame.shape[:2])
+            maps = front.run({"image": preprocess(frame, content, padded, mean=spec.mean, std=spec.std)})
+            supports = select(maps["error_logit"][0, 0], runtime.threshold).supports
+            operands = [maps[name][0] for name in ("logits", "low", "coarse")] + [maps["gate"].ravel()]
+            wanted = refine_on_cpu(weights, supports, *operands).argmax(axis=1)
+            rows, _ = run(weights, supports, operands, torch.float16)
+            equal.append(rows[: len(wanted)].argmax(axis=1) == wanted)
+    assert len(np.concatenate(equal)) > 1000
+    assert np.concatenate(equal).mean() >= 0.999
 
 
 def assert_equals_reference(weights, flagged, dtype=torch.float32, seed=0):
