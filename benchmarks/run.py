@@ -1,8 +1,10 @@
-"""Run every benchmark, and write one report with a plot.
+"""Run every benchmark of the cascade as it is shipped, in fp32 on the CPU, and write one report with a plot.
 
     python benchmarks/run.py --json report.json --frames camvid/val/images cityscapes/leftImg8bit/train/aachen
 
-Scripts run one after the other, each in a process of its own; one that fails is named, and the others are run.
+Scripts run one after the other, each in a process of its own; one that fails is named, and the others are run. Apart
+from these, each with a JSON of its own, stand `precision`, which builds int8 graphs first and pays for their speed with
+labels, `gpu`, which wants a GPU, and `accuracy`, which wants trainings.
 """
 
 from __future__ import annotations
