@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from errseg_rt.cli.execution import Execution
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
@@ -19,9 +20,8 @@ from errseg_rt.cli.labelled import (
     report_failures,
     write_json,
 )
-from errseg_rt.cli.options import EngineOption, ThreadsOption, print_table
+from errseg_rt.cli.options import DeviceOption, EngineOption, PrecisionOption, ThreadsOption, print_table
 from errseg_rt.errors import BundleError, DataError
-from errseg_rt.progress import busy
 
 if TYPE_CHECKING:
     from errseg_rt.bundle import Bundle
@@ -38,6 +38,8 @@ def calibrate(
     split: SplitOption = None,
     void: VoidOption = None,
     engine: EngineOption = "onnxruntime",
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
     json_file: JsonFileOption = None,
 ) -> None:
@@ -55,17 +57,16 @@ def calibrate(
     from errseg_rt.evaluation.stamp import bundle_stamp, machine_stamp
     from errseg_rt.evaluation.sweep import THRESHOLDS
     from errseg_rt.evaluation.tables import figures_of
-    from errseg_rt.runtime import Runtime
 
     if save_threshold and out is None:
         raise typer.BadParameter("is for a new bundle: give --out.", param_hint="'--save-threshold'")
-    with Runtime(bundle, engine, threads=threads) as runtime:
+    execution = Execution(engine, precision, device)
+    with execution.open(bundle, threads=threads) as runtime:
         opened, manifest = runtime.bundle, runtime.manifest
         if out is not None and out.resolve() == opened.folder.resolve():
             raise BundleError(f"{out}: is the bundle that is calibrated; give another folder")
         frames = open_labelled(data, manifest.classes, split, void)
-        with busy("warm up (the first time on a machine, kernels are compiled)"):
-            runtime.warm_up()
+        execution.warm_up(runtime)
         evaluation = Evaluation(
             len(manifest.classes),
             runtime.threshold,
@@ -85,6 +86,7 @@ def calibrate(
     answer = {
         "bundle": bundle_stamp(opened),
         "data": {"folder": str(data), "split": split},
+        **execution.stamp(),
         "frames": len(done.scored),
         "threshold": manifest.threshold,
         "calibration": {"old": old, "new": new[P_EP], "baselines": {k: v for k, v in new.items() if k != P_EP}},

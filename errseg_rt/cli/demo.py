@@ -13,13 +13,16 @@ import typer
 
 from errseg_rt.atomic import write_atomically
 from errseg_rt.classes import CAMVID
+from errseg_rt.cli.execution import Execution
 from errseg_rt.cli.options import (
     BudgetOption,
     BundleOption,
     DeadlineOption,
     DetailOption,
+    DeviceOption,
     EngineOption,
     JsonOption,
+    PrecisionOption,
     ThreadsOption,
     check_limits,
     frame_summary,
@@ -29,7 +32,7 @@ from errseg_rt.cli.options import (
     run_summary,
 )
 from errseg_rt.errors import DataError
-from errseg_rt.progress import busy, track
+from errseg_rt.progress import track
 from errseg_rt.scores import ConfusionMatrix
 from errseg_rt.segmentation import Segmentation
 
@@ -45,6 +48,8 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Which street.")] = 1000,
     bundle: BundleOption = "camvid",
     engine: EngineOption = "onnxruntime",
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     detail: DetailOption = None,
     budget: BudgetOption = None,
     deadline_ms: DeadlineOption = None,
@@ -55,7 +60,6 @@ def demo(
 
     Writes demo.mp4, a few stills and summary.json; prints stage times and the mIoU of semantic and fused labels.
     """
-    from errseg_rt.runtime import Runtime
     from errseg_rt.scenes import StreetScene
     from errseg_rt.video import VideoWriter
 
@@ -64,13 +68,16 @@ def demo(
     stills = set(np.linspace(0, frames - 1, min(_STILLS, frames)).astype(int).tolist())
     done: list[dict[str, Any]] = []
     limits: dict[str, Any] = {"detail": detail, "budget": budget, "deadline_ms": deadline_ms}
-    with Runtime(bundle, engine, **limits, threads=threads) as runtime, VideoWriter(out / "demo.mp4", _FPS) as video:
+    execution = Execution(engine, precision, device)
+    with (
+        execution.open(bundle, **limits, threads=threads) as runtime,
+        VideoWriter(out / "demo.mp4", _FPS) as video,
+    ):
         classes = runtime.manifest.classes
         if classes.names != CAMVID.names:
             raise DataError(f"bundle {bundle}: its classes are not those of the rendered streets; use segment instead")
         semantic, fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
-        with busy("warm up (the first time on a machine, kernels are compiled)"):
-            runtime.warm_up()
+        execution.warm_up(runtime)
         for index in track(range(frames), "demo", frames):
             rendered = scene.frame(index)
             result = runtime.segment(rendered.frame, semantic=True)
@@ -83,7 +90,7 @@ def demo(
                 semantic.add(rendered.labels, result.semantic_labels)
         summary: dict[str, Any] = {
             "bundle": runtime.manifest.name,
-            "engine": engine,
+            **execution.stamp(),
             "clip": {"seed": seed, "frames": frames, "height": height, "width": width, "fps": _FPS},
             **run_summary(runtime, done),
             "scores": {"semantic": semantic.to_dict(classes), "fused": fused.to_dict(classes)},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from errseg_rt.cli.execution import Execution
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
@@ -18,8 +19,15 @@ from errseg_rt.cli.labelled import (
     report_failures,
     write_json,
 )
-from errseg_rt.cli.options import EngineOption, ThreadsOption, ThresholdOption, print_table
-from errseg_rt.progress import busy, track
+from errseg_rt.cli.options import (
+    DeviceOption,
+    EngineOption,
+    PrecisionOption,
+    ThreadsOption,
+    ThresholdOption,
+    print_table,
+)
+from errseg_rt.progress import track
 
 if TYPE_CHECKING:
     from errseg_rt.datasets import LabelledFrames
@@ -51,6 +59,8 @@ def evaluate(
     ] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Multi-scale inference also sees each frame mirrored.")] = False,
     engine: EngineOption = "onnxruntime",
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
     json_file: JsonFileOption = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="File for the tables, as CSV.")] = None,
@@ -69,16 +79,15 @@ def evaluate(
     from errseg_rt.evaluation.stamp import bundle_stamp, machine_stamp
     from errseg_rt.evaluation.sweep import THRESHOLDS
     from errseg_rt.evaluation.tables import figures_of, write_csv
-    from errseg_rt.runtime import Runtime
 
     if plots is not None:
         check_plots()
     factors = tuple(float(part) for part in scales.split(","))
-    with Runtime(bundle, engine, threshold=threshold, threads=threads) as runtime:
+    execution = Execution(engine, precision, device)
+    with execution.open(bundle, threshold=threshold, threads=threads) as runtime:
         manifest = runtime.manifest
         frames = open_labelled(data, manifest.classes, split, void)
-        with busy("warm up (the first time on a machine, kernels are compiled)"):
-            runtime.warm_up()
+        execution.warm_up(runtime)
         evaluation = Evaluation(
             len(manifest.classes),
             runtime.threshold,
@@ -99,7 +108,7 @@ def evaluate(
             answer = {
                 "bundle": bundle_stamp(runtime.bundle),
                 "data": {"folder": str(data), "split": split},
-                "engine": engine,
+                **execution.stamp(),
                 "scales": factors,
                 "flip": flip,
                 **scores,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,11 +22,24 @@ if TYPE_CHECKING:
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Embedded bundle's name, or a bundle's folder.")]
 EngineOption = Annotated[str, typer.Option(help="What executes the graphs: onnxruntime, tensorrt or torch.")]
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 def _between_zero_and_one(value: float | None) -> float | None:
     if value is not None and not 0 < value < 1:
         raise typer.BadParameter(f"{value} does not lie between 0 and 1.")
+    return value
+
+
+def _precision(value: str | None) -> str | None:
+    if value not in (None, *_PRECISIONS):
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(_PRECISIONS)}.")
+    return value
+
+
+def _device(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch("cpu|cuda(:[0-9]+)?", value):
+        raise typer.BadParameter(f"{value!r} is neither cpu nor cuda nor cuda:N.")
     return value
 
 
@@ -47,6 +61,23 @@ def _positive(value: float | None) -> float | None:
     return value
 
 
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(_PRECISIONS),
+        callback=_precision,
+        help="What the graphs are computed in; default: fp16 on a GPU, else fp32. For tensorrt, and in int8 for "
+        "onnxruntime, they are built ahead by build-engine.",
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="cpu|cuda|cuda:N",
+        callback=_device,
+        help="Where frames are segmented; tensorrt and torch know GPUs; default: cuda for tensorrt, else cpu.",
+    ),
+]
 ThresholdOption = Annotated[
     float | None,
     typer.Option(

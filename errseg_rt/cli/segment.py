@@ -10,13 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from errseg_rt.atomic import write_atomically
+from errseg_rt.cli.execution import Execution
 from errseg_rt.cli.options import (
     BudgetOption,
     BundleOption,
     DeadlineOption,
     DetailOption,
+    DeviceOption,
     EngineOption,
     JsonOption,
+    PrecisionOption,
     ThreadsOption,
     ThresholdOption,
     check_limits,
@@ -29,7 +32,7 @@ from errseg_rt.cli.options import (
 from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.images import Item, find_images, read_frame, read_truth
 from errseg_rt.input_spec import MAX_PIXELS
-from errseg_rt.progress import busy, track
+from errseg_rt.progress import track
 from errseg_rt.scores import ConfusionMatrix
 
 
@@ -38,6 +41,8 @@ def segment(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
     bundle: BundleOption = "camvid",
     engine: EngineOption = "onnxruntime",
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     threshold: ThresholdOption = None,
     detail: DetailOption = None,
     budget: BudgetOption = None,
@@ -54,15 +59,13 @@ def segment(
     A folder that holds images/ and labels/ is scored against its labels. A bad file is reported at the end, and the
     others are done.
     """
-    from errseg_rt.runtime import Runtime
-
     check_limits(detail, budget, deadline_ms)
     items = find_images(inputs, labels, out)
     frames: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    with Runtime(
+    execution = Execution(engine, precision, device)
+    with execution.open(
         bundle,
-        engine,
         threshold=threshold,
         detail=detail,
         budget=budget,
@@ -72,8 +75,7 @@ def segment(
     ) as runtime:
         classes = runtime.manifest.classes
         semantic, fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
-        with busy("warm up (the first time on a machine, kernels are compiled)"):
-            runtime.warm_up()
+        execution.warm_up(runtime)
         for item in track(items, "segment", len(items)):
             try:
                 frames.append(_segment_one(runtime, item, out, semantic, fused))
@@ -81,7 +83,7 @@ def segment(
                 failed.append({"input": str(item.path), "error": str(error)})
         summary: dict[str, Any] = {
             "bundle": runtime.manifest.name,
-            "engine": engine,
+            **execution.stamp(),
             **run_summary(runtime, frames),
             "scores": {"semantic": semantic.to_dict(classes), "fused": fused.to_dict(classes)}
             if semantic.counts.any()

@@ -1,0 +1,63 @@
+"""What executes a bundle's graphs, in which precision and where, as the sub-commands that run a bundle share it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from errseg_rt.errors import ErrsegError
+from errseg_rt.progress import busy
+
+if TYPE_CHECKING:
+    from errseg_rt.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What a user asked for; None leaves the choice to the runtime.
+
+    Attributes:
+        engine: What executes the graphs.
+        precision: What they are computed in.
+        device: `"cpu"`, `"cuda"` or `"cuda:N"`.
+    """
+
+    engine: str
+    precision: str | None = None
+    device: str | None = None
+
+    def open(self, bundle: str, **options: Any) -> Runtime:
+        """A runtime of a bundle, with more of its options.
+
+        Raises:
+            ErrsegError: The bundle is damaged, there is no such GPU, or the engine cannot be used here.
+            BadParameter: Options contradict each other, as a deadline and a GPU do.
+        """
+        from errseg_rt.runtime import Runtime
+
+        if self.device is not None:
+            options["device"] = self.device
+        try:
+            return Runtime(bundle, self.engine, precision=self.precision, **options)
+        except ErrsegError:  # some of which are ValueErrors too
+            raise
+        except ValueError as error:
+            raise typer.BadParameter(f"{error}.") from error
+
+    def warm_up(self, runtime: Runtime) -> None:
+        """Compile the CPU's kernels, for which the first frame would wait.
+
+        A GPU captures the work of each size of frames at the first of them, and a built engine may fit no other size:
+        there is nothing to be done ahead of the frames.
+        """
+        if self.stamp()["device"] == "cpu":
+            with busy("warm up (the first time on a machine, kernels are compiled)"):
+                runtime.warm_up()
+
+    def stamp(self) -> dict[str, str]:
+        """Engine, precision and device of the results; what was left to the runtime, as `Runtime` says it chooses."""
+        device = self.device or ("cuda" if self.engine == "tensorrt" else "cpu")
+        precision = self.precision or ("fp32" if device == "cpu" else "fp16")
+        return {"engine": self.engine, "precision": precision, "device": device}
