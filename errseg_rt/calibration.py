@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from errseg_rt.kernels.calibrate.reference import calibrate_reference
+
+if TYPE_CHECKING:
+    from errseg_rt.kernels.calibrate.cpu import Segments
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,15 @@ class Calibration:
         return cls(tuple(knots["logits"]), tuple(knots["probabilities"]))
 
     def __call__(self, error_logit: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Error probability, `float32` of the shape of the error logits."""
-        probability: npt.NDArray[np.float64] = np.interp(error_logit, self.logits, self.probabilities)
-        return probability.astype(np.float32)
+        """Error probability, `float32` of the shape of the error logits; a NaN stays one."""
+        if error_logit.dtype not in ("float32", "float16"):
+            return calibrate_reference(error_logit, self.logits, self.probabilities).astype(np.float32)
+        from errseg_rt.kernels.calibrate.cpu import calibrate
+
+        return calibrate(error_logit, self._segments)
+
+    @cached_property
+    def _segments(self) -> Segments:
+        from errseg_rt.kernels.calibrate.cpu import Segments
+
+        return Segments.of(self.logits, self.probabilities)

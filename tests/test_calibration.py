@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -41,6 +42,20 @@ def test_knots_are_met_exactly() -> None:
 def test_extreme_logits_give_the_ends() -> None:
     given = KNOTS(np.array([-1e30, -np.inf, np.inf, 1e30]))
     np.testing.assert_array_equal(given, np.float32([0.01, 0.01, 0.8, 0.8]))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_nan_stays_nan(dtype) -> None:
+    given = KNOTS(np.array([0.5, np.nan], dtype))
+    np.testing.assert_array_equal(given, np.float32([0.1, np.nan]))
+
+
+def test_use_changes_neither_its_equality_nor_its_fields() -> None:
+    used, fresh = Calibration(KNOTS.logits, KNOTS.probabilities), Calibration(KNOTS.logits, KNOTS.probabilities)
+    used(np.zeros((2, 3), np.float32))
+    assert used == fresh
+    assert hash(used) == hash(fresh)
+    assert asdict(used) == asdict(fresh)
 
 
 def test_never_decreases() -> None:
