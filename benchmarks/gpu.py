@@ -79,6 +79,7 @@ def measure(
     """Rows of some parts, and in words what failed or was wrong; the others are measured all the same."""
     from benchmarks.on_gpu import cascade, kernels
     from benchmarks.on_gpu.timing import measure_ceilings
+    from errseg_rt.device.torch_gpu import TorchGpu
     from errseg_rt.engines import open_device_engine
 
     rows: list[Row] = []
@@ -116,7 +117,7 @@ def measure(
                     if row.name.startswith("frame/"):
                         frame_ms[row.name.removeprefix("frame/")] = row.value
                     yield row
-                engine = open_device_engine("torch", bundle, "front", device=timer.device, precision="fp16")
+                engine = open_device_engine("torch", bundle, "front", gpu=TorchGpu(timer.device), precision="fp16")
                 yield from cascade.overhead(bundle, plan, engine, timer, frame_ms)
 
             take("whole frames", frame)

@@ -37,9 +37,9 @@ class Runtime:
         bundle: Name of an embedded bundle, a bundle's folder, or an opened bundle.
         engine: What executes the graphs: `"onnxruntime"`, `"tensorrt"` or `"torch"`.
         device: `"cpu"`, or the GPU on which the whole frame is to run, `"cuda"` or `"cuda:N"`, with an engine that runs
-            there.
-        precision: `"fp32"`, `"fp16"`, `"bf16"` or `"int8"`; None: fp16 on a GPU and in TensorRT, else fp32. What torch
-            does not compute in is built ahead, by `errseg-rt build-engine`.
+            there; None: the GPU with TensorRT, else the CPU.
+        precision: `"fp32"`, `"fp16"`, `"bf16"` or `"int8"`; None: fp16 on a GPU, else fp32. What torch does not compute
+            in is built ahead, by `errseg-rt build-engine`.
         build: `"auto"` builds an engine that is missing or stale; None: that is an error.
         compiled: Whether `torch.compile` fuses the graphs, on a GPU with the torch engine.
         threshold: t of eq. 4, between 0 and 1; None: the bundle's. A pixel whose raw P_ep exceeds it is labelled again.
@@ -65,7 +65,7 @@ class Runtime:
         bundle: str | os.PathLike[str] | Bundle = "camvid",
         engine: str = "onnxruntime",
         *,
-        device: str = "cpu",
+        device: str | None = None,
         precision: str | None = None,
         build: str | None = None,
         compiled: bool = False,
@@ -81,6 +81,8 @@ class Runtime:
             raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
+        if device is None:
+            device = "cuda" if engine == "tensorrt" else "cpu"
         _check_limits(detail, budget, deadline_ms)
         _check_device(device, compiled, deadline_ms, threads, providers)
         self.bundle = Bundle.open(bundle)
@@ -91,7 +93,9 @@ class Runtime:
         self._threads = threads or os.cpu_count() or 1
         self._gpu: DeviceRuntime | None = None
         if device != "cpu":
-            self._gpu = _open_on_gpu(
+            from errseg_rt.device.runtime import DeviceRuntime
+
+            self._gpu = DeviceRuntime(
                 self.bundle,
                 engine,
                 device=device,
@@ -378,14 +382,6 @@ def _check_device(device: str, compiled: bool, deadline_ms: float | None, thread
         if value is not None:
             hint = "; give a budget: a GPU is not waited for to time its frames" if name == "deadline_ms" else ""
             raise ValueError(f"{name} is for {other}, got {device = } and {name} = {value!r}{hint}")
-
-
-def _open_on_gpu(bundle: Bundle, engine: str, **arguments: Any) -> DeviceRuntime:
-    try:
-        from errseg_rt.device.runtime import DeviceRuntime
-    except (ImportError, OSError) as error:
-        raise EngineError(f"a GPU needs torch and triton ({error}): pip install 'errseg-rt[torch]' triton") from error
-    return DeviceRuntime(bundle, engine, **arguments)
 
 
 def _finite(outputs: Mapping[str, Array]) -> Mapping[str, Array]:

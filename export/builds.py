@@ -12,6 +12,7 @@ import onnx
 
 from errseg_rt.built_engines import ANY_SHAPE, REPORT, BuiltEngine, EngineKey, EngineStore, Shapes, add_file
 from errseg_rt.bundle import Bundle
+from errseg_rt.device.cubins import KERNELS
 from errseg_rt.engines.built import key_here
 from errseg_rt.engines.engine import Array
 from errseg_rt.errors import EngineError
@@ -135,12 +136,12 @@ def _files(
         return {}, {"front.onnx": front}
     from errseg_rt.export.tensorrt.plan import build_plan
 
-    if inputs is None:
+    if inputs is None or options.shape is None:
         raise ValueError("TensorRT wants the sizes that it builds for")
-    profiles, plans = {}, {}
+    if options.precision in LOW_PRECISIONS:
+        front, refine = (lower(model, options.precision) for model in (front, refine))
+    profiles, plans = {}, _kernels(bundle, front, refine, options.shape, report)
     for graph, model in (("front", front), ("refine", refine)):
-        if options.precision in LOW_PRECISIONS:
-            model = lower(model, options.precision)
         profiles[graph] = inputs.shapes(onnx.load_from_string(model).graph)
         plans[f"{graph}.plan"] = build_plan(
             model,
@@ -151,6 +152,21 @@ def _files(
             report=_named(graph, report),
         )
     return profiles, plans
+
+
+def _kernels(bundle: Bundle, front: bytes, refine: bytes, frames: Profile, report: Report) -> dict[str, bytes]:
+    """The kernels for a runtime without torch, by file name; none where no Triton is installed."""
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return {}
+    from errseg_rt.engines.cuda_driver import find_gpu
+    from errseg_rt.export.cubins import compile_kernels
+
+    def told(done: int, count: int) -> None:
+        report("kernels: compile", done, count)
+
+    return {KERNELS: compile_kernels(bundle, front, refine, frames, find_gpu().capability, told).to_bytes()}
 
 
 def _named(graph: str, report: Report) -> Report:

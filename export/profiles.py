@@ -13,7 +13,7 @@ from errseg_rt.input_spec import InputSpec
 Size = tuple[int, int]
 
 # Pixels of the input to one of these outputs of the front graph, which the refine graph takes in.
-_STRIDES = {"image": 1, "logits": 4, "low": 4, "coarse": 8}
+STRIDES = {"image": 1, "logits": 4, "low": 4, "coarse": 8}
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Profile:
 
     def _shape(self, value: onnx.ValueInfoProto, size: Size) -> tuple[int, ...]:
         channels, *sides = (side.dim_value for side in value.type.tensor_type.shape.dim[1:])
-        if value.name not in _STRIDES:
+        if value.name not in STRIDES:
             return (1, channels, *sides)  # the gate, one weight per channel
-        return (1, channels, *(-(-side // _STRIDES[value.name]) for side in size))
+        return (1, channels, *(-(-side // STRIDES[value.name]) for side in size))
 
     def __str__(self) -> str:
         sizes = [self.smallest, self.best, self.largest]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
 
 from errseg_rt.bundle import Bundle  # noqa: E402
 from errseg_rt.engines import PRECISIONS, DeviceEngine, open_device_engine, open_engine  # noqa: E402
@@ -13,8 +14,8 @@ from errseg_rt.engines.fold import fold_norms  # noqa: E402
 from errseg_rt.errors import EngineError  # noqa: E402
 from errseg_rt.networks.cascade import SEMANTIC_NETWORKS  # noqa: E402
 from errseg_rt.networks.norms import FrozenNorm  # noqa: E402
+from tests.device.eager_gpu import EagerGpu  # noqa: E402
 
-CPU = torch.device("cpu")
 # Of logits of some tens: rounding of float32 sums, and of what half precision stores between some sixty layers.
 TOLERANCES = {"fp32": 2e-3, "fp16": 0.3, "bf16": 2.0}
 
@@ -25,7 +26,7 @@ def image(precision: str) -> torch.Tensor:
 
 
 def opened(graph: str, precision: str) -> DeviceEngine:
-    return open_device_engine("torch", Bundle.open("camvid"), graph, device=CPU, precision=precision)
+    return open_device_engine("torch", Bundle.open("camvid"), graph, gpu=EagerGpu(), precision=precision)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -102,6 +103,6 @@ def test_inputs_that_do_not_fit() -> None:
 def test_what_there_is_not() -> None:
     bundle = Bundle.open("camvid")
     with pytest.raises(EngineError, match="'onnxruntime' runs on no GPU here: choose from tensorrt, torch"):
-        open_device_engine("onnxruntime", bundle, "front", device=CPU)
+        open_device_engine("onnxruntime", bundle, "front", gpu=EagerGpu())
     with pytest.raises(ValueError, match="precision must be one of fp32, fp16, bf16, got 'int4'"):
-        open_device_engine("torch", bundle, "front", device=CPU, precision="int4")
+        open_device_engine("torch", bundle, "front", gpu=EagerGpu(), precision="int4")

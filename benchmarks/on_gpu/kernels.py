@@ -19,8 +19,7 @@ from benchmarks.report import Row
 from errseg_rt.engines.fold import fold_norms
 from errseg_rt.kernels import Geometry, fuse_labels, fuse_labels_reference, preprocess, refine, select
 from errseg_rt.kernels.preprocess import preprocess_reference
-from errseg_rt.kernels.refine import DeviceWeights, RefineWeights, refine_reference
-from errseg_rt.kernels.refine import gpu as refine_gpu
+from errseg_rt.kernels.refine import DeviceWeights, RefineWeights, launches, refine_reference
 from errseg_rt.kernels.select import DeviceSelection, select_reference, supports_reference
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.refine_weights import refine_weights
@@ -248,16 +247,16 @@ def tiles(size: Size, timer: Timer) -> Iterator[Row]:
     made, error_logit = stage(size, timer.device), error_logits(size)
     weights = DeviceWeights.of(made.weights, timer.device, HALF)
     selection = select(torch.from_numpy(error_logit).to(timer.device), threshold_of(error_logit, 0.05))
-    kept = refine_gpu.SMALL, refine_gpu.LARGE
+    kept = launches.SMALL, launches.LARGE
     try:
         for pixels, depth, warps, stages in (
             (64, 64, 4, 2), (64, 64, 4, 3), (64, 64, 4, 4), (64, 128, 4, 3), (128, 64, 4, 3), (128, 64, 8, 2),
             (128, 64, 8, 3), (128, 64, 8, 4), (128, 128, 8, 2), (128, 128, 8, 3), (256, 64, 8, 3),
         ):  # fmt: skip
             for name in ("SMALL", "LARGE"):
-                refine_gpu.SMALL, refine_gpu.LARGE = kept
-                tile = refine_gpu.Tile(pixels, depth, refine_gpu.LARGE.width, warps, stages)
-                setattr(refine_gpu, name, tile)
+                launches.SMALL, launches.LARGE = kept
+                tile = launches.Tile(pixels, depth, launches.LARGE.width, warps, stages)
+                setattr(launches, name, tile)
                 label = f"refine/tile_{name.lower()}@{pixels}x{depth}/{warps}_warps/{stages}_stages"
                 try:
                     times = timer.captured(
@@ -269,7 +268,7 @@ def tiles(size: Size, timer: Timer) -> Iterator[Row]:
                 is_shipped = tile == kept[name == "LARGE"]
                 yield _single(label, times, "as it is shipped" if is_shipped else "")
     finally:
-        refine_gpu.SMALL, refine_gpu.LARGE = kept
+        launches.SMALL, launches.LARGE = kept
 
 
 def _check_refinement(size: Size, timer: Timer) -> None:

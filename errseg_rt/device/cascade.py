@@ -1,21 +1,28 @@
-"""The way of a frame on a GPU, as a function of tensors that never waits for the device."""
+"""The way of a frame on a GPU, as a sequence of launches that never waits for the device."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from errseg_rt.branches import Branches
 from errseg_rt.bundle import Bundle
-from errseg_rt.device.segmentation import BRANCHES, DeviceSegmentation
+from errseg_rt.device.gpu import Gpu
+from errseg_rt.device.segmentation import BRANCHES, DeviceSegmentation, check_finite
 from errseg_rt.engines import DeviceEngine
-from errseg_rt.errors import BundleError, EngineError
-from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels
-from errseg_rt.kernels.preprocess import preprocess
-from errseg_rt.kernels.refine import DeviceWeights, refine
-from errseg_rt.kernels.select import DeviceSelection, select
+from errseg_rt.errors import BundleError
+from errseg_rt.kernels.calibrate.launches import enqueue_calibrate
+from errseg_rt.kernels.faults.launches import enqueue_faults
+from errseg_rt.kernels.fuse_labels import Geometry
+from errseg_rt.kernels.fuse_labels.launches import enqueue_fuse_labels
+from errseg_rt.kernels.launch import dtype_of
+from errseg_rt.kernels.preprocess.launches import enqueue_preprocess
+from errseg_rt.kernels.refine import DeviceWeights
+from errseg_rt.kernels.refine.launches import enqueue_refine
+from errseg_rt.kernels.select.checks import level
+from errseg_rt.kernels.select.launches import enqueue_select
 from errseg_rt.refinement import stage3_weights
 
 
@@ -29,7 +36,7 @@ class DeviceCascade:
         bundle: The bundle.
         front: Executes its front graph.
         stage3: Executes its refine graph, where all pixels are refined.
-        device: Where it all lies.
+        gpu: Where it all lies.
         threshold: t of eq. 4.
         detail: `"sparse"` or `"dense"`, as `detail_mode` gives it.
         budget: Most work of refinement, as a share of the dense stage; None: no limit.
@@ -44,12 +51,13 @@ class DeviceCascade:
         front: DeviceEngine,
         stage3: DeviceEngine,
         *,
-        device: torch.device,
+        gpu: Gpu,
         threshold: float,
         detail: str,
         budget: float | None = None,
     ) -> None:
-        self.manifest, self.device, self.threshold, self.budget = bundle.manifest, device, threshold, budget
+        self.manifest, self.threshold, self.budget = bundle.manifest, threshold, budget
+        self._gpu, self._level = gpu, level(threshold)
         self._front, self._stage3 = front, stage3
         logits, classes = front.outputs["logits"], len(bundle.manifest.classes)
         if logits.shape[1] != classes:
@@ -59,122 +67,108 @@ class DeviceCascade:
             )
         self._weights = None
         if detail == "sparse":
-            self._weights = DeviceWeights.of(stage3_weights(bundle), device, getattr(torch, logits.dtype))
+            self._weights = DeviceWeights.brought(stage3_weights(bundle), gpu.bring, logits.dtype)
         knots = (bundle.manifest.calibration.logits, bundle.manifest.calibration.probabilities)
-        self._knots = torch.tensor(knots, dtype=torch.float32, device=device)
+        self._knots = gpu.bring(np.array(knots, np.float32), "float32")
 
     @property
     def row_work(self) -> tuple[int, int, int]:
         """Multiply-adds of refinement at a pixel of F1, F2 and F3; in equal parts where it is dense anyway."""
         return (1, 1, 1) if self._weights is None else self._weights.host.row_work
 
-    @torch.no_grad()
     def run(
-        self, frame: Tensor, *, color: str = "bgr", confidence: bool = False, semantic: bool = False
+        self, frame: Any, *, color: str = "bgr", confidence: bool = False, semantic: bool = False
     ) -> DeviceSegmentation:
-        """Enqueue a frame on the current stream.
+        """Enqueue a frame in the current stream.
 
         Args:
-            frame: `uint8 [H, W, 3]` on the device, of any strides.
+            frame: `uint8 [H, W, 3]` on the GPU; a tensor may have any strides.
             color: Channel order, `"bgr"` or `"rgb"`.
             confidence: Also give the fused probability of each label.
             semantic: Also give the labels of the semantic branch alone.
 
+        Returns:
+            Arrays in scratch memory of the GPU.
+
         Raises:
             EngineError: A graph cannot be run on this size.
-            ValueError: The frame is no frame, or `color` is neither.
         """
+        gpu = self._gpu
+        gpu.begin()
         image, content = self._preprocess(frame, color)
 
         front = self._front.run_on_device({"image": image})
-        logits, error_logit = front["logits"][0], front["error_logit"][0, 0]
+        logits, error_logit = front["logits"][0], front["error_logit"][0][0]
 
         geometry = self._geometry(frame, content, image, error_logit)
         grid = geometry.grid_size
         budget = None if self.budget is None else int(self.budget * grid[0] * grid[1] * sum(self.row_work))
-        selection = select(error_logit, self.threshold, seen=geometry.seen(), row_work=self.row_work, budget=budget)
+        selection = enqueue_select(
+            gpu, error_logit, self._level, seen=geometry.seen(), row_work=self.row_work, budget=budget
+        )
 
         if self._weights is None:
-            detail, where, used = self._everywhere(front), selection.flagged, None
+            detail, where, written, used = self._everywhere(front), selection.flagged, None, None
         else:
-            low, coarse, gate = front["low"][0], front["coarse"][0], front["gate"].flatten()
-            detail = refine(self._weights, selection, logits, low, coarse, gate)
-            where, used = selection.slots[2].view(grid), self._weights.host.row_work
+            low, coarse, gate = front["low"][0], front["coarse"][0], front["gate"][0]
+            gate = gate.view(gate.shape[0])
+            detail = enqueue_refine(gpu, self._weights, selection, logits, low, coarse, gate)
+            where, written = selection.slots[2].view(*grid), selection.counts[2]
+            used = self._weights.host.row_work
 
-        fused = fuse_labels(logits, detail, where, geometry, confidence=confidence)
+        fused = enqueue_fuse_labels(gpu, logits, detail, where, geometry, confidence=confidence)
 
-        branches = (logits, error_logit, detail if used is None else _written(detail, selection))
+        faults = gpu.zeros((len(BRANCHES),), "int32")
+        for branch, (values, count) in enumerate(((logits, None), (error_logit, None), (detail, written))):
+            enqueue_faults(gpu, faults, branch, values, count)
         return DeviceSegmentation(
             labels=fused.labels,
-            error_probability=calibrated(error_logit, self._knots),
+            error_probability=enqueue_calibrate(gpu, error_logit, self._knots),
             flagged=selection.flagged,
             counts=selection.counts,
             left_out=selection.left_out,
-            is_finite=torch.stack([_is_finite(branch) for branch in branches]),
+            faults=faults,
             classes=self.manifest.classes,
             geometry=geometry,
             row_work=used,
             confidence=fused.confidence,
-            semantic_labels=fuse_labels(logits, None, None, geometry).labels if semantic else None,
+            semantic_labels=enqueue_fuse_labels(gpu, logits, None, None, geometry).labels if semantic else None,
         )
 
-    @torch.no_grad()
-    def branches(self, frame: Tensor, *, color: str = "bgr", scale: float = 1.0) -> Branches:
+    def branches(self, frame: Any, *, color: str = "bgr", scale: float = 1.0) -> Branches:
         """Run all three branches densely, decide nothing, and wait; arguments as `Runtime.branches` has them."""
+        gpu = self._gpu
+        gpu.begin()
         image, content = self._preprocess(frame, color, scale)
         front = self._front.run_on_device({"image": image})
-        error_logit = front["error_logit"][0, 0]
+        logits, error_logit = front["logits"][0], front["error_logit"][0][0]
         geometry = self._geometry(frame, content, image, error_logit)
-        logits, detail = front["logits"][0], self._everywhere(front)
-        for branch, values in zip(BRANCHES, (logits, error_logit, detail), strict=True):
-            if not _is_finite(values):
-                raise EngineError(f"{branch} gave logits that are not finite; use precision='bf16' or 'fp32'")
-        logits, error_logit, detail = (values.float().cpu() for values in (logits, error_logit, detail))
-        return Branches(logits.numpy(), error_logit.numpy(), detail.numpy(), geometry)
+        found = []
+        for values in (logits, error_logit, self._everywhere(front)):
+            host = gpu.pinned(values.shape, dtype_of(values))
+            gpu.copy(host, values)
+            found.append(host)
+        done = gpu.event()
+        done.record(gpu.current())
+        done.synchronize()
+        logits, error_logit, detail = (gpu.floats(host) for host in found)
+        check_finite([not np.isfinite(values).all() for values in (logits, error_logit, detail)])
+        return Branches(logits, error_logit, detail, geometry)
 
-    def _preprocess(self, frame: Tensor, color: str, scale: float = 1.0) -> tuple[Tensor, tuple[int, int]]:
+    def _preprocess(self, frame: Any, color: str, scale: float = 1.0) -> tuple[Any, tuple[int, int]]:
         """The network's input, and the size of the part of it that shows the frame."""
         spec = self.manifest.input
         content, padded = spec.sizes((frame.shape[0], frame.shape[1]), scale)
         dtype = self._front.inputs["image"].dtype
-        image = preprocess(frame, content, padded, mean=spec.mean, std=spec.std, color=color, dtype=dtype)
+        image = enqueue_preprocess(
+            self._gpu, frame, content, padded, mean=spec.mean, std=spec.std, bgr=color == "bgr", dtype=dtype
+        )
         return image, content
 
-    def _geometry(self, frame: Tensor, content: tuple[int, int], image: Tensor, grid_map: Tensor) -> Geometry:
+    def _geometry(self, frame: Any, content: tuple[int, int], image: Any, grid_map: Any) -> Geometry:
         grid, padded, output = ((size[0], size[1]) for size in (grid_map.shape, image.shape[2:], frame.shape))
         return Geometry(grid, padded, content, output, self.manifest.align_corners)
 
-    def _everywhere(self, front: Mapping[str, Tensor]) -> Tensor:
+    def _everywhere(self, front: Mapping[str, Any]) -> Any:
         """Detail logits of every grid pixel, `[classes, h, w]`, from the refine graph."""
-        detail = self._stage3.run_on_device({name: front[name] for name in self._stage3.inputs})["detail_logits"]
-        return detail[0]
-
-
-def _is_finite(values: Tensor) -> Tensor:
-    """Whether all are, `bool []`; the least and the largest are NaN where any is."""
-    return torch.isfinite(torch.stack(torch.aminmax(values))).all()
-
-
-def _written(rows: Tensor, selection: DeviceSelection) -> Tensor:
-    """Rows of refinement, with zeros in those that hold nothing."""
-    is_written = torch.arange(len(rows), device=rows.device) < selection.counts[2]
-    return torch.where(is_written[:, None], rows, 0)
-
-
-def calibrated(error_logit: Tensor, knots: Tensor) -> Tensor:
-    """Error probability, `float32 [h, w]`: `Calibration` on the device.
-
-    Args:
-        error_logit: `[h, w]`.
-        knots: Logits and probabilities of the knots, `float32 [2, n]`.
-    """
-    logits: Tensor = knots[0]
-    probabilities: Tensor = knots[1]
-    if len(logits) == 1:
-        return probabilities.expand(error_logit.shape).contiguous()
-    value = error_logit.float().clamp(logits[0], logits[-1])
-    upper = torch.searchsorted(logits, value).clamp_(1, len(logits) - 1)
-    # Two knots may be one in float32.
-    share = (value - logits[upper - 1]) / (logits[upper] - logits[upper - 1]).clamp_min(1e-30)
-    probability: Tensor = torch.lerp(probabilities[upper - 1], probabilities[upper], share)
-    return probability
+        return self._stage3.run_on_device({name: front[name] for name in self._stage3.inputs})["detail_logits"][0]

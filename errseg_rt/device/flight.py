@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from errseg_rt.branches import Branches
 from errseg_rt.device.cascade import DeviceCascade
 from errseg_rt.device.gpu import Gpu
 from errseg_rt.device.segmentation import DeviceSegmentation
-from errseg_rt.errors import EngineError
+from errseg_rt.kernels.launch import dtype_of
 from errseg_rt.segmentation import Segmentation
 
 FRAMES = 3
@@ -39,8 +37,8 @@ class Request(NamedTuple):
 class _Seat:
     """Memory of one frame in flight, and the graph that works in it."""
 
-    frame: Tensor
-    pinned: Tensor
+    frame: Any
+    pinned: Any
     results: DeviceSegmentation
     replay: Callable[[], None]
     done: Any = None  # event: nothing reads or writes this memory after it
@@ -49,12 +47,13 @@ class _Seat:
 class FrameInFlight:
     """A frame that is under way."""
 
-    def __init__(self, results: DeviceSegmentation, events: Mapping[str, tuple[Any, Any]], done: Any) -> None:
-        self._results, self._events, self._done = results, events, done
+    def __init__(self, gpu: Gpu, results: DeviceSegmentation, events: Mapping[str, tuple[Any, Any]], done: Any) -> None:
+        self._gpu, self._results, self._events, self._done = gpu, results, events, done
 
     def done(self) -> bool:
         """Whether `result` would return at once."""
-        return bool(self._done.query())
+        with self._gpu.entered():
+            return bool(self._done.query())
 
     def result(self) -> Segmentation:
         """Wait for the frame.
@@ -65,8 +64,9 @@ class FrameInFlight:
         Raises:
             EngineError: A branch gave logits that are not finite.
         """
-        self._done.synchronize()
-        timings = {name: float(begun.elapsed_time(ended)) for name, (begun, ended) in self._events.items()}
+        with self._gpu.entered():
+            self._done.synchronize()
+            timings = {name: float(begun.elapsed_time(ended)) for name, (begun, ended) in self._events.items()}
         return self._results.on_host(timings)
 
 
@@ -84,11 +84,12 @@ class Flight:
 
     def __init__(self, cascade: DeviceCascade, gpu: Gpu) -> None:
         self._cascade, self._gpu = cascade, gpu
-        self._upload, self._compute, self._download = gpu.stream(), gpu.stream(), gpu.stream()
+        with gpu.entered():
+            self._upload, self._compute, self._download = gpu.stream(), gpu.stream(), gpu.stream()
         self._seats: OrderedDict[Request, list[_Seat]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def submit(self, frame: npt.NDArray[np.uint8] | Tensor, request: Request) -> FrameInFlight:
+    def submit(self, frame: npt.NDArray[np.uint8] | Any, request: Request) -> FrameInFlight:
         """Begin a frame whose results go to the host; waits where `FRAMES` of this kind are under way.
 
         Args:
@@ -99,7 +100,7 @@ class Flight:
         Raises:
             EngineError: The GPU has too little memory, or a graph cannot be run on this size.
         """
-        with self._lock:
+        with self._lock, self._gpu.entered():
             seat = self._seat(request)
             if seat.done is not None:
                 seat.done.synchronize()
@@ -111,20 +112,21 @@ class Flight:
             results = {}
             with self._gpu.on(self._download):
                 begun.record(self._download)
-                for name, tensor in seat.results.tensors().items():
-                    results[name] = self._gpu.pinned(tensor.shape, tensor.dtype)
-                    results[name].copy_(tensor, non_blocking=True)
+                for name, array in seat.results.arrays().items():
+                    pinned = self._gpu.pinned(array.shape, dtype_of(array))
+                    self._gpu.copy(pinned, array)
+                    results[name] = self._gpu.numpy(pinned)
                 done.record(self._download)
             seat.done = done
-            return FrameInFlight(seat.results.with_tensors(results), events, done)
+            return FrameInFlight(self._gpu, seat.results.with_arrays(results), events, done)
 
-    def run_on_device(self, frame: npt.NDArray[np.uint8] | Tensor, request: Request) -> DeviceSegmentation:
-        """Enqueue a frame whose results stay on the GPU, as work of the current stream.
+    def run_on_device(self, frame: npt.NDArray[np.uint8] | Any, request: Request) -> DeviceSegmentation:
+        """Enqueue a frame whose results stay on the GPU as torch's tensors, as work of the current stream.
 
         The host waits only for the seat of an earlier frame, where this one comes from the host. Arguments and what is
         raised as those of `submit`.
         """
-        with self._lock:
+        with self._lock, self._gpu.entered():
             seat = self._seat(request)
             if isinstance(frame, np.ndarray) and seat.done is not None:
                 seat.done.synchronize()  # its pinned memory may still be read
@@ -132,33 +134,41 @@ class Flight:
             self._run(seat, self._gpu.event(), self._gpu.event())
             here, seat.done = self._gpu.current(), self._gpu.event()
             with self._gpu.on(self._compute):
-                results = {name: tensor.clone() for name, tensor in seat.results.tensors().items()}
+                results = {name: tensor.clone() for name, tensor in seat.results.arrays().items()}
                 seat.done.record(self._compute)
             here.wait_event(seat.done)
             for tensor in results.values():
                 if tensor.is_cuda:  # made on one stream, used on another
                     tensor.record_stream(here)
-            return seat.results.with_tensors(results)
+            return seat.results.with_arrays(results)
 
     def prepare(self, request: Request) -> None:
         """Compile and capture what `FRAMES` frames of a kind need; what is raised as by `submit`."""
-        with self._lock:
+        with self._lock, self._gpu.entered():
             while len(self._of_kind(request)) < FRAMES:
                 self._add(request)
 
-    def branches(self, frame: npt.NDArray[np.uint8] | Tensor, *, color: str, scale: float) -> Branches:
+    def branches(self, frame: npt.NDArray[np.uint8] | Any, *, color: str, scale: float) -> Branches:
         """What `DeviceCascade.branches` gives, between the frames in flight."""
-        with self._lock:
-            self._compute.wait_stream(self._gpu.current())
+        with self._lock, self._gpu.entered():
+            ready = self._gpu.event()
+            ready.record(self._gpu.current())
+            self._compute.wait_event(ready)
             with self._gpu.on(self._compute):
                 if isinstance(frame, np.ndarray):
-                    frame = torch.from_numpy(np.ascontiguousarray(frame)).to(self._gpu.device)
+                    pinned, frame = self._pinned(frame), self._gpu.lasting(frame.shape, "uint8")
+                    self._gpu.copy(frame, pinned)
                 return self._cascade.branches(frame, color=color, scale=scale)
 
-    def _bring(self, frame: npt.NDArray[np.uint8] | Tensor, seat: _Seat, begun: Any, ended: Any) -> None:
+    def _pinned(self, frame: npt.NDArray[np.uint8]) -> Any:
+        pinned = self._gpu.pinned(frame.shape, "uint8")
+        np.copyto(self._gpu.numpy(pinned), frame)
+        return pinned
+
+    def _bring(self, frame: npt.NDArray[np.uint8] | Any, seat: _Seat, begun: Any, ended: Any) -> None:
         """Copy a frame into a seat, before the computation to come."""
         if isinstance(frame, np.ndarray):
-            np.copyto(seat.pinned.numpy(), frame)
+            np.copyto(self._gpu.numpy(seat.pinned), frame)
             source = seat.pinned
         else:
             source, ready = frame, self._gpu.event()
@@ -168,7 +178,7 @@ class Flight:
             self._upload.wait_event(seat.done)
         with self._gpu.on(self._upload):
             begun.record(self._upload)
-            seat.frame.copy_(source, non_blocking=True)
+            self._gpu.copy(seat.frame, source)
             ended.record(self._upload)
         if source is frame:
             self._gpu.current().wait_event(ended)
@@ -199,30 +209,25 @@ class Flight:
         seats = self._seats[request]
         while len(self._seats) > _KINDS:
             self._forget()
-        shape = torch.Size((request.height, request.width, 3))
+        shape, gpu = (request.height, request.width, 3), self._gpu
         options: dict[str, Any] = {
             "color": request.color,
             "confidence": request.confidence,
             "semantic": request.semantic,
         }
-        try:
-            with self._gpu.on(self._compute):
-                frame = torch.zeros(shape, dtype=torch.uint8, device=self._gpu.device)
-                first = self._cascade.run(frame, **options)
-                results = first.with_tensors({name: tensor.clone() for name, tensor in first.tensors().items()})
-                kept = results.tensors()
+        with gpu.on(self._compute):
+            frame, pinned = gpu.lasting(shape, "uint8"), gpu.pinned(shape, "uint8")
+            gpu.numpy(pinned).fill(0)
+            gpu.copy(frame, pinned)
+            first = self._cascade.run(frame, **options)
+            kept = {name: gpu.lasting(array.shape, dtype_of(array)) for name, array in first.arrays().items()}
 
-                def work() -> None:
-                    for name, tensor in self._cascade.run(frame, **options).tensors().items():
-                        kept[name].copy_(tensor)
+            def work() -> None:
+                for name, array in self._cascade.run(frame, **options).arrays().items():
+                    gpu.copy(kept[name], array)
 
-                replay = self._gpu.capture(work)
-        except torch.OutOfMemoryError as error:
-            raise EngineError(
-                f"{self._gpu.device} has too little memory for a frame of {request.height}x{request.width}: {error}; "
-                "take precision='fp16', smaller frames, or another GPU"
-            ) from error
-        seats.insert(0, _Seat(frame, self._gpu.pinned(shape, torch.uint8), results, replay))
+            replay = gpu.capture(work)
+        seats.insert(0, _Seat(frame, pinned, first.with_arrays(kept), replay))
 
     def _forget(self) -> None:
         """Let go of the kind that was asked for least recently."""

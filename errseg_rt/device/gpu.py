@@ -1,85 +1,127 @@
-"""Streams, events, pinned memory and captured work of one GPU."""
+"""What a frame asks of a GPU: memory, streams, events, launches and captured work, by whichever library is there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
-from errseg_rt.errors import EngineError
+from errseg_rt.kernels.launch import Launcher
 
 
-class Gpu:
-    """What frames in flight ask of a GPU, in one place, so that tests can put another in its stead.
+class Event(Protocol):
+    """A mark in a stream, which also keeps the time."""
 
-    Args:
-        device: The GPU.
+    def record(self, stream: Any) -> None:
+        """Mark the end of what a stream holds."""
+        ...
+
+    def query(self) -> bool:
+        """Whether the stream has come there."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until it has."""
+        ...
+
+    def elapsed_time(self, other: Any) -> float:
+        """Milliseconds from here to a later event."""
+        ...
+
+
+class Stream(Protocol):
+    """Work that is done one after the other."""
+
+    def wait_event(self, event: Any) -> None:
+        """Have what comes later wait for an event."""
+        ...
+
+
+class Gpu(Launcher, Protocol):
+    """One GPU. Arrays are torch's tensors, or `DeviceArray`s where there is no torch.
+
+    What `empty` and `zeros` give is scratch memory of a frame: it is free for use again from the next `begin` on, or
+    where it was captured, between two replays.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        # All captured graphs share their scratch memory, since they are replayed one after the other.
-        self._pool = torch.cuda.graph_pool_handle()
-        self._capturing = self.stream()  # of this GPU; torch's own is of the one that was current at its first capture
+    @property
+    def has_tensors(self) -> bool:
+        """Whether arrays are torch's tensors."""
+        ...
 
-    def stream(self) -> torch.cuda.Stream:
+    def entered(self) -> AbstractContextManager[object]:
+        """Make the GPU the calling thread's."""
+        ...
+
+    def begin(self) -> None:
+        """Begin a frame: its scratch memory may lie where that of the frame before lay."""
+        ...
+
+    def lasting(self, shape: Sequence[int], dtype: str) -> Any:
+        """An array that stays as long as it is held.
+
+        Raises:
+            EngineError: There is not as much memory.
+        """
+        ...
+
+    def bring(self, values: npt.NDArray[np.float32], dtype: str) -> Any:
+        """A lasting array with these values, in a float dtype."""
+        ...
+
+    def address(self, array: Any) -> int:
+        """Where an array begins."""
+        ...
+
+    def pinned(self, shape: Sequence[int], dtype: str) -> Any:
+        """Memory of the host that is copied to and from without a detour."""
+        ...
+
+    def numpy(self, pinned: Any) -> npt.NDArray[Any]:
+        """The same memory as a NumPy array."""
+        ...
+
+    def floats(self, pinned: Any) -> npt.NDArray[np.float32]:
+        """Pinned memory of any float dtype as float32."""
+        ...
+
+    def copy(self, target: Any, source: Any) -> None:
+        """Enqueue a copy between two arrays, of which one may be pinned."""
+        ...
+
+    def stream(self) -> Any:
         """A new stream."""
-        return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        ...
 
-    def current(self) -> torch.cuda.Stream:
-        """The caller's stream."""
-        return torch.cuda.current_stream(self.device)
+    def current(self) -> Any:
+        """The stream in which work is enqueued."""
+        ...
 
-    def on(self, stream: torch.cuda.Stream) -> AbstractContextManager[object]:
+    def handle(self) -> int:
+        """That of the driver for this stream."""
+        ...
+
+    def on(self, stream: Any) -> AbstractContextManager[object]:
         """Make a stream the current one."""
-        return torch.cuda.stream(stream)
+        ...
 
-    def event(self) -> torch.cuda.Event:
-        """A new event, which also keeps the time."""
-        return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-    def pinned(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """Memory of the host that is copied to and from without a detour; torch keeps what is freed for later."""
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
+    def event(self) -> Any:
+        """A new event."""
+        ...
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """Capture some work, after running it once for what happens only then.
 
         Args:
-            work: Enqueues on the current stream, always the same launches on the same memory.
+            work: Enqueues in the current stream, always the same launches on the same memory.
 
         Returns:
-            What enqueues it all at once on the current stream.
+            What enqueues it all at once in the current stream.
+
+        Raises:
+            EngineError: There is not as much memory.
         """
-        work()
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may go on using the GPU meanwhile.
-        with torch.cuda.graph(graph, self._pool, self._capturing, capture_error_mode="thread_local"):
-            work()
-        return graph.replay
-
-
-def find_gpu(name: str) -> torch.device:
-    """The GPU that a name such as `"cuda"` or `"cuda:1"` means.
-
-    Raises:
-        EngineError: It is not that of a GPU, or there is none of this number.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise EngineError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {name!r}") from error
-    if device.type != "cuda":
-        raise EngineError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {name!r}")
-    if not torch.cuda.is_available():
-        raise EngineError(
-            f"torch {torch.__version__} finds no NVIDIA GPU here; use device='cpu', or install a driver and a build of "
-            "torch for CUDA"
-        )
-    count = torch.cuda.device_count()
-    index = torch.cuda.current_device() if device.index is None else device.index
-    if index >= count:
-        raise EngineError(f"there is no {name} here, only {count} GPU{'s' if count > 1 else ''}, counted from 0")
-    return torch.device("cuda", index)
+        ...

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
 from errseg_rt.branches import Branches
 from errseg_rt.bundle import Bundle
 from errseg_rt.device.cascade import DeviceCascade
 from errseg_rt.device.flight import Flight, FrameInFlight, Request
-from errseg_rt.device.gpu import Gpu, find_gpu
+from errseg_rt.device.open import open_gpu
 from errseg_rt.device.segmentation import DeviceSegmentation
-from errseg_rt.engines import open_device_engine
-from errseg_rt.errors import FrameError
+from errseg_rt.engines import DEVICE_ENGINES, open_device_engine
+from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.frames import check_frame
 from errseg_rt.refinement import detail_mode
 
@@ -60,24 +57,19 @@ class DeviceRuntime:
         budget: float | None,
         max_pixels: int,
     ) -> None:
-        gpu = Gpu(find_gpu(device))
+        if engine not in DEVICE_ENGINES:
+            raise EngineError(f"{engine} runs on no GPU here: choose from {', '.join(DEVICE_ENGINES)}")
+        gpu = open_gpu(bundle, engine, device, precision, build)
         self.detail = detail_mode(bundle, "sparse" if budget is not None else detail)
-        engines = {
-            graph: open_device_engine(
-                engine, bundle, graph, device=gpu.device, precision=precision, build=build, compiled=compiled
-            )
+        front, stage3 = (
+            open_device_engine(engine, bundle, graph, gpu=gpu, precision=precision, build=build, compiled=compiled)
             for graph in ("front", "refine")
-        }
-        cascade = DeviceCascade(
-            bundle,
-            engines["front"],
-            engines["refine"],
-            device=gpu.device,
-            threshold=threshold,
-            detail=self.detail,
-            budget=budget,
         )
-        self._device, self._spec, self._max_pixels = gpu.device, bundle.manifest.input, max_pixels
+        with gpu.entered():
+            cascade = DeviceCascade(
+                bundle, front, stage3, gpu=gpu, threshold=threshold, detail=self.detail, budget=budget
+            )
+        self._gpu, self._spec, self._max_pixels = gpu, bundle.manifest.input, max_pixels
         self.row_work = cascade.row_work
         self._flight = Flight(cascade, gpu)
 
@@ -87,6 +79,8 @@ class DeviceRuntime:
 
     def run_on_device(self, frame: Any, color: str, confidence: bool, semantic: bool) -> DeviceSegmentation:
         """As `Runtime.segment_on_device`."""
+        if not self._gpu.has_tensors:
+            raise EngineError("results stay on the GPU as torch's tensors, and there is no torch: use segment()")
         return self._flight.run_on_device(*self._checked(frame, color, confidence, semantic))
 
     def branches(self, frame: Any, color: str, scale: float) -> Branches:
@@ -103,31 +97,14 @@ class DeviceRuntime:
         if color not in ("bgr", "rgb"):
             raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
         if not isinstance(frame, np.ndarray):
-            frame = tensor_of(frame, self._device)
+            frame = self._tensor_of(frame)
         shape = tuple(frame.shape)
         check_frame(str(frame.dtype).removeprefix("torch."), shape, self._spec, self._max_pixels)
         return frame, Request(shape[0], shape[1], color, confidence, semantic)
 
+    def _tensor_of(self, frame: Any) -> Any:
+        if not self._gpu.has_tensors:
+            raise FrameError(f"without torch a frame is a NumPy array uint8 [H, W, 3], got {type(frame).__name__}")
+        from errseg_rt.device.torch_gpu import tensor_of
 
-def tensor_of(frame: Any, device: torch.device) -> Tensor:
-    """A frame as a tensor of its own memory.
-
-    Args:
-        frame: Whatever exports DLPack.
-        device: Where it must lie.
-
-    Raises:
-        FrameError: It exports none, or lies elsewhere.
-    """
-    if not hasattr(frame, "__dlpack__"):
-        raise FrameError(f"a frame is a NumPy array or a CUDA tensor uint8 [H, W, 3], got {type(frame).__name__}")
-    try:
-        tensor = frame if isinstance(frame, Tensor) else from_dlpack(frame)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise FrameError(f"torch cannot read this {type(frame).__name__} ({error}); give a NumPy array") from error
-    if tensor.device != device:
-        raise FrameError(
-            f"the frame lies on {tensor.device}, the runtime on {device}; bring it there, or give a NumPy array, which "
-            "is copied"
-        )
-    return tensor
+        return tensor_of(frame, self._gpu.device)  # type: ignore[attr-defined]  # a TorchGpu

@@ -12,15 +12,18 @@ from errseg_rt.engines.engine import Array, Engine, TensorSpec
 from errseg_rt.errors import EngineError
 
 if TYPE_CHECKING:
-    import torch
+    from errseg_rt.device.gpu import Gpu
 
 ENGINES = ("onnxruntime", "tensorrt", "torch")
 DEVICE_ENGINES = ("tensorrt", "torch")
-"""Those that run on a GPU, on tensors that lie there."""
+"""Those that run on a GPU, on arrays that lie there."""
+HOST_ENGINES = ("onnxruntime", "torch")
+"""Those that run on the CPU."""
 
 __all__ = [
     "DEVICE_ENGINES",
     "ENGINES",
+    "HOST_ENGINES",
     "PRECISIONS",
     "Array",
     "DeviceEngine",
@@ -42,14 +45,13 @@ def open_engine(
     threads: int | None = None,
     providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
 ) -> Engine:
-    """An engine that executes one graph of a bundle.
+    """An engine that executes one graph of a bundle on the CPU.
 
     Args:
-        engine: One of `ENGINES`.
+        engine: One of `HOST_ENGINES`.
         bundle: The bundle.
         graph: `"front"` or `"refine"`.
-        precision: What it computes in; None: fp32, and fp16 in TensorRT. Any but fp32 in onnxruntime and torch is built
-            ahead, by `errseg-rt build-engine`.
+        precision: What it computes in; None: fp32. Any but fp32 is built ahead, by `errseg-rt build-engine`.
         build: `"auto"` builds what is missing or stale; None: that is an error.
         threads: CPU threads of one run (onnxruntime; torch has one setting for the whole process, its own).
         providers: ONNX Runtime's execution providers.
@@ -60,21 +62,20 @@ def open_engine(
     """
     if engine not in ENGINES:
         raise EngineError(f"no engine is called {engine!r}: choose from {', '.join(ENGINES)}")
+    if engine not in HOST_ENGINES:
+        raise EngineError(
+            f"{engine} runs on a GPU, not on the CPU; leave device out, or choose from {', '.join(HOST_ENGINES)}"
+        )
     if providers is not None and engine != "onnxruntime":
         raise EngineError(f"providers= is for the onnxruntime engine, not for {engine}; leave it out")
     try:
         if engine == "onnxruntime":
             from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
-        elif engine == "tensorrt":
-            from errseg_rt.engines.device_memory import open_memory
-            from errseg_rt.engines.tensorrt import TensorRTEngine
         else:
             from errseg_rt.engines.torch import TorchEngine
     except (ImportError, OSError) as error:  # OSError: one of its libraries cannot be loaded
         extra = "" if engine == "onnxruntime" else f"[{engine}]"
         raise EngineError(f"engine {engine} is not installed ({error}): pip install 'errseg-rt{extra}'") from error
-    if engine == "tensorrt":
-        return TensorRTEngine(built_engines(bundle, engine, precision or "fp16", build), graph, open_memory())
     if engine == "onnxruntime":
         model = bundle.read(f"graphs/{graph}.onnx")
         if precision not in (None, "fp32"):
@@ -92,7 +93,7 @@ def open_device_engine(
     bundle: Bundle,
     graph: str,
     *,
-    device: torch.device,
+    gpu: Gpu,
     precision: str = "fp16",
     build: str | None = None,
     compiled: bool = False,
@@ -103,7 +104,7 @@ def open_device_engine(
         engine: One of `DEVICE_ENGINES`.
         bundle: The bundle.
         graph: `"front"` or `"refine"`.
-        device: The GPU.
+        gpu: The GPU.
         precision: A key of `PRECISIONS`; for TensorRT also `"int8"`, which is fp32 outside.
         build: `"auto"` builds what is missing or stale, for TensorRT; None: that is an error.
         compiled: Whether `torch.compile` fuses the graph; for the torch engine.
@@ -115,15 +116,16 @@ def open_device_engine(
     if engine not in DEVICE_ENGINES:
         raise EngineError(f"the engine {engine!r} runs on no GPU here: choose from {', '.join(DEVICE_ENGINES)}")
     if engine == "tensorrt":
-        from errseg_rt.engines.tensorrt import TensorRTDeviceEngine
+        from errseg_rt.engines.tensorrt import TensorRTEngine
 
-        return TensorRTDeviceEngine(built_engines(bundle, engine, precision, build), graph, device=device)
+        return TensorRTEngine(built_engines(bundle, engine, precision, build), graph, gpu=gpu)
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     try:
         from errseg_rt.engines.torch import TorchDeviceEngine
     except (ImportError, OSError) as error:
         raise EngineError(f"engine torch is not installed ({error}): pip install 'errseg-rt[torch]'") from error
+    device, cascade = gpu.device, bundle.manifest.cascade  # type: ignore[attr-defined]  # a TorchGpu
     return TorchDeviceEngine(
-        bundle.read(WEIGHTS), bundle.manifest.cascade, graph, device=device, precision=precision, compiled=compiled
+        bundle.read(WEIGHTS), cascade, graph, device=device, precision=precision, compiled=compiled
     )

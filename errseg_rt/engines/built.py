@@ -14,8 +14,8 @@ BUILT_PRECISIONS = {"onnxruntime": ("int8",), "tensorrt": ("fp32", "fp16", "bf16
 """What can be built for an engine. The fp32 graphs of a bundle run in onnxruntime as they are."""
 
 
-def key_here(bundle: Bundle, engine: str, precision: str, shape: str = ANY_SHAPE) -> EngineKey:
-    """The key of an engine that is built here and now.
+def key_here(bundle: Bundle, engine: str, precision: str, shape: str = ANY_SHAPE, index: int = 0) -> EngineKey:
+    """The key of an engine that is built here and now; for TensorRT, on the GPU of that index.
 
     Raises:
         EngineError: The engine has no such precision, or cannot be used here.
@@ -31,20 +31,23 @@ def key_here(bundle: Bundle, engine: str, precision: str, shape: str = ANY_SHAPE
         from errseg_rt.engines.cuda_driver import find_gpu
         from errseg_rt.engines.tensorrt_library import load_tensorrt
 
-        gpu = find_gpu()
+        gpu = find_gpu(index)
         version, device = str(load_tensorrt().__version__), gpu.name
         capability = ".".join(map(str, gpu.capability))
     return EngineKey(engine, version, device, capability, precision, shape, digest)
 
 
-def built_engines(bundle: Bundle, engine: str, precision: str, build: str | None = None) -> list[BuiltEngine]:
+def built_engines(
+    bundle: Bundle, engine: str, precision: str, build: str | None = None, index: int = 0
+) -> list[BuiltEngine]:
     """Built engines that can be used here, those for one fixed shape first.
 
     Args:
         bundle: The bundle.
         engine: `"onnxruntime"` or `"tensorrt"`.
         precision: What they compute in.
-        build: `"auto"` builds where there is none: for the shapes of stale ones, or else for the default shape.
+        build: `"auto"` builds where there is none, on GPU 0: for the shapes of stale ones, or else for the default one.
+        index: Which GPU, for TensorRT.
 
     Raises:
         EngineError: There is none, or it is stale; the message says why, and how to build it.
@@ -52,7 +55,7 @@ def built_engines(bundle: Bundle, engine: str, precision: str, build: str | None
     """
     if build not in (None, "auto"):
         raise ValueError(f"build must be 'auto' or None, got {build!r}")
-    wanted = key_here(bundle, engine, precision)
+    wanted = key_here(bundle, engine, precision, index=index)
     try:
         return bundle.engines.fitting(wanted)
     except EngineError:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any, Protocol
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """The dtype of activations between the graphs and the kernels, by the name that users give a precision. An engine may
@@ -28,7 +25,7 @@ class DeviceSpec:
 
 
 class DeviceEngine(Protocol):
-    """Executes one graph, `front` or `refine`, on CUDA tensors, so that a whole frame can be one CUDA graph.
+    """Executes one graph, `front` or `refine`, on arrays of a `Gpu`, so that a whole frame can be one CUDA graph.
 
     The contract, with `DeviceCascade` as the caller:
 
@@ -44,18 +41,18 @@ class DeviceEngine(Protocol):
     *Layout.* Feeds are C-contiguous, but for `low`, which comes as the front engine gave it. Outputs are C-contiguous,
     but for `low`, which may also be contiguous in `torch.channels_last`: refinement reads that without a copy.
 
-    *Stream.* All work is enqueued on `torch.cuda.current_stream(device)` as it is at the call; whatever runs elsewhere
-    is joined to it by events. The call returns without waiting: no synchronisation, no copy to the host, nothing that
-    `torch.cuda.set_sync_debug_mode("error")` or the capture of a stream forbids.
+    *Stream.* All work is enqueued in the GPU's current stream as it is at the call; whatever runs elsewhere is joined
+    to it by events. The call returns without waiting: no synchronisation, no copy to the host, nothing that
+    the capture of a stream forbids.
 
     *Warm-up and capture.* Before a shape is captured, the caller runs it twice, on a side stream and outside capture:
     there an engine may allocate, choose algorithms, compile, set shapes and wait. After that, the same shape is called
-    under `torch.cuda.graph`, on another stream, several times over: once for each frame in flight. The graphs replay
+    under capture, perhaps on another stream, several times over: once for each frame in flight. The graphs replay
     the recorded work without calling the engine again, so that every address it used must stay valid and belong to it
-    for the engine's life, or come from torch's allocator during the call, as `torch.empty` does. Graphs are replayed
+    for the engine's life, or come from `Gpu.empty` or torch's allocator during the call. Graphs are replayed
     one after the other on one stream, never at once, so that engine-owned scratch and outputs may be shared by all.
 
-    *Outputs.* Tensors of torch's allocator, or views of buffers that the engine owns and keeps for each shape; either
+    *Outputs.* Scratch memory of the frame, or buffers that the engine owns and keeps for each shape; either
     way they are read before the next call and never written by the caller.
 
     *Threads.* The caller holds a lock: one call at a time, though not always from the same thread.
@@ -74,7 +71,7 @@ class DeviceEngine(Protocol):
         """Outputs by name, in the graph's order."""
         ...
 
-    def run_on_device(self, feeds: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    def run_on_device(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         """Enqueue the graph on the current stream: outputs by name, for inputs by name.
 
         Raises:

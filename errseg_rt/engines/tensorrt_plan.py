@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from errseg_rt.built_engines import BuiltEngine
 from errseg_rt.engines.cuda_driver import free_memory
@@ -11,38 +11,23 @@ from errseg_rt.engines.device_engine import DeviceSpec
 from errseg_rt.engines.tensorrt_library import checked, load_tensorrt, make_logger, megabytes
 from errseg_rt.errors import EngineError
 
+if TYPE_CHECKING:
+    from errseg_rt.device.gpu import Gpu
+
 Shape = tuple[int, ...]
 
 
-class _Addressed(Protocol):
-    """Device memory."""
-
-    @property
-    def address(self) -> int: ...
-
-
-T = TypeVar("T", bound=_Addressed)
-
-
-class Binding(Generic[T]):
+class Binding:
     """An execution context for fixed input shapes, with its own scratch memory and outputs.
 
     It is made once per shape and kept: contexts that are made again and again leak in TensorRT, and a CUDA graph needs
     the addresses that were captured for as long as it is replayed.
 
     Attributes:
-        outputs: Memory of each output.
-        shapes: Shape of each output.
-        sizes: Bytes of each output.
+        outputs: Its outputs by name, arrays of the GPU.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        shapes: Mapping[str, Shape],
-        stream: int,
-        allocate: Callable[[int], T],
-    ) -> None:
+    def __init__(self, plan: Plan, shapes: Mapping[str, Shape], stream: int, gpu: Gpu) -> None:
         tensorrt, logger, graph = plan.tensorrt, plan.logger, plan.graph
         strategy = tensorrt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = checked(f"run the {graph} graph", logger, plan.engine.create_execution_context, strategy)
@@ -53,16 +38,16 @@ class Binding(Generic[T]):
         unknown = context.infer_shapes()
         if unknown:
             raise EngineError(f"the {graph} graph leaves the shape of {', '.join(unknown)} open; build it again")
-        self.shapes: dict[str, Shape] = {name: tuple(context.get_tensor_shape(name)) for name in plan.outputs}
         size = int(context.update_device_memory_size_for_shapes())
-        self._scratch = allocate(size)
-        context.set_device_memory(self._scratch.address, size)
-        self.sizes = {name: plan.bytes_of(name, shape) for name, shape in self.shapes.items()}
-        self.outputs = {name: allocate(size) for name, size in self.sizes.items()}
-        self._plan, self._context = plan, context
-        self._bound: Mapping[str, _Addressed] = {}
+        self._scratch = gpu.lasting((size,), "uint8")
+        context.set_device_memory(gpu.address(self._scratch), size)
+        self.outputs: dict[str, Any] = {
+            name: gpu.lasting(tuple(context.get_tensor_shape(name)), spec.dtype) for name, spec in plan.outputs.items()
+        }
+        self._plan, self._context, self._gpu = plan, context, gpu
+        self._bound: Mapping[str, Any] = {}
 
-    def enqueue(self, inputs: Mapping[str, _Addressed], stream: int) -> None:
+    def enqueue(self, inputs: Mapping[str, Any], stream: int) -> None:
         """Run on a stream. The inputs are held until the next call, since their addresses are.
 
         Raises:
@@ -70,8 +55,8 @@ class Binding(Generic[T]):
         """
         plan, context = self._plan, self._context
         self._bound = {**inputs, **self.outputs}
-        for name, memory in self._bound.items():
-            checked(f"bind {name}", plan.logger, context.set_tensor_address, name, memory.address)
+        for name, array in self._bound.items():
+            checked(f"bind {name}", plan.logger, context.set_tensor_address, name, self._gpu.address(array))
         checked(f"run the {plan.graph} graph", plan.logger, context.execute_async_v3, stream)
 
 
@@ -97,7 +82,6 @@ class Plan:
         self._runtime = checked("start its runtime", self.logger, tensorrt.Runtime, self.logger)
         what = f"load the {graph} graph from {built.folder}"
         self.engine = checked(what, self.logger, self._runtime.deserialize_cuda_engine, data)
-        self._sizes = {"float32": 4, "float16": 2, "bfloat16": 2}
         dtypes = {
             tensorrt.DataType.FLOAT: "float32", tensorrt.DataType.HALF: "float16", tensorrt.DataType.BF16: "bfloat16"
         }  # fmt: skip
@@ -110,37 +94,30 @@ class Plan:
             spec = DeviceSpec(dtypes[self.engine.get_tensor_dtype(name)], shape)
             (self.inputs if is_input else self.outputs)[name] = spec
 
-    def bytes_of(self, name: str, shape: Shape) -> int:
-        """Size of an output."""
-        size = self._sizes[self.outputs[name].dtype]
-        for side in shape:
-            size *= side
-        return size
 
-
-class Plans(Generic[T]):
+class Plans:
     """All plans of one graph in one precision, and their bindings; not for two threads at once.
 
     Args:
         built: Built engines that fit this machine, those for one fixed shape first.
         graph: `"front"` or `"refine"`.
-        allocate: Gives device memory.
+        gpu: The GPU.
 
     Raises:
         EngineError: TensorRT cannot be used here, or cannot load a plan.
     """
 
-    def __init__(self, built: Sequence[BuiltEngine], graph: str, allocate: Callable[[int], T]) -> None:
-        self._built, self.graph, self._allocate = list(built), graph, allocate
+    def __init__(self, built: Sequence[BuiltEngine], graph: str, gpu: Gpu) -> None:
+        self._built, self.graph, self._gpu = list(built), graph, gpu
         self._plans: dict[str, Plan] = {}
-        self._bindings: dict[tuple[Shape, ...], tuple[Plan, Binding[T]]] = {}
+        self._bindings: dict[tuple[Shape, ...], tuple[Plan, Binding]] = {}
 
     @property
     def first(self) -> Plan:
         """A plan, for the names and types that all of them share."""
         return self._plan(self._built[0])
 
-    def binding(self, shapes: Mapping[str, Shape], stream: int) -> Binding[T]:
+    def binding(self, shapes: Mapping[str, Shape], stream: int) -> Binding:
         """The binding for the shapes of the inputs, made where it is not there.
 
         Raises:
@@ -154,7 +131,7 @@ class Plans(Generic[T]):
         key = tuple(shapes[name] for name in inputs)
         if key not in self._bindings:
             plan = self._plan(self._covering(shapes))
-            self._bindings[key] = plan, Binding(plan, shapes, stream, self._allocate)
+            self._bindings[key] = plan, Binding(plan, shapes, stream, self._gpu)
         return self._bindings[key][1]
 
     def _covering(self, shapes: Mapping[str, Shape]) -> BuiltEngine:

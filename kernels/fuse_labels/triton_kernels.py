@@ -10,9 +10,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from errseg_rt.kernels.fuse_labels import launches
+
 # Below every logit, and no infinity, of which a difference would be NaN.
 LOWEST = tl.constexpr(-3.0e38)
-NO_DETAIL, DETAIL_MAP, DETAIL_ROWS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+NO_DETAIL, DETAIL_MAP, DETAIL_ROWS = (
+    tl.constexpr(value) for value in (launches.NO_DETAIL, launches.DETAIL_MAP, launches.DETAIL_ROWS)
+)
 
 # Integers that are no constants of the kernel: one compiled kernel serves every size.
 SIZES = ["detail_rows", "height", "width", "out_width"] + [

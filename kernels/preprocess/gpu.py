@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import triton
-import triton.language as tl
 
-from errseg_rt.kernels.device import on_device_of
 from errseg_rt.kernels.preprocess.checks import check
-from errseg_rt.kernels.preprocess.triton_kernels import AREA, BILINEAR, COPY, preprocess_pixels
+from errseg_rt.kernels.preprocess.launches import enqueue_preprocess
+from errseg_rt.kernels.torch_launcher import TorchLauncher
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-PIXELS, WARPS = 512, 4
 
 
 def preprocess(
@@ -44,31 +41,11 @@ def _preprocess(
     bgr: bool,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    height, width = frame.shape[:2]
-    planes = frame.new_empty((1, 3, *input_size), dtype=dtype)
-    if (height, width) == tuple(content_size):
-        resize = COPY
-    elif content_size[0] <= height and content_size[1] <= width:
-        resize = AREA
-    else:
-        resize = BILINEAR
-    with on_device_of(frame):
-        preprocess_pixels[(triton.cdiv(input_size[0] * input_size[1], PIXELS),)](
-            frame,
-            planes,
-            height,
-            width,
-            *frame.stride(),
-            *content_size,
-            *input_size,
-            *(1 / (255 * deviation) for deviation in std),
-            *(average / deviation for average, deviation in zip(mean, std, strict=True)),
-            RESIZE=resize.value,
-            BGR=bgr,
-            POSITION=position_type((height, width), content_size),
-            PIXELS=PIXELS,
-            num_warps=WARPS,
-        )
+    name = str(dtype).removeprefix("torch.")
+    launcher = TorchLauncher(frame.device)
+    planes: torch.Tensor = enqueue_preprocess(
+        launcher, frame, content_size, input_size, mean=mean, std=std, bgr=bgr, dtype=name
+    )
     return planes
 
 
@@ -83,9 +60,3 @@ def _(
     dtype: torch.dtype,
 ) -> torch.Tensor:
     return frame.new_empty((1, 3, *input_size), dtype=dtype)
-
-
-def position_type(frame_size: Sequence[int], content_size: Sequence[int]) -> tl.dtype:
-    """The smallest integer type that holds every position on the frame."""
-    largest = max(2 * (content + 1) * (side + 1) for content, side in zip(content_size, frame_size, strict=True))
-    return tl.int32 if largest < 2**31 else tl.int64

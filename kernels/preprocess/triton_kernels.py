@@ -5,7 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-COPY, BILINEAR, AREA = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+from errseg_rt.kernels.preprocess import launches
+
+COPY, BILINEAR, AREA = (tl.constexpr(value) for value in (launches.COPY, launches.BILINEAR, launches.AREA))
 # Integers that are no constants of the kernel: one compiled kernel serves every size.
 SIZES = ["frame_height", "frame_width", "row_stride", "col_stride", "channel_stride"]
 SIZES += ["content_height", "content_width", "input_height", "input_width"]

@@ -10,18 +10,20 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Integers that are no constants of the kernels: one compiled kernel serves every size.
+SIZES = ["height", "width"]
 
-@triton.jit
+
+@triton.jit(do_not_specialize=SIZES)
 def pack(
-    maps,  # [channels, h * w], of any strides
-    channel_step,  # elements from channel to channel
-    pixel_step,  # and from pixel to pixel
-    slots,  # [h * w] int32, of F1
+    maps,  # [channels, h * w], or [h * w, channels]
+    slots,  # [3, h * w] int32, here and below
     height,
     width,
     packed,  # [h * w, STRIDE], written where a neighbour is in F1
     CHANNELS: tl.constexpr,
     STRIDE: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
     PIXELS: tl.constexpr,  # of a tile, here and below
     DEPTH: tl.constexpr,  # channels of a tile
 ):
@@ -30,21 +32,24 @@ def pack(
     in_grid = pixel < height * width
     i, j = pixel // width, pixel % width
     nearest = tl.full((PIXELS,), -1, tl.int32)
-    for at in tl.static_range(9):
-        y, x = i + at // 3 - 1, j + at % 3 - 1
+    for tap in tl.static_range(9):
+        y, x = i + tap // 3 - 1, j + tap % 3 - 1
         is_there = in_grid & (y >= 0) & (y < height) & (x >= 0) & (x < width)
         nearest = tl.maximum(nearest, tl.load(slots + y * width + x, mask=is_there, other=-1))
     if tl.max(nearest, axis=0) < 0:
         return
     channel = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)
-    first = channel.to(tl.int64) * channel_step
     there = in_grid[None, :] & (channel < CHANNELS)[:, None]
-    values = tl.load(maps + first[:, None] + pixel.to(tl.int64)[None, :] * pixel_step, mask=there, other=0)
+    if CHANNELS_LAST:
+        at = maps + channel[:, None] + pixel.to(tl.int64)[None, :] * CHANNELS
+    else:
+        at = maps + channel.to(tl.int64)[:, None] * (height * width) + pixel[None, :]
+    values = tl.load(at, mask=there, other=0)
     place = packed + pixel.to(tl.int64)[:, None] * STRIDE + channel[None, :]
     tl.store(place, tl.trans(values), mask=in_grid[:, None] & (channel < STRIDE)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels"])
 def project(
     planes,  # [channels, pixels]
     pixels,
@@ -70,11 +75,11 @@ def project(
     store_biased(place, pixel < pixels, sums, bias, column, STRIDE, WIDTH, False)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def convolve_low(
     source,  # [h * w, SOURCE_STRIDE], low-level features
-    rows,  # [h * w] int32, of F1
-    counts,  # [3] int32
+    rows,  # [3, h * w] int32, here and below
+    counts,  # [3] int32, here and below
     height,
     width,
     weights,  # [9 * SOURCE_STRIDE, STRIDE]
@@ -107,13 +112,13 @@ def convolve_low(
         store_gated(place, is_there, rest, bias, gate, column + WIDTH, CHANNELS, STRIDE, REST)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*SIZES, "coarse_height", "coarse_width"])
 def interpolate(
     projected,  # [h8 * w8, STRIDE]
     coarse_height,
     coarse_width,
-    rows,  # [h * w] int32, of F1
-    counts,  # [3] int32
+    rows,
+    counts,
     height,
     width,
     x,  # [h * w, STRIDE], added to in rows of F1
@@ -143,17 +148,18 @@ def interpolate(
     tl.store(place, value.to(x.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def convolve(
     source,  # [h * w, STRIDE], rows of the support before
-    slots,  # [h * w] int32, of the support before
-    rows,  # [h * w] int32
-    count_of_rows,  # int32, on the device
+    slots,
+    rows,
+    counts,
     height,
     width,
     weights,  # [9 * STRIDE, STRIDE]
     bias,  # [STRIDE] float32
     out,  # [h * w, STRIDE], as many rows are written
+    LAYER: tl.constexpr,  # 1 from F1 to F2, 2 from F2 to F3
     STRIDE: tl.constexpr,
     WIDTH: tl.constexpr,
     REST: tl.constexpr,
@@ -161,27 +167,29 @@ def convolve(
     DEPTH: tl.constexpr,
 ):
     """A 3x3 convolution and ReLU, from support to support."""
-    count = tl.load(count_of_rows)
+    count = tl.load(counts + LAYER)
     if tl.program_id(1) * PIXELS >= count:
         return
     row = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
     is_there = row < count
-    pixel = tl.load(rows + row, mask=is_there, other=0)
+    pixels = (height * width).to(tl.int64)
+    pixel = tl.load(rows + LAYER * pixels + row, mask=is_there, other=0)
     column = tl.program_id(0) * (WIDTH + REST)
     sums, rest = convolve_tile(
-        source, slots, pixel, is_there, height, width, weights, column, True, STRIDE, STRIDE, WIDTH, REST, PIXELS, DEPTH
-    )
+        source, slots + (LAYER - 1) * pixels, pixel, is_there, height, width, weights, column, True, STRIDE, STRIDE,
+        WIDTH, REST, PIXELS, DEPTH,
+    )  # fmt: skip
     place = out + row.to(tl.int64) * STRIDE
     store_biased(place, is_there, sums, bias, column, STRIDE, WIDTH, True)
     if REST > 0:
         store_biased(place, is_there, rest, bias, column + WIDTH, STRIDE, REST, True)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels"])
 def classify(
     source,  # [h * w, STRIDE], rows of F3
-    rows,  # [h * w] int32, of F3
-    count_of_rows,  # int32, on the device
+    rows,
+    counts,
     weights,  # [STRIDE, CLASS_STRIDE]
     bias,  # [CLASS_STRIDE] float32
     logits,  # [classes, h * w]
@@ -196,7 +204,7 @@ def classify(
     DEPTH: tl.constexpr,
 ):
     """The head: a 1x1 convolution to the classes, and the semantic logits where they are added."""
-    count = tl.load(count_of_rows)
+    count = tl.load(counts + 2)
     if tl.program_id(1) * PIXELS >= count:
         return
     row = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
@@ -212,7 +220,7 @@ def classify(
     sums += tl.load(bias + n, mask=n < CLASS_STRIDE, other=0)[None, :]
     there = is_there[:, None] & (n < CLASSES)[None, :]
     if RESIDUAL:
-        pixel = tl.load(rows + row, mask=is_there, other=0)
+        pixel = tl.load(rows + 2 * pixels.to(tl.int64) + row, mask=is_there, other=0)
         semantic = tl.load(logits + n.to(tl.int64)[None, :] * pixels + pixel[:, None], mask=there, other=0)
         sums += semantic.to(tl.float32)
     tl.store(out + row.to(tl.int64)[:, None] * CLASSES + n[None, :], sums.to(out.dtype.element_ty), mask=there)

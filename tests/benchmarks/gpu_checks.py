@@ -15,10 +15,9 @@ from benchmarks.on_gpu.timing import Ceilings, Energy, Timer, Wrong
 from errseg_rt.device.cascade import DeviceCascade
 from errseg_rt.engines import open_device_engine
 from errseg_rt.errors import EngineError
-from errseg_rt.kernels.fuse_labels import gpu as fuse_gpu
-from errseg_rt.kernels.preprocess import gpu as preprocess_gpu
-from errseg_rt.kernels.refine import gpu as refine_gpu
-from errseg_rt.kernels.select import gpu as select_gpu
+from errseg_rt.kernels.refine import launches
+from tests.device.eager_gpu import EagerGpu
+from tests.kernels.wide_tiles import widen_tiles
 
 assert triton.knobs.runtime.interpret
 CPU = torch.device("cpu")
@@ -29,12 +28,9 @@ PLAN = cascade.Plan(frame=(49, 65), semantic="squeezenas", error_width=8, detail
 
 @pytest.fixture(autouse=True)
 def wide_tiles(monkeypatch):
-    monkeypatch.setattr(fuse_gpu, "CELLS", 4096)
-    monkeypatch.setattr(preprocess_gpu, "PIXELS", 1 << 13)
-    monkeypatch.setattr(select_gpu, "PIXELS", 1024)
+    widen_tiles(monkeypatch)
     for name in ("SMALL", "LARGE", "FLOAT32"):
-        monkeypatch.setattr(refine_gpu, name, refine_gpu.Tile(512, 64, 160, 4, 3))
-    monkeypatch.setattr(refine_gpu, "MOVED_PIXELS", 512)
+        monkeypatch.setattr(launches, name, launches.Tile(512, 64, 160, 4, 3))
 
 
 class StandIn:
@@ -45,13 +41,12 @@ class StandIn:
             raise EngineError("no compiler here\nat all")
         if engine == "tensorrt":
             raise EngineError("no such library")
+        gpu = EagerGpu()
         front, stage3 = (
-            open_device_engine(engine, bundle, graph, device=CPU, precision=precision) for graph in ("front", "refine")
+            open_device_engine(engine, bundle, graph, gpu=gpu, precision=precision) for graph in ("front", "refine")
         )
         detail = detail or "sparse"
-        self.cascade = DeviceCascade(
-            bundle, front, stage3, device=CPU, threshold=threshold, detail=detail, budget=budget
-        )
+        self.cascade = DeviceCascade(bundle, front, stage3, gpu=gpu, threshold=threshold, detail=detail, budget=budget)
         self.frame = None
 
     def __enter__(self):
@@ -138,10 +133,10 @@ def test_what_is_wrong_is_not_timed(name, part, monkeypatch):
 
 
 def test_other_tiles_are_tried_and_the_shipped_ones_put_back():
-    kept = refine_gpu.SMALL, refine_gpu.LARGE
+    kept = launches.SMALL, launches.LARGE
     rows = list(kernels.tiles(replace(SIZE, frame=(32, 32)), TIMER))
     assert len(rows) == 22
-    assert kept == (refine_gpu.SMALL, refine_gpu.LARGE)
+    assert kept == (launches.SMALL, launches.LARGE)
 
 
 def test_a_part_that_fails_is_named_and_the_others_are_measured(monkeypatch):

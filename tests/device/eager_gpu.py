@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
+
+from errseg_rt.device.torch_gpu import TorchGpu
 
 
 class Event:
@@ -37,18 +39,17 @@ class Stream:
         assert event.at is not None, "waits for an event that was never recorded"
         self.gpu.log.append(("wait", self.name, id(event)))
 
-    def wait_stream(self, stream):
-        self.gpu.log.append(("wait for", self.name, stream.name))
 
-
-class EagerGpu:
+class EagerGpu(TorchGpu):
     """In the stead of a GPU: work is done when it is enqueued, and replayed by being done again."""
 
-    device = torch.device("cpu")
-
     def __init__(self):
+        self.device = torch.device("cpu")
         self.log, self.made, self.captures = [], [], 0
         self.here = self.active = Stream(self, "caller")
+
+    def entered(self):
+        return nullcontext()
 
     def stream(self):
         self.made.append(Stream(self, f"stream {len(self.made)}"))
@@ -65,9 +66,6 @@ class EagerGpu:
 
     def event(self):
         return Event(self)
-
-    def pinned(self, shape, dtype):
-        return torch.empty(shape, dtype=dtype)
 
     def capture(self, work):
         self.captures += 1

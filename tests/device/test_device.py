@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 from errseg_rt import Runtime  # noqa: E402
-from errseg_rt.device.runtime import tensor_of  # noqa: E402
+from errseg_rt.device.torch_gpu import tensor_of  # noqa: E402
 from errseg_rt.errors import EngineError, FrameError  # noqa: E402
 from errseg_rt.scenes import StreetScene  # noqa: E402
 
@@ -22,10 +22,11 @@ CPU = torch.device("cpu")
 SIZE = (121, 167)
 
 
-def test_interpreted() -> None:
+@pytest.mark.parametrize("checks", ["device_checks.py", "host_checks.py"])
+def test_interpreted(checks: str) -> None:
     environment = dict(os.environ) | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    checks = str(Path(__file__).parent / "device_checks.py")
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", checks]
+    path = str(Path(__file__).parent / checks)
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", path]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout

@@ -101,6 +101,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     module = load_fake()
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     monkeypatch.setattr("errseg_rt.engines.cuda_driver._driver", module.Driver)
+    # What is launched is found out, and not compiled, which takes seconds: tests/export/test_cubins.py does that.
+    monkeypatch.setattr("errseg_rt.export.cubins.compile_launch", module.compile_launch)
     return module
 
 

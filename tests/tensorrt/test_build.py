@@ -36,7 +36,7 @@ def test_plans_are_built_once(fake, graph_bundle: Path) -> None:
     built = fp16(graph_bundle)
     assert built.is_new
     assert fake.behaviour.built == 2
-    assert names(built.engine.folder) == {"engine.json", "front.plan", "refine.plan"}
+    assert names(built.engine.folder) == {"engine.json", "front.plan", "kernels.zip", "refine.plan"}
     key = built.engine.key
     assert (key.engine, key.version, key.device, key.capability) == ("tensorrt", fake.__version__, "NVIDIA Fake", "9.0")
     assert key.shape == str(SIZE.of_input(Bundle.open(graph_bundle).manifest.input))
@@ -229,9 +229,11 @@ sys.modules["tensorrt"] = fake
 spec.loader.exec_module(fake)
 from errseg_rt.bundle import Bundle
 from errseg_rt.engines import cuda_driver
+from errseg_rt.export import cubins
 from errseg_rt.export.builds import BuildOptions, build_engine
 from errseg_rt.export.profiles import Profile
 cuda_driver._driver = fake.Driver
+cubins.compile_launch = fake.compile_launch
 bundle, options = Bundle.open(sys.argv[2]), BuildOptions("tensorrt", "fp16", Profile.parse("97x129"))
 calls = last = 0
 COUNTED = ("built_engines.py", "builds.py", "pathlib.py", "shutil.py", "tempfile.py", "fake_tensorrt.py")

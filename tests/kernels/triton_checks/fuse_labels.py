@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 import triton
-import triton.language as tl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errseg_rt.kernels import Geometry, fuse_labels_reference
 from errseg_rt.kernels import fuse_labels as dispatch
-from errseg_rt.kernels.fuse_labels import gpu
+from errseg_rt.kernels.fuse_labels import gpu, launches
 from errseg_rt.kernels.fuse_labels.cpu import fuse_labels as fuse_labels_on_cpu
+from tests.kernels.poison import poison_memory
 
 INTERPRETED = triton.knobs.runtime.interpret
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -47,15 +47,9 @@ CASES = [
 @pytest.fixture(autouse=True)
 def poison(monkeypatch):
     """Fill outputs, so that an unwritten element shows; for the interpreter, make tiles of more cells."""
-    outputs = gpu._outputs
-
-    def poisoned(*arguments):
-        labels, confidence, error_map = outputs(*arguments)
-        return labels.fill_(255), confidence.fill_(torch.nan), error_map.fill_(torch.nan)
-
-    monkeypatch.setattr(gpu, "_outputs", poisoned)
+    poison_memory(monkeypatch)
     if INTERPRETED:
-        monkeypatch.setattr(gpu, "CELLS", 256)
+        monkeypatch.setattr(launches, "CELLS", 256)
 
 
 def operands(geometry, classes, kind, dtype, seed=0, gain=3.0):
@@ -125,15 +119,15 @@ def test_equals_the_definition_for_any_geometry(data):
 def test_equals_the_definition_with_wide_positions(monkeypatch):
     geometry = GEOMETRIES["frame_smaller_aligned"]
     # Nothing changes but the type of the numbers.
-    assert gpu.position_type(geometry) == tl.int32
+    assert launches.position_type(geometry) == "int32"
     large = Geometry((9000, 9000), (36001, 36001), (35999, 35999), (35998, 35998), True)
-    assert gpu.position_type(large) == tl.int64
-    monkeypatch.setattr(gpu, "position_type", lambda geometry: tl.int64)
+    assert launches.position_type(large) == "int64"
+    monkeypatch.setattr(launches, "position_type", lambda geometry: "int64")
     assert_equals_reference(*operands(geometry, 2, "rows", torch.float32), geometry)
 
 
 def test_equals_the_definition_in_many_tiles(monkeypatch):
-    monkeypatch.setattr(gpu, "CELLS", 16)
+    monkeypatch.setattr(launches, "CELLS", 16)
     geometry = Geometry((7, 6), (7, 6), (7, 6), (7, 6), True)
     assert_equals_reference(*operands(geometry, 2, "rows", torch.float32), geometry)
 
@@ -151,7 +145,7 @@ def whole_frame(classes):
 
 
 def test_a_whole_frame(monkeypatch):
-    monkeypatch.setattr(gpu, "CELLS", 1 << 17 if INTERPRETED else gpu.CELLS)
+    monkeypatch.setattr(launches, "CELLS", 1 << 17 if INTERPRETED else launches.CELLS)
     geometry, tensors = whole_frame(5)
     labels = gpu.fuse_labels(*(x.to(DEVICE) for x in tensors), geometry).labels.cpu().numpy()
     # The kernel for the CPU, which is held against the definition elsewhere, is faster than this.

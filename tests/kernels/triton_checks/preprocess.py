@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 import triton
-import triton.language as tl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errseg_rt.kernels import preprocess as dispatch
 from errseg_rt.kernels import preprocess_reference
-from errseg_rt.kernels.preprocess import gpu
+from errseg_rt.kernels.preprocess import gpu, launches
+from tests.kernels.poison import poison_memory
 
 INTERPRETED = triton.knobs.runtime.interpret
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -36,8 +36,9 @@ every_size = pytest.mark.parametrize(("frame_size", "content", "padded"), SIZES.
 @pytest.fixture(autouse=True)
 def wide_tiles(monkeypatch):
     """Widen tiles for the interpreter, whose time goes by operation."""
+    poison_memory(monkeypatch)
     if INTERPRETED:
-        monkeypatch.setattr(gpu, "PIXELS", 2048)
+        monkeypatch.setattr(launches, "PIXELS", 2048)
 
 
 def random_frame(size):
@@ -87,12 +88,12 @@ def test_equals_the_definition_at_any_size(data) -> None:
 def test_wide_positions_and_narrow_tiles_change_nothing(monkeypatch, content) -> None:
     frame = torch.from_numpy(random_frame((21, 30))).to(DEVICE)
     wanted = gpu.preprocess(frame, content, (32, 42), **COLORS)
-    monkeypatch.setattr(gpu, "position_type", lambda *sizes: tl.int64)
-    monkeypatch.setattr(gpu, "PIXELS", 512)
+    monkeypatch.setattr(launches, "position_type", lambda *sizes: "int64")
+    monkeypatch.setattr(launches, "PIXELS", 512)
     assert torch.equal(gpu.preprocess(frame, content, (32, 42), **COLORS), wanted)
     monkeypatch.undo()
-    assert gpu.position_type((1080, 1920), (1080, 1920)) == tl.int32
-    assert gpu.position_type((40_000, 40_000), (40_000, 40_000)) == tl.int64
+    assert launches.position_type((1080, 1920), (1080, 1920)) == "int32"
+    assert launches.position_type((40_000, 40_000), (40_000, 40_000)) == "int64"
 
 
 def test_any_strides_are_accepted() -> None:
@@ -104,7 +105,7 @@ def test_any_strides_are_accepted() -> None:
 
 def test_a_whole_frame(monkeypatch) -> None:
     if INTERPRETED:
-        monkeypatch.setattr(gpu, "PIXELS", 1 << 20)
+        monkeypatch.setattr(launches, "PIXELS", 1 << 20)
     frame = random_frame((1025, 2049))
     given = gpu.preprocess(torch.from_numpy(frame).to(DEVICE), (1025, 2049), (1040, 2064), **COLORS)
     assert difference_in_levels(given, preprocess_reference(frame, (1025, 2049), (1040, 2064), **COLORS)) < 1e-4

@@ -15,11 +15,13 @@ from errseg_rt import Runtime
 from errseg_rt.engines import open_engine
 from errseg_rt.kernels import RefineWeights, preprocess, refine_reference, select, supports_reference
 from errseg_rt.kernels import refine as dispatch
-from errseg_rt.kernels.refine import gpu
+from errseg_rt.kernels.refine import DeviceWeights, gpu, launches
 from errseg_rt.kernels.refine.cpu import refine as refine_on_cpu
 from errseg_rt.kernels.select import DeviceSelection
+from errseg_rt.kernels.torch_launcher import TorchLauncher
 from errseg_rt.refinement import stage3_weights
 from errseg_rt.scenes import StreetScene
+from tests.kernels.poison import poison_memory
 
 INTERPRETED = triton.knobs.runtime.interpret
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -31,14 +33,8 @@ TOLERANCES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 
 @pytest.fixture(autouse=True)
 def poison(monkeypatch):
-    """Fill what is made with NaN, so that an element that is not written shows."""
-    new_empty = torch.Tensor.new_empty
-
-    def poisoned(tensor, *sizes, **kind):
-        empty = new_empty(tensor, *sizes, **kind)
-        return empty.fill_(torch.nan) if empty.is_floating_point() else empty
-
-    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
+    """Fill what is made, so that an element that is not written shows."""
+    poison_memory(monkeypatch)
 
 
 def make_weights(channels=13, low=5, coarse=7, classes=3, *, residual=True, align_corners=True, seed=0):
@@ -75,7 +71,7 @@ def on_device(supports):
 def run(weights, supports, maps, dtype):
     """Rows on the device, and the maps rounded to the dtype."""
     tensors = [torch.from_numpy(array).to(DEVICE, dtype) for array in maps]
-    rows = gpu.refine(gpu.DeviceWeights.of(weights, DEVICE, dtype), on_device(supports), *tensors)
+    rows = gpu.refine(DeviceWeights.of(weights, DEVICE, dtype), on_device(supports), *tensors)
     assert rows.dtype == dtype
     assert rows.shape == (supports.grid_size[0] * supports.grid_size[1], weights.classes)
     return rows.float().cpu().numpy(), [tensor.float().cpu().numpy() for tensor in tensors]
@@ -128,9 +124,9 @@ def test_channels_that_are_multiples_of_nothing(channels, low, coarse, classes):
 
 
 def test_more_output_channels_and_classes_than_a_tile_holds(monkeypatch):
-    monkeypatch.setattr(gpu, "SMALL", replace(gpu.SMALL, width=32))
-    monkeypatch.setattr(gpu, "LARGE", replace(gpu.LARGE, width=32))
-    monkeypatch.setattr(gpu, "POINT_WIDTH", 16)
+    monkeypatch.setattr(launches, "SMALL", replace(launches.SMALL, width=32))
+    monkeypatch.setattr(launches, "LARGE", replace(launches.LARGE, width=32))
+    monkeypatch.setattr(launches, "POINT_WIDTH", 16)
     assert_equals_reference(make_weights(channels=70, classes=40), corners((5, 4)), torch.float16)
 
 
@@ -154,8 +150,8 @@ def test_any_mask_on_any_grid(grid, share, align_corners, seed):
 
 def test_a_whole_frame(monkeypatch):
     if INTERPRETED:
-        monkeypatch.setattr(gpu, "FLOAT32", replace(gpu.FLOAT32, pixels=1 << 13))
-        monkeypatch.setattr(gpu, "MOVED_PIXELS", 1 << 14)
+        monkeypatch.setattr(launches, "FLOAT32", replace(launches.FLOAT32, pixels=1 << 13))
+        monkeypatch.setattr(launches, "MOVED_PIXELS", 1 << 14)
     weights = make_weights(16, 16, 16, 5)
     flagged = np.random.default_rng(2).random((257, 513)) < 0.005
     supports = supports_reference(flagged)
@@ -172,13 +168,13 @@ def test_channels_may_come_last(low, grid):
     supports = supports_reference(corners(grid))
     logits, planes, *rest = (torch.from_numpy(array).to(DEVICE) for array in make_maps(weights, grid))
     last = planes[None].to(memory_format=torch.channels_last)[0]
-    device_weights = gpu.DeviceWeights.of(weights, DEVICE, torch.float32)
+    device_weights = DeviceWeights.of(weights, DEVICE, torch.float32)
     rows, same = (gpu.refine(device_weights, on_device(supports), logits, x, *rest) for x in (planes, last))
     assert torch.equal(rows[: len(supports.rows3)], same[: len(supports.rows3)])
 
 
 def test_a_large_tile_gives_the_same(monkeypatch):
-    monkeypatch.setattr(gpu, "capability", lambda tensor: (9, 0))
+    monkeypatch.setattr(TorchLauncher, "capability", (9, 0))
     flagged = np.random.default_rng(1).random((13, 17)) < 0.3
     assert_equals_reference(make_weights(channels=20), flagged, torch.float16)
 
@@ -187,7 +183,7 @@ def operands(dtype=torch.float32):
     weights = make_weights()
     supports = supports_reference(corners((4, 5)))
     tensors = [torch.from_numpy(array).to(DEVICE, dtype) for array in make_maps(weights, (4, 5))]
-    return gpu.DeviceWeights.of(weights, DEVICE, dtype), on_device(supports), tensors
+    return DeviceWeights.of(weights, DEVICE, dtype), on_device(supports), tensors
 
 
 def test_gives_the_same_bits_every_time():
