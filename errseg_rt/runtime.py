@@ -54,6 +54,15 @@ class Runtime:
         providers: ONNX Runtime's execution providers; None: the CPU.
         max_pixels: Largest frame, height times width; larger ones are refused.
 
+    Attributes:
+        bundle: The opened bundle.
+        manifest: Its manifest.
+        engine: What executes the graphs.
+        device: Where.
+        precision: In what.
+        detail: `"sparse"` or `"dense"`.
+        threshold: t.
+
     Raises:
         BundleError: The bundle is missing or damaged, or cannot be refined sparsely, as budgets and deadlines need.
         EngineError: The engine is not installed, or cannot load the bundle.
@@ -90,6 +99,8 @@ class Runtime:
         self.threshold = self.manifest.threshold if threshold is None else threshold
         self.budget, self.deadline_ms, self.max_pixels = budget, deadline_ms, max_pixels
         self._pace = None if deadline_ms is None else Pace(deadline_ms)
+        self.engine, self.device = engine, device
+        self.precision = precision or ("fp32" if device == "cpu" else "fp16")
         self._threads = threads or os.cpu_count() or 1
         self._gpu: DeviceRuntime | None = None
         if device != "cpu":
@@ -99,7 +110,7 @@ class Runtime:
                 self.bundle,
                 engine,
                 device=device,
-                precision=precision or "fp16",
+                precision=self.precision,
                 build=build,
                 compiled=compiled,
                 threshold=self.threshold,
@@ -270,6 +281,7 @@ class Runtime:
         logits = np.zeros((len(self.manifest.classes), 2, 2), np.float32)
         fuse_labels(logits, logits, np.ones((2, 2), np.bool_), geometry, confidence=True)
         upsample(logits[0], geometry)
+        self.manifest.calibration(logits[0])
         return refinement.warm_up()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from errseg_rt.cli.execution import Execution
+from errseg_rt.cli.execution import Execution, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
@@ -66,7 +66,7 @@ def calibrate(
         if out is not None and out.resolve() == opened.folder.resolve():
             raise BundleError(f"{out}: is the bundle that is calibrated; give another folder")
         frames = open_labelled(data, manifest.classes, split, void)
-        execution.warm_up(runtime)
+        warm_up(runtime)
         evaluation = Evaluation(
             len(manifest.classes),
             runtime.threshold,
@@ -86,7 +86,7 @@ def calibrate(
     answer = {
         "bundle": bundle_stamp(opened),
         "data": {"folder": str(data), "split": split},
-        **execution.stamp(),
+        **stamp(runtime),
         "frames": len(done.scored),
         "threshold": manifest.threshold,
         "calibration": {"old": old, "new": new[P_EP], "baselines": {k: v for k, v in new.items() if k != P_EP}},

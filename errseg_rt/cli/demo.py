@@ -13,7 +13,7 @@ import typer
 
 from errseg_rt.atomic import write_atomically
 from errseg_rt.classes import CAMVID
-from errseg_rt.cli.execution import Execution
+from errseg_rt.cli.execution import Execution, stamp, warm_up
 from errseg_rt.cli.options import (
     BudgetOption,
     BundleOption,
@@ -77,7 +77,7 @@ def demo(
         if classes.names != CAMVID.names:
             raise DataError(f"bundle {bundle}: its classes are not those of the rendered streets; use segment instead")
         semantic, fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
-        execution.warm_up(runtime)
+        warm_up(runtime)
         for index in track(range(frames), "demo", frames):
             rendered = scene.frame(index)
             result = runtime.segment(rendered.frame, semantic=True)
@@ -90,7 +90,7 @@ def demo(
                 semantic.add(rendered.labels, result.semantic_labels)
         summary: dict[str, Any] = {
             "bundle": runtime.manifest.name,
-            **execution.stamp(),
+            **stamp(runtime),
             "clip": {"seed": seed, "frames": frames, "height": height, "width": width, "fps": _FPS},
             **run_summary(runtime, done),
             "scores": {"semantic": semantic.to_dict(classes), "fused": fused.to_dict(classes)},

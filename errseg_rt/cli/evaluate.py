@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from errseg_rt.cli.execution import Execution
+from errseg_rt.cli.execution import Execution, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
@@ -87,7 +87,7 @@ def evaluate(
     with execution.open(bundle, threshold=threshold, threads=threads) as runtime:
         manifest = runtime.manifest
         frames = open_labelled(data, manifest.classes, split, void)
-        execution.warm_up(runtime)
+        warm_up(runtime)
         evaluation = Evaluation(
             len(manifest.classes),
             runtime.threshold,
@@ -108,7 +108,7 @@ def evaluate(
             answer = {
                 "bundle": bundle_stamp(runtime.bundle),
                 "data": {"folder": str(data), "split": split},
-                **execution.stamp(),
+                **stamp(runtime),
                 "scales": factors,
                 "flip": flip,
                 **scores,

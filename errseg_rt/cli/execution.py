@@ -37,27 +37,25 @@ class Execution:
         """
         from errseg_rt.runtime import Runtime
 
-        if self.device is not None:
-            options["device"] = self.device
         try:
-            return Runtime(bundle, self.engine, precision=self.precision, **options)
+            return Runtime(bundle, self.engine, device=self.device, precision=self.precision, **options)
         except ErrsegError:  # some of which are ValueErrors too
             raise
         except ValueError as error:
             raise typer.BadParameter(f"{error}.") from error
 
-    def warm_up(self, runtime: Runtime) -> None:
-        """Compile the CPU's kernels, for which the first frame would wait.
 
-        A GPU captures the work of each size of frames at the first of them, and a built engine may fit no other size:
-        there is nothing to be done ahead of the frames.
-        """
-        if self.stamp()["device"] == "cpu":
-            with busy("warm up (the first time on a machine, kernels are compiled)"):
-                runtime.warm_up()
+def warm_up(runtime: Runtime) -> None:
+    """Compile the CPU's kernels, for which the first frame would wait.
 
-    def stamp(self) -> dict[str, str]:
-        """Engine, precision and device of the results; what was left to the runtime, as `Runtime` says it chooses."""
-        device = self.device or ("cuda" if self.engine == "tensorrt" else "cpu")
-        precision = self.precision or ("fp32" if device == "cpu" else "fp16")
-        return {"engine": self.engine, "precision": precision, "device": device}
+    A GPU captures the work of each size of frames at the first of them, and a built engine may fit no other size:
+    there is nothing to be done ahead of the frames.
+    """
+    if runtime.device == "cpu":
+        with busy("warm up (the first time on a machine, kernels are compiled)"):
+            runtime.warm_up()
+
+
+def stamp(runtime: Runtime) -> dict[str, str]:
+    """Engine, precision and device of a runtime's results, for a report."""
+    return {"engine": runtime.engine, "precision": runtime.precision, "device": runtime.device}

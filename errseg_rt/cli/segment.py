@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from errseg_rt.atomic import write_atomically
-from errseg_rt.cli.execution import Execution
+from errseg_rt.cli.execution import Execution, stamp, warm_up
 from errseg_rt.cli.options import (
     BudgetOption,
     BundleOption,
@@ -75,7 +75,7 @@ def segment(
     ) as runtime:
         classes = runtime.manifest.classes
         semantic, fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
-        execution.warm_up(runtime)
+        warm_up(runtime)
         for item in track(items, "segment", len(items)):
             try:
                 frames.append(_segment_one(runtime, item, out, semantic, fused))
@@ -83,7 +83,7 @@ def segment(
                 failed.append({"input": str(item.path), "error": str(error)})
         summary: dict[str, Any] = {
             "bundle": runtime.manifest.name,
-            **execution.stamp(),
+            **stamp(runtime),
             **run_summary(runtime, frames),
             "scores": {"semantic": semantic.to_dict(classes), "fused": fused.to_dict(classes)}
             if semantic.counts.any()

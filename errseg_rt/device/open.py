@@ -61,7 +61,7 @@ def index_of(device: str) -> int:
     Raises:
         EngineError: It is neither.
     """
-    found = re.fullmatch(r"cuda(?::(\d+))?", device)
+    found = re.fullmatch(r"cuda(?::(\d{1,3}))?", device)
     if not found:
         raise EngineError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}")
     return int(found[1] or 0)

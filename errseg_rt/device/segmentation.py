@@ -27,8 +27,8 @@ class DeviceSegmentation:
         flagged: Grid pixels that the detail branch labelled again, `bool [h, w]`.
         counts: How many pixels F1, F2 and F3 have, `int32 [3]`; the last is that of the flagged ones.
         left_out: Number of grid pixels with P_ep > t for which the budget had no room, `int32 []`.
-        faults: Of each of `BRANCHES`, whether a logit of it is not finite, 1 or 0, `int32 [3]`; labels are worth nothing
-            where one is not.
+        faults: Of each of `BRANCHES`, whether a logit of it is not finite, 1 or 0, `int32 [3]`; labels are then worth
+            nothing.
         classes: What the ids mean.
         geometry: How the frame lies on the grid.
         row_work: Multiply-adds of a pixel in F1, F2 and F3; None where the whole stage was computed.

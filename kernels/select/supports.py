@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import torch
 
 Rows = npt.NDArray[np.int32]
 
@@ -70,9 +67,12 @@ class Selection:
 class DeviceSelection:
     """What was selected of a frame on a GPU, in buffers that hold the whole grid; the host knows no count.
 
+    They are torch's tensors, or other arrays of the GPU's memory.
+
     Attributes:
         grid_size: (h, w) of the grid.
-        rows: int32 [3, h * w], flat indices of F1, F2 and F3, ascending, each as far as its count; -1 after that.
+        rows: int32 [3, h * w], flat indices of F1, F2 and F3, ascending, each as far as its count; what is
+            beyond is not defined.
         slots: int32 [3, h * w], the row of each pixel in F1, F2 and F3, -1 outside.
         counts: int32 [3], how many pixels F1, F2 and F3 have.
         left_out: int32 [], flagged pixels that the budget had no room for.
@@ -80,8 +80,8 @@ class DeviceSelection:
     """
 
     grid_size: tuple[int, int]
-    rows: torch.Tensor
-    slots: torch.Tensor
-    counts: torch.Tensor
-    left_out: torch.Tensor
-    flagged: torch.Tensor
+    rows: Any
+    slots: Any
+    counts: Any
+    left_out: Any
+    flagged: Any

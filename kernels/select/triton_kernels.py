@@ -1,4 +1,8 @@
-"""The kernels of selection for GPUs: flags, supports numbered in raster order, and the work of every prefix.
+"""The kernels of selection for GPUs: flags, the run of them that a budget allows, and supports in raster order.
+
+A budget is met without sorting. A flagged pixel's turn is an integer, smaller the earlier it enters: descending logits,
+then, in the last bits, ascending indices. The first turn whose work exceeds the budget is found digit by digit, from
+the highest on: the work of each value of a digit is summed, among turns that begin with the digits found before.
 
 Nothing depends on the order in which programs run: counts are written by block, and work is added in integers.
 """
@@ -10,6 +14,9 @@ import triton.language as tl
 
 # Integers that are no constants of the kernels: one compiled kernel serves every size.
 SIZES = ["height", "width"]
+WORK = ["work1", "work2", "work3"]
+# The turn of what is not flagged: more than any turn, and than the bound where all fits.
+NEVER: tl.constexpr = tl.constexpr(1 << 62)
 
 
 @triton.jit(do_not_specialize=[*SIZES, "rows", "cols"])
@@ -31,30 +38,127 @@ def flag(
     tl.store(flagged + pixel, (value > level) & is_seen, mask=in_grid)
 
 
-@triton.jit(do_not_specialize=[*SIZES, "work1", "work2", "work3"])
-def add_work(
-    rank,  # [h, w] int32, h * w where not flagged
+@triton.jit(do_not_specialize=[*SIZES, "rows", "cols"])
+def enter(
+    error_logit,  # [h, w]
+    level,
     height,
     width,
+    rows,  # seen, like cols
+    cols,
+    turns,  # [3, h * w] int64, written: when each pixel enters F1, F2 and F3
+    PIXELS: tl.constexpr,
+    INDEX_BITS: tl.constexpr,  # of a turn
+):
+    """Find when each pixel enters the supports: with the first of the flagged pixels around it."""
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    i, j = pixel // width, pixel % width
+    turn3 = turn_of(error_logit, level, i, j, width, rows, cols, INDEX_BITS)
+    turn2, turn1 = turn3, turn3
+    for dy in range(-2, 3):
+        for dx in range(-2, 3):
+            other = turn_of(error_logit, level, i + dy, j + dx, width, rows, cols, INDEX_BITS)
+            turn1 = tl.minimum(turn1, other)
+            turn2 = tl.where(is_near(dy, dx), tl.minimum(turn2, other), turn2)
+    pixels = (height * width).to(tl.int64)
+    in_grid = pixel < pixels
+    tl.store(turns + pixel, turn1, mask=in_grid)
+    tl.store(turns + pixels + pixel, turn2, mask=in_grid)
+    tl.store(turns + 2 * pixels + pixel, turn3, mask=in_grid)
+
+
+@triton.jit(do_not_specialize=["pixels", *WORK, "budget", "digit"])
+def weigh(
+    turns,  # [3, h * w] int64
+    pixels,  # h * w
     work1,  # multiply-adds of a pixel of F1
     work2,
     work3,
-    work,  # [h * w] int64, added to: what each pixel adds when it enters after those of lower rank
+    budget,
+    digit,  # which one, from the highest
+    found,  # [DIGITS, 2] int64, [digit] is written: the digits before, as one number, and what is left of the budget
+    work,  # [DIGITS, 2 ** BITS] int64; [digit] is added to
     PIXELS: tl.constexpr,
+    BITS: tl.constexpr,  # of a digit, here and below
+    DIGITS: tl.constexpr,
 ):
-    """Add the work of each pixel of the supports to that of the rank with which it enters."""
+    """Add the work of each pixel of the supports to that of the value which its turn has in a digit."""
+    tile = tl.program_id(0)
+    prefix = tl.full((), 0, tl.int64)
+    left = prefix + budget  # as int64; the interpreter's `to` keeps some numbers in 32 bits
+    if digit > 0:
+        prefix, left = narrow(digit - 1, found, work, BITS)
+    tl.store(found + 2 * digit, prefix, mask=tile == 0)
+    tl.store(found + 2 * digit + 1, left, mask=tile == 0)
+    pixel = tile * PIXELS + tl.arange(0, PIXELS)
+    shift = (DIGITS - 1 - digit) * BITS
+    work += digit * (1 << BITS)
+    weigh_layer(0, turns, pixel, pixels, prefix, shift, work, work1, BITS)
+    weigh_layer(1, turns, pixel, pixels, prefix, shift, work, work2, BITS)
+    weigh_layer(2, turns, pixel, pixels, prefix, shift, work, work3, BITS)
+
+
+@triton.jit
+def weigh_layer(layer, turns, pixel, pixels, prefix, shift, work, of_pixel, BITS: tl.constexpr):
+    """Add the work of a tile's pixels of one support."""
+    turn = tl.load(turns + layer * pixels.to(tl.int64) + pixel, mask=pixel < pixels, other=NEVER)
+    value = (turn >> shift) & ((1 << BITS) - 1)
+    # A turn of never has bits above all digits, so that it begins with no prefix.
+    tl.atomic_add(
+        work + value,
+        of_pixel.to(tl.int64) + tl.zeros_like(turn),
+        mask=(turn >> (shift + BITS)) == prefix,
+        sem="relaxed",
+    )
+
+
+@triton.jit(do_not_specialize=["pixels"])
+def cut(
+    turns,  # [3, h * w] int64
+    pixels,  # h * w
+    found,  # [DIGITS, 2] int64
+    work,  # [DIGITS, 2 ** BITS] int64
+    flagged,  # [h, w] bool, written
+    left_out,  # int32, added to
+    PIXELS: tl.constexpr,
+    BITS: tl.constexpr,
+    DIGITS: tl.constexpr,
+):
+    """Flag the pixels whose turn is before the first that does not fit, and count the others."""
+    bound, _ = narrow(DIGITS - 1, found, work, BITS)
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-    never = height * width
-    entry3 = neighbour(rank, pixel, 0, 0, height, width, never)
-    entry2, entry1 = entry3, entry3
-    for dy in range(-2, 3):
-        for dx in range(-2, 3):
-            other = neighbour(rank, pixel, dy, dx, height, width, never)
-            entry1 = tl.minimum(entry1, other)
-            entry2 = tl.where(is_near(dy, dx), tl.minimum(entry2, other), entry2)
-    tl.atomic_add(work + entry1, work1 + tl.zeros_like(entry1).to(tl.int64), mask=entry1 < never)
-    tl.atomic_add(work + entry2, work2 + tl.zeros_like(entry2).to(tl.int64), mask=entry2 < never)
-    tl.atomic_add(work + entry3, work3 + tl.zeros_like(entry3).to(tl.int64), mask=entry3 < never)
+    in_grid = pixel < pixels
+    turn = tl.load(turns + 2 * pixels.to(tl.int64) + pixel, mask=in_grid, other=NEVER)
+    tl.store(flagged + pixel, turn < bound, mask=in_grid)
+    tl.atomic_add(left_out, tl.sum(((turn >= bound) & (turn < NEVER)).to(tl.int32), axis=0), sem="relaxed")
+
+
+@triton.jit
+def narrow(digit, found, work, BITS: tl.constexpr):
+    """Find one more digit of the first turn that does not fit, and what is left of the budget for turns that share it.
+
+    Where all fits the digit is one more than any value, and so are the next ones: no turn begins like that.
+    """
+    prefix, left = tl.load(found + 2 * digit), tl.load(found + 2 * digit + 1)
+    values = tl.arange(0, 1 << BITS)
+    so_far = tl.cumsum(tl.load(work + digit * (1 << BITS) + values), axis=0)
+    fits = so_far <= left
+    value = tl.sum(fits.to(tl.int32), axis=0)
+    return prefix * (1 << BITS) + value, left - tl.max(tl.where(fits, so_far, 0), axis=0)
+
+
+@triton.jit
+def turn_of(error_logit, level, i, j, width, rows, cols, INDEX_BITS: tl.constexpr):
+    """When pixels enter, never where they are not flagged."""
+    is_seen = (i >= 0) & (i < rows) & (j >= 0) & (j < cols)
+    pixel = i * width + j
+    value = tl.load(error_logit + pixel, mask=is_seen, other=float("-inf")).to(tl.float32)
+    # Zeros of both signs are one number. As integers, the bits of positive floats have their order, those of negative
+    # ones the opposite order.
+    bits = tl.where(value == 0, 0.0, value).to(tl.int32, bitcast=True)
+    ascending = tl.where(bits >= 0, bits, bits ^ 0x7FFFFFFF).to(tl.int64)
+    turn = ((0x7FFFFFFF - ascending) << INDEX_BITS) | pixel
+    return tl.where(value > level, turn, NEVER)
 
 
 @triton.jit(do_not_specialize=SIZES)

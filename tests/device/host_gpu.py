@@ -9,7 +9,7 @@ import numpy as np
 
 from errseg_rt.device.arrays import DeviceArray
 from errseg_rt.device.cubins import Cubins
-from errseg_rt.device.driver_gpu import DriverGpu, packed
+from errseg_rt.device.driver_gpu import DriverGpu
 from tests.device.eager_gpu import Event, Stream
 
 STREAM = 77
@@ -104,15 +104,8 @@ def interpret(launch):
     from errseg_rt.kernels.triton_code import triton_constants, triton_kernel
 
     arguments = [
-        torch.from_numpy(on_host(each))
-        if isinstance(each, DeviceArray)
-        else each.value
-        if isinstance(each, Wide)
-        else each
+        torch.from_numpy(on_host(each)) if isinstance(each, DeviceArray) else getattr(each, "value", each)
         for each in launch.arguments
     ]
     options = {"num_warps": launch.warps, "num_stages": launch.stages}
     triton_kernel(launch.kernel)[launch.grid](*arguments, **triton_constants(launch), **options)
-
-
-__all__ = ["STREAM", "HostGpu", "interpret", "on_host", "packed"]

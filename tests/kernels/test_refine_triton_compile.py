@@ -10,29 +10,32 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from errseg_rt.kernels.refine import RefineWeights, gpu  # noqa: E402
+from errseg_rt.kernels.launch import Launcher  # noqa: E402
+from errseg_rt.kernels.refine import DeviceWeights, RefineWeights  # noqa: E402
+from errseg_rt.kernels.refine.launches import enqueue_refine  # noqa: E402
 from errseg_rt.kernels.select import DeviceSelection  # noqa: E402
-from tests.kernels.triton_gate import launches, usage  # noqa: E402
+from tests.kernels.triton_gate import Recorder, usage  # noqa: E402
 
 # What an architecture gives a program, KiB.
 SHARED = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 
+# Enqueues refinement.
+Call = Callable[[Launcher], object]
 
-def refine(
-    dtype: torch.dtype, channels: int, low: int, classes: int, grid: tuple[int, int] = (256, 512)
-) -> Callable[[], object]:
+
+def refine(dtype: torch.dtype, channels: int, low: int, classes: int, grid: tuple[int, int] = (256, 512)) -> Call:
     height, width = grid
     shapes = ((channels, low, 3, 3), (channels,), (channels, channels), (channels,))
     square = ((channels, channels, 3, 3), (channels,))
     shapes = (*shapes, *square, *square, (classes, channels), (classes,))
     host = RefineWeights(*(np.zeros(shape, np.float32) for shape in shapes), residual=True, align_corners=True)
-    weights = gpu.DeviceWeights.of(host, "cpu", dtype)
+    weights = DeviceWeights.of(host, "cpu", dtype)
     numbers = (torch.empty((3, height * width), dtype=torch.int32) for _ in range(2))
     rest = (torch.empty(shape, dtype=torch.int32) for shape in ((3,), (), grid))
     selection = DeviceSelection(grid, *numbers, *rest)
     sizes = ((classes, *grid), (low, *grid), (channels, height // 2, width // 2), (channels,))
     tensors = [torch.empty(size, dtype=dtype) for size in sizes]
-    return lambda: gpu.refine(weights, selection, *tensors)
+    return lambda launcher: enqueue_refine(launcher, weights, selection, *tensors)
 
 
 # Of Cityscapes' size on every architecture, others on one. Registers of a thread: somewhat above what Triton 3.6 and
@@ -50,10 +53,12 @@ CASES = [
 
 
 @pytest.mark.parametrize(("architecture", "call", "registers"), CASES)
-def test_fits(architecture, call, registers, monkeypatch) -> None:
-    for launch in launches(gpu, call, monkeypatch, architecture):
+def test_fits(architecture: int, call: Call, registers: int) -> None:
+    recorder = Recorder(architecture)
+    call(recorder)
+    assert recorder.launches
+    for launch in recorder.launches:
         taken = usage(launch, architecture)
-        name = launch.kernel.__name__
-        assert (taken.stack, taken.local) == (0, 0), f"{name} spills: {taken}"
-        assert taken.registers <= registers, f"{name}: {taken}"
-        assert taken.shared <= SHARED[architecture] << 10, f"{name}: {taken}"
+        assert (taken.stack, taken.local) == (0, 0), f"{launch.kernel} spills: {taken}"
+        assert taken.registers <= registers, f"{launch.kernel}: {taken}"
+        assert taken.shared <= SHARED[architecture] << 10, f"{launch.kernel}: {taken}"

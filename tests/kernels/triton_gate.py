@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
-from typing import Any
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
+from errseg_rt.kernels.launch import Launch, Wide
+from errseg_rt.kernels.torch_launcher import triton_constants, triton_kernel
 
-@dataclass(frozen=True)
-class Launch:
-    """A kernel with the arguments that it was called with."""
 
-    kernel: Any
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
+class Recorder:
+    """A `Launcher` without a GPU, which carries out none of the launches that it is given.
+
+    Args:
+        architecture: What an operation takes the GPU for, say 90 for sm_90.
+
+    Attributes:
+        capability: Of that architecture.
+        launches: As they came.
+    """
+
+    def __init__(self, architecture: int) -> None:
+        self.capability = (architecture // 10, architecture % 10)
+        self.launches: list[Launch] = []
+
+    def empty(self, shape: Sequence[int], dtype: str) -> torch.Tensor:
+        return torch.empty(tuple(shape), dtype=getattr(torch, dtype))
+
+    def zeros(self, shape: Sequence[int], dtype: str) -> torch.Tensor:
+        return torch.zeros(tuple(shape), dtype=getattr(torch, dtype))
+
+    def launch(self, launch: Launch) -> None:
+        self.launches.append(launch)
 
 
 @dataclass(frozen=True)
@@ -58,42 +76,14 @@ class _Machine:
         return 0
 
 
-def launches(
-    module: ModuleType, call: Callable[[], object], monkeypatch: Any, architecture: int | None = None
-) -> list[Launch]:
-    """The launches that a call of an operator makes, none of them carried out.
-
-    Args:
-        module: Defines the operator, and holds its kernels.
-        call: Calls it with tensors on the CPU.
-        monkeypatch: The fixture.
-        architecture: What the operator takes the GPU for, say 90 for sm_90, where it asks.
-    """
-    found: list[Launch] = []
-
-    class Recorder:
-        def __init__(self, kernel: Any) -> None:
-            self.kernel = kernel
-
-        def __getitem__(self, grid: object) -> Callable[..., None]:
-            return lambda *arguments, **options: found.append(Launch(self.kernel, arguments, options))
-
-    with monkeypatch.context() as patch:
-        for name, value in list(vars(module).items()):
-            if isinstance(value, triton.JITFunction):
-                patch.setattr(module, name, Recorder(value))
-        patch.setattr(module, "on_device_of", lambda tensor: nullcontext())
-        if architecture is not None:
-            patch.setattr(module, "capability", lambda tensor: divmod(architecture, 10))
-        call()
-    assert found
-    return found
-
-
 def usage(launch: Launch, architecture: int) -> Usage:
     """Compile a launch for an architecture, say 90 for sm_90, and ask the code what it takes."""
+    arguments = [each.value if isinstance(each, Wide) else each for each in launch.arguments]
+    options = {"num_warps": launch.warps, "num_stages": launch.stages}
     with _driver(_Machine(architecture)):
-        compiled = launch.kernel.run(*launch.arguments, grid=(1,), warmup=True, **launch.options)
+        compiled = triton_kernel(launch.kernel).run(
+            *arguments, grid=(1,), warmup=True, **triton_constants(launch), **options
+        )
     with TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(compiled.asm["cubin"])

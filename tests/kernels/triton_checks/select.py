@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from errseg_rt.kernels import select as dispatch
 from errseg_rt.kernels import select_reference
-from errseg_rt.kernels.select import gpu
+from errseg_rt.kernels.select import gpu, launches, supports_reference
 from errseg_rt.kernels.select.cpu import select as select_on_cpu
+from tests.kernels.poison import poison_memory
+from tests.kernels.triton_gate import Recorder
 
 INTERPRETED = triton.knobs.runtime.interpret
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -22,14 +24,7 @@ WORK = (9, 11, 13)
 
 @pytest.fixture(autouse=True)
 def poison(monkeypatch):
-    """Fill outputs, so that an unwritten element shows."""
-    outputs = gpu._outputs
-
-    def poisoned(error_logit):
-        rows, slots, counts, left_out, flagged = outputs(error_logit)
-        return rows, slots.fill_(-77), counts.fill_(-77), left_out, flagged.fill_(True)
-
-    monkeypatch.setattr(gpu, "_outputs", poisoned)
+    poison_memory(monkeypatch)
 
 
 def assert_equals_reference(error_logit, threshold, **arguments):
@@ -45,7 +40,6 @@ def assert_equals_reference(error_logit, threshold, **arguments):
     assert (rows.dtype, slots.dtype, found.counts.dtype) == (np.int32, np.int32, torch.int32)
     for layer, count in enumerate(supports.counts):
         np.testing.assert_array_equal(rows[layer, :count], getattr(supports, f"rows{layer + 1}"))
-        assert (rows[layer, count:] == -1).all()
         np.testing.assert_array_equal(slots[layer], getattr(supports, f"slot{layer + 1}"))
     return wanted
 
@@ -73,20 +67,20 @@ def test_equals_the_definition(grid, threshold, budget, row_work, seen, dtype, s
 @pytest.mark.parametrize("budget", [None, 20_000])
 def test_equals_the_definition_in_many_tiles(monkeypatch, budget):
     if INTERPRETED:
-        monkeypatch.setattr(gpu, "PIXELS", 1024)
+        monkeypatch.setattr(launches, "PIXELS", 1024)
     wanted = assert_equals_reference(ties(1, (37, 41)), 0.4, row_work=WORK, budget=budget)
     assert (wanted.left_out > 0) == (budget is not None)
 
 
 def test_a_whole_frame(monkeypatch):
     if INTERPRETED:
-        monkeypatch.setattr(gpu, "PIXELS", 1 << 16)
+        monkeypatch.setattr(launches, "PIXELS", 1 << 16)
     assert_equals_reference(ties(2, (257, 513)), 0.95)
 
 
 def test_a_whole_frame_within_a_budget(monkeypatch):
     if INTERPRETED:
-        monkeypatch.setattr(gpu, "PIXELS", 1 << 16)
+        monkeypatch.setattr(launches, "PIXELS", 1 << 16)
     error_logit, limits = ties(2, (257, 513)), {"row_work": WORK, "budget": 600_000}
     found = gpu.select(error_logit.to(DEVICE), 0.8, **limits)
     # The kernel for the CPU is held against the definition elsewhere, which is slow where a budget binds.
@@ -97,19 +91,88 @@ def test_a_whole_frame_within_a_budget(monkeypatch):
     np.testing.assert_array_equal(found.flagged.cpu().numpy(), wanted.flagged)
 
 
-def test_multiply_adds_may_exceed_32_bits():
-    work = (2**33, 2**34, 2**35)
-    wanted = assert_equals_reference(ties(3, (6, 7)), 0.4, row_work=work, budget=2**39)
+def work_of_prefixes(error_logit, threshold):
+    """What the flagged pixels cost, as they enter one after the other, by the definition."""
+    pixels = select_reference(error_logit, threshold).supports.rows3
+    flagged, costs = np.zeros(error_logit.size, np.bool_), []
+    for pixel in pixels[np.argsort(-error_logit.ravel()[pixels], kind="stable")]:
+        flagged[pixel] = True
+        costs.append(supports_reference(flagged.reshape(error_logit.shape)).work(WORK))
+    return costs
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_budget_that_fits_exactly_and_one_less(dtype):
+    error_logit = ties(8, (7, 9), dtype)
+    costs = work_of_prefixes(error_logit.float().numpy(), 0.4)
+    for taken in (1, 2, len(costs) // 2, len(costs)):
+        budget = costs[taken - 1]
+        exact = assert_equals_reference(error_logit, 0.4, row_work=WORK, budget=budget)
+        less = assert_equals_reference(error_logit, 0.4, row_work=WORK, budget=budget - 1)
+        assert exact.supports.work(WORK) == budget
+        assert len(less.supports.rows3) < taken <= len(exact.supports.rows3)
+
+
+@pytest.mark.parametrize("row_work", [WORK, (0, 0, 7), (0, 0, 0)], ids=str)
+@pytest.mark.parametrize("budget", [0, 1, 2**31 - 1, 2**31, 2**62])
+def test_budgets_of_nothing_and_of_more_than_all(row_work, budget):
+    wanted = assert_equals_reference(ties(9, (5, 7)), 0.4, row_work=row_work, budget=budget)
+    assert (wanted.left_out > 0) == (row_work[2] > budget)
+
+
+@pytest.mark.parametrize("budget", [None, 0, 500, 10**6])
+@pytest.mark.parametrize("logit", [-9.0, 9.0])
+def test_nothing_and_everything_flagged(logit, budget):
+    assert_equals_reference(torch.full((5, 11), logit), 0.5, row_work=WORK, budget=budget)
+
+
+def test_every_bit_of_a_logit_and_of_an_index_counts():
+    # Neighbouring floats, of both signs and far apart in size, and as many of each one as end in other tiles.
+    values = np.array([-1e-3, -1e-40, 0, 1e-40, 1e-3, 1.5, 1e30], np.float32)
+    values = np.concatenate([np.nextafter(values, np.float32(side)) for side in (-np.inf, np.inf)] + [values])
+    shuffled = np.random.default_rng(10).permutation(np.resize(values, 23 * 31)).reshape(23, 31)
+    for budget in range(0, 8000, 1600):
+        assert_equals_reference(torch.from_numpy(shuffled), 0.4, row_work=(0, 1, 13), budget=budget)
+
+
+@pytest.mark.parametrize("work", [(2**33, 2**34, 2**35), (2**31, 2**32 - 1, 2**31 + 7)], ids=["33_bits", "32_bits"])
+def test_multiply_adds_may_exceed_32_bits(work):
+    wanted = assert_equals_reference(ties(3, (6, 7)), 0.4, row_work=work, budget=55 * work[0])
     assert wanted.left_out > 0
     assert wanted.supports.work(work) > 2**32
 
 
-def test_zeros_of_both_signs_are_one_number_and_nan_is_not_flagged():
+def test_zeros_of_both_signs_are_one_number():
     error_logit = torch.zeros((2, 8))
     error_logit.view(-1)[::2] = -0.0
-    assert_equals_reference(error_logit, 0.4, row_work=(0, 0, 1), budget=5)
-    error_logit[1, 3] = torch.nan
-    assert gpu.select(error_logit.to(DEVICE), 0.4).flagged.sum() == 15
+    for budget in (4, 5):
+        wanted = assert_equals_reference(error_logit, 0.4, row_work=(0, 0, 1), budget=budget)
+        assert wanted.supports.rows3.tolist() == list(range(budget))
+
+
+@pytest.mark.parametrize("budget", [None, 2, 9])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_infinity_comes_first_and_nan_is_not_flagged(dtype, budget):
+    error_logit = torch.tensor([[1, torch.nan, 3, torch.inf], [-torch.inf, 2, torch.nan, torch.inf]], dtype=dtype)
+    found = gpu.select(error_logit.to(DEVICE), 0.4, row_work=(0, 0, 1), budget=budget)
+    wanted = [3, 7] if budget == 2 else [0, 2, 3, 5, 7]
+    assert found.rows[2, : found.counts[2]].tolist() == wanted
+    assert int(found.left_out) == 5 - len(wanted)
+
+
+def test_launches_are_the_same_whatever_the_frame_shows():
+    first, second = (Recorder(90) for _ in range(2))
+    for recorder, logit in ((first, -9.0), (second, 9.0)):
+        limits = {"seen": (3, 4), "row_work": WORK, "budget": 100}
+        launches.enqueue_select(recorder, torch.full((3, 4), logit), 0.0, **limits)
+    assert [launch.kernel for launch in first.launches] == [launch.kernel for launch in second.launches]
+    assert len(first.launches) == 2 + 2 + launches.DIGITS
+
+
+def test_grids_that_a_budget_cannot_number_are_named():
+    wide = torch.empty((1, 1)).expand(2**14, 2**15)
+    with pytest.raises(ValueError, match="a budget is for at most 268435456 pixels, got 16384 x 32768"):
+        launches.enqueue_select(Recorder(90), wide, 0.0, seen=wide.shape, row_work=WORK, budget=1)
 
 
 @pytest.mark.parametrize("budget", [None, 300])
@@ -165,5 +228,7 @@ def test_runs_in_a_cuda_graph_and_never_waits(budget):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.cuda.synchronize()
-    for name in ("rows", "slots", "counts", "left_out", "flagged"):
+    for name in ("slots", "counts", "left_out", "flagged"):
         assert torch.equal(getattr(found, name), getattr(wanted, name)), name
+    for layer, count in enumerate(wanted.counts.tolist()):
+        assert torch.equal(found.rows[layer, :count], wanted.rows[layer, :count])

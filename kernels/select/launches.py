@@ -1,0 +1,70 @@
+"""Selection as launches of kernels, the same ones whatever a frame shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv, next_power_of_2
+from errseg_rt.kernels.select.supports import DeviceSelection
+
+# Of a tile.
+PIXELS, WARPS = 512, 8
+# Of a turn, which is what the budget goes by: 32 bits are the logit's, the others the pixel's index.
+BITS, DIGITS = 12, 5
+INDEX_BITS = BITS * DIGITS - 32
+# Tiles that one compiled kernel numbers at least, so that frames of usual sizes share it.
+USUAL_TILES = 512
+
+
+def enqueue_select(
+    launcher: Launcher,
+    error_logit: Any,  # [h, w]
+    level: float,
+    *,
+    seen: Sequence[int],
+    row_work: Sequence[int],
+    budget: int | None,
+) -> DeviceSelection:
+    """Launch what `errseg_rt.kernels.select` describes.
+
+    Args:
+        launcher: Of the GPU that holds the error logit.
+        error_logit: `[h, w]`, float32, float16 or bfloat16.
+        level: The flagged error logits are those above it (`errseg_rt.kernels.select.checks.level`).
+        seen: Rows and columns.
+        row_work: Multiply-adds of one pixel of F1, F2 and F3.
+        budget: Most multiply-adds; None: no limit.
+
+    Raises:
+        ValueError: The grid has more pixels than a budget can tell apart.
+    """
+    height, width = (int(side) for side in error_logit.shape)
+    pixels = height * width
+    if budget is not None and pixels > 1 << INDEX_BITS:
+        raise ValueError(f"a budget is for at most {1 << INDEX_BITS} pixels, got {height} x {width}")
+    tiles = cdiv(pixels, PIXELS)
+    logits = (error_logit, level, height, width, *seen)
+    flagged, left_out = launcher.empty((height, width), "bool"), launcher.zeros((), "int32")
+
+    def launch(kernel: str, *arguments: Any, **constants: int) -> None:
+        launcher.launch(Launch(f"select.{kernel}", (tiles,), arguments, {"PIXELS": PIXELS, **constants}, WARPS))
+
+    if budget is None:
+        launch("flag", *logits, flagged)
+    else:
+        turns = launcher.empty((3, pixels), "int64")
+        found, work = launcher.empty((DIGITS, 2), "int64"), launcher.zeros((DIGITS, 1 << BITS), "int64")
+        digits = {"BITS": BITS, "DIGITS": DIGITS}
+        limits = (*map(Wide, row_work), Wide(budget))
+        launch("enter", *logits, turns, INDEX_BITS=INDEX_BITS)
+        for digit in range(DIGITS):
+            launch("weigh", turns, pixels, *limits, digit, found, work, **digits)
+        launch("cut", turns, pixels, found, work, flagged, left_out, **digits)
+
+    sums = launcher.empty((3, tiles), "int32")
+    rows, slots = (launcher.empty((3, pixels), "int32") for _ in range(2))
+    counts = launcher.empty((3,), "int32")
+    launch("count", flagged, height, width, sums)
+    launch("number", flagged, height, width, sums, rows, slots, counts, TILES=max(USUAL_TILES, next_power_of_2(tiles)))
+    return DeviceSelection((height, width), rows, slots, counts, left_out, flagged)
