@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto
 
 from errseg_rt.bundle import Bundle
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
-from errseg_rt.export.quantise import quantise
+from errseg_rt.export.quantise import _merge_narrow_groups, quantise
 from errseg_rt.export.tensorrt.operators import refused
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.scenes import StreetScene
@@ -36,22 +39,72 @@ def makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     return {each: node for node in model.graph.node for each in node.output}
 
 
-def test_what_is_quantised(quantised, front: bytes) -> None:
+def has_int8_weight(node: onnx.NodeProto, made: dict[str, onnx.NodeProto]) -> bool:
+    return node.input[1] in made and made[node.input[1]].op_type == "DequantizeLinear"
+
+
+def test_what_is_quantised(quantised) -> None:
     engine, model = quantised
     made = makers(model)
-    weights = {each.name: each for each in onnx.load_from_string(front).graph.initializer}
-    count = 0
-    for node in model.graph.node:
-        is_int8 = any(made[each].op_type == "DequantizeLinear" for each in node.input[:1] if each in made)
-        if node.op_type == "Conv":
-            has_int8_weight = node.input[1] in made and made[node.input[1]].op_type == "DequantizeLinear"
-            count += has_int8_weight
-            if has_int8_weight:
-                assert is_int8, node.name
-            else:
-                assert engine == "onnxruntime"
-                assert weights[node.input[1]].dims[1] < 16
-    assert count > 50
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    in_fp32 = [node.name for node in convolutions if not has_int8_weight(node, made)]
+    for node in convolutions:
+        is_int8 = node.input[0] in made and made[node.input[0]].op_type == "DequantizeLinear"
+        assert is_int8 == (node.name not in in_fp32), node.name
+    first_block = [node.name for node in convolutions[:4]]
+    assert in_fp32 == (first_block if engine == "onnxruntime" else [])
+    assert len(convolutions) > 50
+
+
+def test_onnxruntime_computes_what_was_decided(quantised, tmp_path) -> None:
+    """Its optimiser makes int8 convolutions of fp32 ones that stand between two Q/DQ pairs: there shall be none."""
+    engine, model = quantised
+    if engine != "onnxruntime":
+        pytest.skip("TensorRT decides for itself")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    optimised = onnx.load(tmp_path / "optimised.onnx")
+    kinds = Counter(node.op_type for node in optimised.graph.node)
+    made = makers(model)
+    decided = Counter(has_int8_weight(node, made) for node in model.graph.node if node.op_type == "Conv")
+    assert kinds["Conv"] + kinds["FusedConv"] == decided[False]
+    assert kinds["QLinearConv"] == decided[True]
+
+
+@pytest.mark.parametrize(
+    ("groups", "channels", "outputs", "merged_groups"),
+    [
+        (2, 8, 16, 1),
+        (3, 7, 9, 1),  # too few for one group even when all are joined
+        (6, 5, 12, 1),  # 5 groups would do, and do not divide 6
+        (8, 4, 24, 2),
+        (5, 1, 5, 5),  # depthwise
+        (5, 1, 10, 1),  # depthwise, two outputs each
+        (2, 16, 4, 2),  # wide enough
+        (1, 3, 8, 1),
+    ],
+)
+def test_narrow_groups_are_merged(groups: int, channels: int, outputs: int, merged_groups: int) -> None:
+    """The graph stays the same function."""
+    generator = np.random.default_rng(groups)
+    weight = generator.standard_normal((outputs, channels, 3, 3)).astype(np.float32)
+    x = generator.standard_normal((1, groups * channels, 7, 5)).astype(np.float32)
+    conv = onnx.helper.make_node("Conv", ["x", "w"], ["y"], "conv", group=groups)
+    values = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    weights = [onnx.numpy_helper.from_array(weight, "w")]
+    graph = onnx.helper.make_graph([conv], "g", values[:1], values[1:], weights)
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=opsets)
+    before = OnnxRuntimeEngine(model.SerializeToString(), "before", threads=1).run({"x": x})["y"]
+    _merge_narrow_groups(model.graph)
+    assert [each.i for each in model.graph.node[0].attribute if each.name == "group"] == [merged_groups]
+    assert [list(each.dims) for each in model.graph.initializer] == [
+        [outputs, groups * channels // merged_groups, 3, 3]
+    ]
+    after = OnnxRuntimeEngine(model.SerializeToString(), "after", threads=1).run({"x": x})["y"]
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_are_symmetric_channel_by_channel(quantised) -> None:
