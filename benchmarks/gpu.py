@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.report import RESULTS, Row
 from errseg_rt.evaluation.stamp import machine_stamp
 
-PARTS = ("kernels", "frame", "tiles")
+PARTS = ("kernels", "frame", "ahead", "tiles")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=RESULTS / "gpu.json", help="the plot lies beside it")
     parser.add_argument("--device", default="cuda", help="cuda or cuda:N")
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=["kernels", "frame"],
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=["kernels", "frame", "ahead"],
                         help="tiles: other launch constants of refinement")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=100, help="frames that are timed one by one")
     args = parser.parse_args(arguments)
@@ -77,9 +77,8 @@ def measure(
     parts: Sequence[str], timer: Any, size: Any, plan: Any, open_runtime: Callable[..., Any], *, has_tensorrt: bool
 ) -> tuple[list[Row], list[str]]:
     """Rows of some parts, and in words what failed or was wrong; the others are measured all the same."""
-    from benchmarks.on_gpu import cascade, kernels
+    from benchmarks.on_gpu import ahead, cascade, kernels
     from benchmarks.on_gpu.timing import measure_ceilings
-    from errseg_rt.device.torch_gpu import TorchGpu
     from errseg_rt.engines import open_device_engine
 
     rows: list[Row] = []
@@ -117,11 +116,37 @@ def measure(
                     if row.name.startswith("frame/"):
                         frame_ms[row.name.removeprefix("frame/")] = row.value
                     yield row
-                engine = open_device_engine("torch", bundle, "front", gpu=TorchGpu(timer.device), precision="fp16")
+                engine = open_device_engine("torch", bundle, "front", gpu=open_torch(timer.device), precision="fp16")
                 yield from cascade.overhead(bundle, plan, engine, timer, frame_ms)
 
             take("whole frames", frame)
+    if "ahead" in parts:
+        with TemporaryDirectory() as folder:
+
+            def without_torch() -> Iterator[Row]:
+                bundle, gpu = cascade.make_bundle(Path(folder) / "bundle", plan, timer.device), open_torch(timer.device)
+                front, stage3 = (
+                    open_device_engine("torch", bundle, graph, gpu=gpu, precision="fp16")
+                    for graph in ("front", "refine")
+                )
+                yield from ahead.measure(bundle, plan, (front, stage3), gpu, open_cuda_core)
+
+            take("kernels compiled ahead", without_torch)
     return rows, failed
+
+
+def open_torch(device: Any) -> Any:
+    """A GPU by torch."""
+    from errseg_rt.device.torch_gpu import TorchGpu
+
+    return TorchGpu(device)
+
+
+def open_cuda_core(index: int, cubins: Any) -> Any:
+    """The same GPU by cuda-core."""
+    from errseg_rt.device.cuda_core_gpu import CudaCoreGpu
+
+    return CudaCoreGpu(index, cubins)
 
 
 def stamp(device: Any) -> dict[str, Any]:

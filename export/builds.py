@@ -161,12 +161,13 @@ def _kernels(bundle: Bundle, front: bytes, refine: bytes, frames: Profile, repor
     except ImportError:
         return {}
     from errseg_rt.engines.cuda_driver import find_gpu
-    from errseg_rt.export.cubins import compile_kernels
+    from errseg_rt.export.cubins import compile_kernels, signature_of
 
     def told(done: int, count: int) -> None:
         report("kernels: compile", done, count)
 
-    return {KERNELS: compile_kernels(bundle, front, refine, frames, find_gpu().capability, told).to_bytes()}
+    signatures = signature_of(front), signature_of(refine)
+    return {KERNELS: compile_kernels(bundle, *signatures, frames, find_gpu().capability, told).to_bytes()}
 
 
 def _named(graph: str, report: Report) -> Report:

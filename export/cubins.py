@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto
 
 from errseg_rt.bundle import Bundle
 from errseg_rt.device.arrays import DeviceArray
@@ -22,20 +20,42 @@ from errseg_rt.export.profiles import STRIDES, Profile, Size
 from errseg_rt.kernels.launch import Launch, argument_type
 from errseg_rt.refinement import detail_mode
 
-_DTYPES: dict[int, str] = {
-    TensorProto.FLOAT: "float32",
-    TensorProto.FLOAT16: "float16",
-    TensorProto.BFLOAT16: "bfloat16",
-}
 _FLOATS = ("*fp32", "*fp16", "*bf16")
 _WARP = 32  # threads
 _BETWEEN = 8  # sizes of a range that are looked at, besides its ends
 
 
+class Signature(NamedTuple):
+    """Inputs and outputs of a graph, by name."""
+
+    inputs: Mapping[str, DeviceSpec]
+    outputs: Mapping[str, DeviceSpec]
+
+
+def signature_of(model: bytes) -> Signature:
+    """That of an ONNX model."""
+    import onnx
+    from onnx import TensorProto
+
+    dtypes: dict[int, str] = {
+        TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"
+    }  # fmt: skip
+    graph = onnx.load_from_string(model).graph
+
+    def specs(values: Sequence[onnx.ValueInfoProto]) -> dict[str, DeviceSpec]:
+        types = {value.name: value.type.tensor_type for value in values}
+        return {
+            name: DeviceSpec(dtypes[type_.elem_type], tuple(side.dim_value or None for side in type_.shape.dim))
+            for name, type_ in types.items()
+        }
+
+    return Signature(specs(graph.input), specs(graph.output))
+
+
 def compile_kernels(
     bundle: Bundle,
-    front: bytes,
-    refine: bytes,
+    front: Signature,
+    refine: Signature,
     frames: Profile,
     capability: tuple[int, int],
     report: Callable[[int, int], None] = lambda done, count: None,
@@ -44,8 +64,8 @@ def compile_kernels(
 
     Args:
         bundle: The bundle.
-        front: Its front graph in the precision that it will run in, ONNX.
-        refine: Its refine graph, likewise.
+        front: Of its front graph, in the precision that it will run in.
+        refine: Of its refine graph, likewise.
         frames: Sizes of frames.
         capability: Compute capability of the GPU.
         report: Is told how many kernels are compiled, of how many.
@@ -63,11 +83,11 @@ def compile_kernels(
 
 
 def launches(
-    bundle: Bundle, front: bytes, refine: bytes, frames: Profile, capability: tuple[int, int]
+    bundle: Bundle, front: Signature, refine: Signature, frames: Profile, capability: tuple[int, int]
 ) -> dict[str, Launch]:
     """Launches that differ in the code they need, by `Launch.code`; found by running a cascade that does nothing."""
     recorder = Recorder(capability)
-    engines = [_Shapes(recorder, onnx.load_from_string(model).graph) for model in (front, refine)]
+    engines = [_Shapes(recorder, signature) for signature in (front, refine)]
     details = ["dense"] if detail_mode(bundle, None) == "dense" else ["sparse", "dense"]
     for detail in details:
         for budget in (None, 0.5) if detail == "sparse" else (None,):
@@ -180,9 +200,9 @@ class Recorder:
 class _Shapes:
     """A graph that gives arrays of the right shapes, and computes nothing."""
 
-    def __init__(self, recorder: Recorder, graph: onnx.GraphProto) -> None:
+    def __init__(self, recorder: Recorder, signature: Signature) -> None:
         self._recorder = recorder
-        self.inputs, self.outputs = (_specs(values) for values in (graph.input, graph.output))
+        self.inputs, self.outputs = signature
 
     def run_on_device(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         """Arrays for inputs of a size."""
@@ -199,13 +219,3 @@ class _Shapes:
             return (1, channels or 1, 1, 1)
         stride = STRIDES.get(name, STRIDES["logits"])
         return (1, channels or 1, -(-height // stride), -(-width // stride))
-
-
-def _specs(values: Sequence[onnx.ValueInfoProto]) -> dict[str, DeviceSpec]:
-    return {
-        value.name: DeviceSpec(
-            _DTYPES[value.type.tensor_type.elem_type],
-            tuple(side.dim_value or None for side in value.type.tensor_type.shape.dim),
-        )
-        for value in values
-    }

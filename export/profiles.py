@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-import onnx
+from typing import TYPE_CHECKING
 
 from errseg_rt.built_engines import Shapes
 from errseg_rt.input_spec import InputSpec
+
+if TYPE_CHECKING:
+    import onnx
 
 Size = tuple[int, int]
 

@@ -92,7 +92,7 @@ def variants(has_tensorrt: bool) -> list[Variant]:
     return found
 
 
-def make_bundle(folder: Path, plan: Plan, device: torch.device, *, with_graphs: bool) -> Bundle:
+def make_bundle(folder: Path, plan: Plan, device: torch.device, *, with_graphs: bool = False) -> Bundle:
     """A bundle with random weights, whose norms have the statistics of a rendered street, so that values stay sane.
 
     Args:

@@ -234,6 +234,12 @@ def refinement(size: Size, timer: Timer, ceilings: Ceilings) -> Iterator[Row]:
             partial(select, on_device, threshold, row_work=row_work, budget=int(0.5 * work * dense_work))
         ), "half of the work that the flagged pixels would take")  # fmt: skip
         yield _against(f"refine/gpu_select_and_refine@{at}", timer.captured(both), dense_times, note + bar)
+        yield _against(
+            f"refine/gpu_vs_gather_and_matmul@{at}",
+            refine_times,
+            timer.captured(_gathered(made, weights, selection, counts, refined(selection))),
+            "theirs knows the counts and has its tables of neighbours: an engine of Gather and MatMul at its best",
+        )
         yield _roofline(f"refine@{at}", _moved(made, counts), 2 * work * dense_work, refine_times, ceilings)
         yield _single(
             f"cascade/gpu_post_front@{at}",
@@ -316,6 +322,47 @@ def _dense(made: Stage) -> torch.Tensor:
         operands = (made.logits[None], made.low[None], made.coarse[None], made.gate[None, :, None, None])
         out: torch.Tensor = made.detail.refine(*operands)[0]
         return out
+
+
+def _gathered(
+    made: Stage, weights: DeviceWeights, selection: DeviceSelection, counts: list[int], wanted: torch.Tensor
+) -> Callable[[], torch.Tensor]:
+    """Refinement by gathering rows and multiplying matrices, held against the kernels' rows; sizes are the host's."""
+    height, width = selection.grid_size
+    channels = len(made.gate)
+    rows = [selection.rows[layer, :count].long() for layer, count in enumerate(counts)]
+    slots = selection.slots.long()
+    tables = []
+    for layer, pixels in enumerate(rows):
+        i, j = pixels // width, pixels % width
+        taps = [(i + dy, j + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        there = torch.stack([(y >= 0) & (y < height) & (x >= 0) & (x < width) for y, x in taps], 1)
+        pixel = torch.stack([y.clamp(0, height - 1) * width + x.clamp(0, width - 1) for y, x in taps], 1)
+        source = pixel if layer == 0 else slots[layer - 1][pixel]
+        tables.append(torch.where(there, source, height * width if layer == 0 else counts[layer - 1]))
+    low = torch.zeros((height * width + 1, len(weights.low) // 9), dtype=made.low.dtype, device=made.low.device)
+    low[:-1, : len(made.low)] = made.low.flatten(1).T
+    gate = torch.zeros_like(weights.low[0])
+    gate[:channels] = made.gate
+    low_bias, project_bias, *biases, head_bias = (bias.to(low.dtype) for bias in weights.biases)
+
+    def padded(values: torch.Tensor) -> torch.Tensor:  # one row more, for what lies outside
+        return torch.cat([values, torch.zeros_like(values[:1])])
+
+    def run() -> torch.Tensor:
+        projected = made.coarse.flatten(1).T @ weights.project + project_bias
+        planes = projected.T.reshape(1, -1, *made.coarse.shape[1:])
+        laid = interpolate(planes, size=(height, width), mode="bilinear", align_corners=weights.host.align_corners)
+        x = (low[tables[0]].flatten(1) @ weights.low + low_bias) * gate + laid[0].flatten(1).T[rows[0]]
+        for table, weight, bias in zip(tables[1:], (weights.first, weights.second), biases, strict=True):
+            x = torch.relu(padded(x)[table].flatten(1) @ weight + bias)
+        out: torch.Tensor = (x @ weights.head + head_bias)[:, : len(made.logits)]
+        return out + made.logits.flatten(1).T[rows[2]] if weights.host.residual else out
+
+    difference = float((run() - wanted[: counts[2]]).abs().max() / wanted[: counts[2]].abs().max())
+    if difference > 1e-2:  # half precision between five layers, on both sides
+        raise Wrong(f"refine: rows differ from gathered products by {difference:.1e} of the largest")
+    return run
 
 
 def _moved(made: Stage, counts: list[int]) -> float:

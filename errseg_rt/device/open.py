@@ -52,7 +52,9 @@ def open_gpu(bundle: Bundle, engine: str, device: str, precision: str, build: st
         return PyCudaGpu(index, cubins)
     except (ImportError, OSError, RuntimeError) as error:
         reasons.append(f"pycuda: {error}")
-    raise EngineError(f"no library drives the GPU ({'; '.join(reasons)}): pip install cuda-core, or torch with CUDA")
+    raise EngineError(
+        f"no library drives the GPU ({'; '.join(reasons)}): pip install 'cuda-core[cu13]', or torch with CUDA"
+    )
 
 
 def index_of(device: str) -> int:

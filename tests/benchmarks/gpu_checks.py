@@ -10,13 +10,15 @@ import torch
 import triton
 
 from benchmarks import gpu
-from benchmarks.on_gpu import cascade, kernels
+from benchmarks.on_gpu import ahead, cascade, kernels
 from benchmarks.on_gpu.timing import Ceilings, Energy, Timer, Wrong
 from errseg_rt.device.cascade import DeviceCascade
+from errseg_rt.device.cubins import Cubins
 from errseg_rt.engines import open_device_engine
 from errseg_rt.errors import EngineError
 from errseg_rt.kernels.refine import launches
 from tests.device.eager_gpu import EagerGpu
+from tests.device.host_gpu import HostGpu, interpret
 from tests.kernels.wide_tiles import widen_tiles
 
 assert triton.knobs.runtime.interpret
@@ -80,17 +82,22 @@ def test_everything_is_measured_and_written(tmp_path, capsys, monkeypatch):
         cascade, "variants", lambda has_tensorrt: [v for v in all_variants(has_tensorrt) if v.name in wanted]
     )
     monkeypatch.setattr(kernels, "SHARES", (0.05, 0.2))
-    rows, failed = gpu.measure(["kernels", "frame"], TIMER, SIZE, PLAN, StandIn, has_tensorrt=False)
+    # The interpreter's kernels cannot be compiled, and are launched as they are.
+    monkeypatch.setattr(ahead, "compile_kernels", lambda *which: Cubins({}))
+    monkeypatch.setattr(gpu, "open_cuda_core", lambda index, cubins: HostGpu(run=interpret, capability=(0, 0)))
+    monkeypatch.setattr(gpu, "open_torch", lambda device: EagerGpu())
+    rows, failed = gpu.measure(["kernels", "frame", "ahead"], TIMER, SIZE, PLAN, StandIn, has_tensorrt=False)
     printed = capsys.readouterr().out
     assert not failed, failed
     names = [row.name for row in rows]
     assert len(set(names)) == len(names)
     for name in (
         "gpu/copy_bandwidth", "gpu/matrix_rate", "fuse_labels/gpu_vs_torch_eager", "preprocess/gpu_vs_torch_eager",
-        "select/gpu@5%", "select/gpu_with_budget@5%", "refine/gpu_select_and_refine@5%", "cascade/gpu_post_front@20%",
+        "select/gpu@5%", "select/gpu_with_budget@5%", "refine/gpu_select_and_refine@5%",
+        "refine/gpu_vs_gather_and_matmul@5%", "cascade/gpu_post_front@20%",
         "roofline/fuse_labels", "roofline/refine@5%", "roofline/refine_dense_cudnn", "frame/torch_fp16_dense",
         "frame/torch_fp16", "latency/torch_fp16", "fps/torch_fp16", "semantic/torch_fp16",
-        "cascade/gpu_overhead@torch_fp16",
+        "cascade/gpu_overhead@torch_fp16", "cascade/without_torch_post_front@5%",
     ):  # fmt: skip
         assert name in names, name
     assert "frame/torch_compile_fp16: not measured, no compiler here\n" in printed

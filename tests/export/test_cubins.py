@@ -17,8 +17,7 @@ from errseg_rt.device.cascade import DeviceCascade
 from errseg_rt.device.cubins import Cubin, Cubins
 from errseg_rt.device.driver_gpu import packed
 from errseg_rt.errors import EngineError
-from errseg_rt.export import cubins as cubins_module
-from errseg_rt.export.cubins import _Shapes, compile_launch, launches
+from errseg_rt.export.cubins import Signature, _Shapes, compile_launch, launches, signature_of
 from errseg_rt.export.precision import lower
 from errseg_rt.export.profiles import Profile
 from errseg_rt.kernels.launch import Launch
@@ -33,9 +32,9 @@ def bundle() -> Bundle:
     return Bundle.open("camvid")
 
 
-def graphs(bundle: Bundle, precision: str) -> list[bytes]:
+def graphs(bundle: Bundle, precision: str) -> list[Signature]:
     models = [bundle.read(f"graphs/{graph}.onnx") for graph in ("front", "refine")]
-    return models if precision == "fp32" else [lower(model, precision) for model in models]
+    return [signature_of(model if precision == "fp32" else lower(model, precision)) for model in models]
 
 
 def sizes_of(compiled) -> list[int]:
@@ -74,11 +73,9 @@ def test_code_takes_what_is_packed(bundle, precision, monkeypatch) -> None:
 
 def frames(bundle: Bundle, cubins: Cubins, precision: str, size: tuple[int, int], **options) -> HostGpu:
     """Launch what a frame needs, on a GPU that only notes it down."""
-    import onnx
-
     gpu = HostGpu(cubins, capability=JETSON)
     with gpu.entered():
-        engines = [_Shapes(gpu, onnx.load_from_string(model).graph) for model in graphs(bundle, precision)]
+        engines = [_Shapes(gpu, signature) for signature in graphs(bundle, precision)]
         cascade = DeviceCascade(bundle, *engines, gpu=gpu, threshold=0.7, **options)
         for color in ("bgr", "rgb"):
             for confidence in (False, True):
@@ -142,7 +139,7 @@ def test_a_kernel_that_does_not_compile_names_itself(monkeypatch) -> None:
 def test_neither_torch_nor_a_gpu_is_needed() -> None:
     script = (
         "import sys; from errseg_rt.bundle import Bundle; from errseg_rt.export.cubins import *\n"
-        "b = Bundle.open('camvid'); g = [b.read(f'graphs/{n}.onnx') for n in ('front', 'refine')]\n"
+        "b = Bundle.open('camvid'); g = [signature_of(b.read(f'graphs/{n}.onnx')) for n in ('front', 'refine')]\n"
         "found = launches(b, *g, Profile.parse('64x96'), (9, 0))\n"
         "compile_launch(found[next(code for code in found if code.startswith('select.flag'))], (9, 0))\n"
         "print('torch' in sys.modules, len(found) > 10)"
