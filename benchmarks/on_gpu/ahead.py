@@ -79,5 +79,5 @@ def measure(
     yield Row(
         f"cascade/without_torch_post_front@{FLAGGED:.0%}", times.middle, "ms",
         quantiles=(times.low, times.middle, times.high),
-        note=f"{len(cubins)} cubins, {len(cubins.to_bytes()) / 1e3:.0f} kB, by cuda-core; labels differ on {differs:.1e}",
+        note=f"{len(cubins)} kernels, {len(cubins.to_bytes()) / 1e3:.0f} kB; other labels than torch's: {differs:.1e}",
     )  # fmt: skip

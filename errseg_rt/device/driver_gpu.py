@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -40,7 +39,6 @@ class DriverGpu(ABC):
         self._scratch = Scratch(self._allocate)
         self._here: Any = None  # the current stream
         self._pinned: dict[int, list[npt.NDArray[np.uint8]]] = {}  # that is free, by bytes
-        self._returning = threading.Lock()
 
     def begin(self) -> None:
         """As `Gpu` says."""
@@ -78,11 +76,9 @@ class DriverGpu(ABC):
     def pinned(self, shape: Sequence[int], dtype: str) -> npt.NDArray[Any]:
         """As `Gpu` says; what is freed is kept for later."""
         size = max(1, int(np.prod(shape, dtype=np.int64)) * ITEM_SIZES[dtype])
-        with self._returning:
-            free = self._pinned.setdefault(size, [])
-            block = free.pop() if free else None
-        if block is None:
-            block = self._allocate_pinned(size)
+        free = self._pinned.setdefault(size, [])
+        # Blocks come back whenever one is collected, in any thread: no lock, which that thread might hold.
+        block = free.pop() if free else self._allocate_pinned(size)
         lent = _Lent(block)
         weakref.finalize(lent, self._give_back, block)
         flat = np.asarray(lent)[: int(np.prod(shape, dtype=np.int64)) * ITEM_SIZES[dtype]]
@@ -128,8 +124,7 @@ class DriverGpu(ABC):
         self._call(self._functions[cubin], grid, _WARP * launch.warps, cubin.shared, arguments)
 
     def _give_back(self, block: npt.NDArray[np.uint8]) -> None:
-        with self._returning:
-            self._pinned.setdefault(block.size, []).append(block)
+        self._pinned[block.size].append(block)
 
     @abstractmethod
     def _allocate(self, size: int) -> tuple[int, Any]:
