@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, overload
 from errseg_rt.kernels.lazy import lazy
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import torch
 
-    from errseg_rt.kernels.fuse_labels.cpu import upsample
     from errseg_rt.kernels.fuse_labels.geometry import Geometry, Interpolation
     from errseg_rt.kernels.fuse_labels.operands import FusedLabels
     from errseg_rt.kernels.fuse_labels.reference import (
@@ -117,6 +117,32 @@ def fuse_labels(
     return cpu.fuse_labels(semantic, detail, flagged, geometry, error=error, confidence=confidence, threads=threads)
 
 
+def upsample(grid_map: Any, geometry: Geometry, threads: int = 1) -> npt.NDArray[np.float32]:
+    """Interpolate one map bilinearly at every pixel of the frame.
+
+    Args:
+        grid_map: float32 or float16 `[h, w]`, a NumPy array, say the error probability.
+        geometry: How the pixels of the frame lie on the grid.
+        threads: How many threads share the rows of the frame.
+
+    Returns:
+        float32 `[H, W]`.
+
+    Raises:
+        ValueError: Another rank, shape, dtype or stride, or `threads` below 1.
+    """
+    try:
+        from errseg_rt.kernels.fuse_labels import cpu
+    except ModuleNotFoundError as error:
+        if error.name != "numba":
+            raise
+        # Where a GPU does all that counts, numba need not be installed.
+        from errseg_rt.kernels.fuse_labels.reference import upsample_reference
+
+        return upsample_reference(grid_map, geometry)
+    return cpu.upsample(grid_map, geometry, threads)
+
+
 __getattr__ = lazy(
     __name__,
     {
@@ -124,7 +150,6 @@ __getattr__ = lazy(
         "Geometry": f"{__name__}.geometry",
         "Interpolation": f"{__name__}.geometry",
         "fuse_labels_reference": f"{__name__}.reference",
-        "upsample": f"{__name__}.cpu",
         "upsample_reference": f"{__name__}.reference",
     },
 )

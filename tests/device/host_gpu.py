@@ -10,7 +10,7 @@ import numpy as np
 from errseg_rt.device.arrays import DeviceArray
 from errseg_rt.device.cubins import Cubins
 from errseg_rt.device.driver_gpu import DriverGpu
-from tests.device.eager_gpu import Event, Stream
+from tests.device.streams import Event, Stream
 
 STREAM = 77
 
