@@ -23,24 +23,28 @@ FP32_NAMES = ("image", "error_logit")
 """Inputs and outputs that stay in fp32: the image, which is made in it, and the logit by which pixels are ranked."""
 
 # Computed in less than fp32 wherever they stand.
-_MATRIX = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_MATRIX = {"Conv", "ConvTranspose", "DequantizeLinear", "Gemm", "MatMul"}
 # Computed in what their inputs have: fp32 when any of them is.
 _FOLLOWING = {
     "Add", "Clip", "Concat", "Expand", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu",
-    "MaxPool", "Mul", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze",
+    "MaxPool", "Mul", "Pad", "QuantizeLinear", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze",
     "Sub", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 # Inputs that ONNX wants in fp32 whatever the others are: regions and scales of Resize.
 _ALWAYS_FP32 = {"Resize": (1, 2)}
 _BF16_OPSET = 22  # the first in which Conv takes bfloat16
+_FP16_SCALES_OPSET = (
+    19  # the first in which Q/DQ nodes take fp16; from 21 on, onnxruntime 1.31 makes invalid ones of them
+)
 _LARGEST_FP16 = float(np.finfo(np.float16).max)
+_SMALLEST_FP16 = float(np.finfo(np.float16).smallest_subnormal)
 
 
 def lower(model: bytes, precision: str, *, fp32: Collection[str] = FP32_NAMES) -> bytes:
     """A graph that computes in fp16 or bf16.
 
     Args:
-        model: An fp32 ONNX model, without Q/DQ nodes.
+        model: An fp32 ONNX model; for fp16 also one whose convolutions have Q/DQ nodes before them.
         precision: A key of `LOW_PRECISIONS`.
         fp32: Names of the inputs and outputs that stay fp32; the others take the precision's type.
 
@@ -51,6 +55,8 @@ def lower(model: bytes, precision: str, *, fp32: Collection[str] = FP32_NAMES) -
     proto = onnx.load_from_string(model)
     if precision == "bf16":
         proto = onnx.version_converter.convert_version(proto, _BF16_OPSET)
+    elif any(node.op_type == "DequantizeLinear" for node in proto.graph.node):
+        proto = onnx.version_converter.convert_version(proto, _FP16_SCALES_OPSET)
     graph = proto.graph
     lowering = _lowered(proto, low, fp32)
     wanted = {value.name: int(TensorProto.FLOAT if value.name in fp32 else low) for value in graph.output}
@@ -110,6 +116,9 @@ class _Lowering:
         follows = node.op_type in _FOLLOWING and bool(maps)
         is_low = node.op_type in _MATRIX or (follows and TensorProto.FLOAT not in maps)
         type_ = self.low if is_low else TensorProto.FLOAT
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and type_ == TensorProto.FLOAT16:
+            self._lower_scale(node)
+            floats.remove(1)
         for i in floats:
             node.input[i] = self._as(node.input[i], type_)
         self.types |= dict.fromkeys((name for name in node.output if name in self._floats), type_)
@@ -126,6 +135,27 @@ class _Lowering:
                     names[:] = [inner if each == name else each for each in names]
             self.nodes.append(onnx.helper.make_node("Cast", [inner], [name], f"{name}.cast", to=type_))
             self.types |= {inner: self.types[name], name: type_}
+
+    def _lower_scale(self, node: onnx.NodeProto) -> None:
+        """Give a Q/DQ node its scale in fp16, and its weight, where it has one, in steps of that scale.
+
+        Scales of weights that are all but zero would become zero, which TensorRT refuses.
+        """
+        weight, name = node.input[0], node.input[1]
+        scale = numpy_helper.to_array(self.weights[name])
+        held = scale.clip(_SMALLEST_FP16, _LARGEST_FP16)
+        rounded = held.astype(np.float16)
+        # Upwards, so that the largest weight stays within the steps of int8.
+        rounded = np.where(rounded < held, np.nextafter(rounded, np.float16(np.inf)), rounded)
+        node.input[1] = f"{name}.float16"
+        self.weights[node.input[1]] = numpy_helper.from_array(rounded, node.input[1])
+        if weight in self.weights:
+            steps = numpy_helper.to_array(self.weights[weight])
+            ratio = (scale / rounded.astype(np.float32)).reshape(-1, *[1] * (steps.ndim - 1))
+            node.input[0] = f"{weight}.of_float16"
+            limits = np.iinfo(steps.dtype)
+            steps = np.rint(steps * ratio).clip(limits.min, limits.max).astype(steps.dtype)
+            self.weights[node.input[0]] = numpy_helper.from_array(steps, node.input[0])
 
     def _as(self, name: str, type_: int) -> str:
         """The name of a tensor in some type, which is made where it is not there."""
