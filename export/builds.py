@@ -138,8 +138,9 @@ def _files(
 
     if inputs is None or options.shape is None:
         raise ValueError("TensorRT wants the sizes that it builds for")
-    if options.precision in LOW_PRECISIONS:
-        front, refine = (lower(model, options.precision) for model in (front, refine))
+    outside = "fp16" if options.precision == "int8" else options.precision
+    if outside in LOW_PRECISIONS:
+        front, refine = (lower(model, outside) for model in (front, refine))
     profiles, plans = {}, _kernels(bundle, front, refine, options.shape, report)
     for graph, model in (("front", front), ("refine", refine)):
         profiles[graph] = inputs.shapes(onnx.load_from_string(model).graph)

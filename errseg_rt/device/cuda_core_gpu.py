@@ -31,7 +31,7 @@ class CudaCoreGpu(DriverGpu):
         self._device = Device(index)
         self._device.set_current()
         found = self._device.compute_capability
-        super().__init__((found.major, found.minor), cubins)
+        super().__init__(index, (found.major, found.minor), cubins)
         self._here = self.stream()
         self._pages = LegacyPinnedMemoryResource()
 

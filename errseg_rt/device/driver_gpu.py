@@ -27,14 +27,15 @@ class DriverGpu(ABC):
     The library's part is what is abstract here.
 
     Args:
+        index: Which GPU.
         capability: Compute capability of the GPU.
         cubins: Its kernels.
     """
 
     has_tensors = False
 
-    def __init__(self, capability: tuple[int, int], cubins: Cubins) -> None:
-        self.capability, self._cubins = capability, cubins
+    def __init__(self, index: int, capability: tuple[int, int], cubins: Cubins) -> None:
+        self.index, self.capability, self._cubins = index, capability, cubins
         self._functions: dict[Cubin, Any] = {}
         self._scratch = Scratch(self._allocate)
         self._here: Any = None  # the current stream

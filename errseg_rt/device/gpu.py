@@ -48,6 +48,11 @@ class Gpu(Launcher, Protocol):
     """
 
     @property
+    def index(self) -> int:
+        """Its number, counted from 0."""
+        ...
+
+    @property
     def has_tensors(self) -> bool:
         """Whether arrays are torch's tensors."""
         ...

@@ -31,7 +31,7 @@ class PyCudaGpu(DriverGpu):
         driver.init()
         device = driver.Device(index)
         self._context = device.retain_primary_context()
-        super().__init__(device.compute_capability(), cubins)
+        super().__init__(index, device.compute_capability(), cubins)
         with self.entered():
             self._here = self.stream()
 

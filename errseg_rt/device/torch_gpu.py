@@ -26,6 +26,11 @@ class TorchGpu(TorchLauncher):
 
     has_tensors = True
 
+    @property
+    def index(self) -> int:
+        """As `Gpu` says."""
+        return self.device.index or 0
+
     def entered(self) -> AbstractContextManager[object]:
         """As `Gpu` says."""
         return torch.cuda.device(self.device)

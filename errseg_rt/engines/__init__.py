@@ -105,7 +105,7 @@ def open_device_engine(
         bundle: The bundle.
         graph: `"front"` or `"refine"`.
         gpu: The GPU.
-        precision: A key of `PRECISIONS`; for TensorRT also `"int8"`, which is fp32 outside.
+        precision: A key of `PRECISIONS`; for TensorRT also `"int8"`, which is fp16 outside.
         build: `"auto"` builds what is missing or stale, for TensorRT; None: that is an error.
         compiled: Whether `torch.compile` fuses the graph; for the torch engine.
 
@@ -118,7 +118,7 @@ def open_device_engine(
     if engine == "tensorrt":
         from errseg_rt.engines.tensorrt import TensorRTEngine
 
-        return TensorRTEngine(built_engines(bundle, engine, precision, build), graph, gpu=gpu)
+        return TensorRTEngine(built_engines(bundle, engine, precision, build, gpu.index), graph, gpu=gpu)
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     try:

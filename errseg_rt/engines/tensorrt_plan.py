@@ -63,17 +63,22 @@ class Binding:
 class Plan:
     """One deserialised plan.
 
+    Args:
+        built: Holds it.
+        graph: `"front"` or `"refine"`.
+        index: The GPU.
+
     Attributes:
         engine: TensorRT's `ICudaEngine`.
         inputs: Its inputs by name.
         outputs: Its outputs by name.
     """
 
-    def __init__(self, built: BuiltEngine, graph: str) -> None:
+    def __init__(self, built: BuiltEngine, graph: str, index: int) -> None:
         data = built.read(f"{graph}.plan")
         self.tensorrt = tensorrt = load_tensorrt()
         self.graph, self.logger = graph, make_logger(tensorrt)
-        if len(data) > (free := free_memory()):
+        if len(data) > (free := free_memory(index)):
             raise EngineError(
                 f"the {graph} graph needs more than {megabytes(len(data))} on the GPU, where {megabytes(free)} are "
                 "free; free memory there"
@@ -146,5 +151,5 @@ class Plans:
 
     def _plan(self, built: BuiltEngine) -> Plan:
         if built.key.folder not in self._plans:
-            self._plans[built.key.folder] = Plan(built, self.graph)
+            self._plans[built.key.folder] = Plan(built, self.graph, self._gpu.index)
         return self._plans[built.key.folder]

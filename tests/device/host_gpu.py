@@ -24,7 +24,7 @@ class HostGpu(DriverGpu):
     """
 
     def __init__(self, cubins=None, *, run=None, capability=(9, 0)):
-        super().__init__(capability, Cubins({}) if cubins is None else cubins)
+        super().__init__(0, capability, Cubins({}) if cubins is None else cubins)
         self.log, self.allocated, self.calls, self.depth = [], [], [], 0
         self._run = run
         self._here = Stream(self, "first")

@@ -58,10 +58,11 @@ class Driver:
         return 0
 
     def cuDeviceGet(self, device: Any, index: int) -> int:
+        device._obj.value = index
         return 0 if index < behaviour.devices else 101
 
     def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:
-        name.value = behaviour.name
+        name.value = behaviour.name + b" the second" * device.value
         return 0
 
     def cuDeviceTotalMem_v2(self, memory: Any, device: Any) -> int:

@@ -170,6 +170,15 @@ def test_without_a_gpu_opening_it_is_one_clear_line(fake, graph_bundle: Path) ->
         Runtime(bundle, "tensorrt")
 
 
+def test_the_key_is_that_of_the_gpu_in_use(opened, fake, graph_bundle: Path) -> None:
+    opened()
+    fake.behaviour.devices = 2
+    gpu = HostGpu()
+    gpu.index = 1
+    with pytest.raises(EngineError, match="device NVIDIA Fake where this is NVIDIA Fake the second"):
+        open_device_engine("tensorrt", Bundle.open(graph_bundle), "front", gpu=gpu)
+
+
 def test_it_does_not_run_on_the_cpu(graph_bundle: Path) -> None:
     with pytest.raises(EngineError, match="tensorrt runs on a GPU, not on the CPU; leave device out"):
         open_engine("tensorrt", Bundle.open(graph_bundle), "front")
