@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,7 @@ def _files(
 
 def _kernels(bundle: Bundle, front: bytes, refine: bytes, frames: Profile, report: Report) -> dict[str, bytes]:
     """The kernels for a runtime without torch, by file name; none where no Triton is installed."""
-    try:
-        import triton  # noqa: F401
-    except ImportError:
+    if find_spec("triton") is None:
         return {}
     from errseg_rt.engines.cuda_driver import find_gpu
     from errseg_rt.export.cubins import compile_kernels, signature_of

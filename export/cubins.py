@@ -16,12 +16,11 @@ from errseg_rt.device.cubins import Cubin, Cubins
 from errseg_rt.device.gpu import Gpu
 from errseg_rt.engines.device_engine import DeviceSpec
 from errseg_rt.errors import EngineError
-from errseg_rt.export.profiles import STRIDES, Profile, Size
-from errseg_rt.kernels.launch import Launch, argument_type
+from errseg_rt.export.profiles import STRIDES, Profile, Size, shape_of
+from errseg_rt.kernels.launch import WARP, Launch, argument_type
 from errseg_rt.refinement import detail_mode
 
 _FLOATS = ("*fp32", "*fp16", "*bf16")
-_WARP = 32  # threads
 _BETWEEN = 8  # sizes of a range that are looked at, besides its ends
 
 
@@ -130,7 +129,7 @@ def compile_launch(launch: Launch, capability: tuple[int, int]) -> Cubin:
         (index,): [["tt.divisibility", 16]] for index, name in enumerate(signature) if signature[name] in _FLOATS
     }
     source = ASTSource(kernel, signature, constants, aligned)
-    target = GPUTarget("cuda", 10 * capability[0] + capability[1], _WARP)
+    target = GPUTarget("cuda", 10 * capability[0] + capability[1], WARP)
     options = {"num_warps": launch.warps, "num_stages": launch.stages}
     try:
         compiled = triton.compile(source, target=target, options=options)
@@ -167,13 +166,11 @@ def _sizes(frames: Profile) -> Iterator[Size]:
 
 
 class Recorder:
-    """A `Gpu` without memory, which notes down what is launched.
+    """What `DeviceCascade.run` asks of a `Gpu`, without memory: it notes down what is launched.
 
     Attributes:
         found: Launches by `Launch.code`.
     """
-
-    has_tensors = False
 
     def __init__(self, capability: tuple[int, int]) -> None:
         self.capability = capability
@@ -186,7 +183,7 @@ class Recorder:
         """An array that lies nowhere."""
         return DeviceArray(0, shape, dtype, None)
 
-    zeros = lasting = empty
+    zeros = empty
 
     def bring(self, values: npt.NDArray[np.float32], dtype: str) -> DeviceArray:
         """An array that lies nowhere."""
@@ -206,16 +203,9 @@ class _Shapes:
 
     def run_on_device(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         """Arrays for inputs of a size."""
-        first = next(iter(feeds))
-        height, width = (side * STRIDES.get(first, 1) for side in feeds[first].shape[2:])
+        name, array = next(iter(feeds.items()))
+        height, width = (side * STRIDES[name] for side in array.shape[2:])
         return {
-            name: self._recorder.empty(self._shape(name, height, width), spec.dtype)
+            name: self._recorder.empty(shape_of(name, spec.shape[1] or 1, (height, width)), spec.dtype)
             for name, spec in self.outputs.items()
         }
-
-    def _shape(self, name: str, height: int, width: int) -> tuple[int, ...]:
-        _, channels, *sides = self.outputs[name].shape
-        if sides == [1, 1]:
-            return (1, channels or 1, 1, 1)
-        stride = STRIDES.get(name, STRIDES["logits"])
-        return (1, channels or 1, -(-height // stride), -(-width // stride))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 
-# Pixels of the input to one of these outputs of the front graph, which the refine graph takes in.
-STRIDES = {"image": 1, "logits": 4, "low": 4, "coarse": 8}
+STRIDES = {"image": 1, "logits": 4, "error_logit": 4, "detail_logits": 4, "low": 4, "coarse": 8}
+"""Pixels of the network's input to one of a map, by the name that the graphs give it."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,28 @@ class Profile:
         Args:
             graph: Knows the channels.
         """
+        channels = {value.name: value.type.tensor_type.shape.dim[1].dim_value for value in graph.input}
         return {
-            value.name: tuple(self._shape(value, size) for size in (self.smallest, self.best, self.largest))  # type: ignore[misc]
-            for value in graph.input
+            name: tuple(shape_of(name, count, size) for size in (self.smallest, self.best, self.largest))  # type: ignore[misc]
+            for name, count in channels.items()
         }
-
-    def _shape(self, value: onnx.ValueInfoProto, size: Size) -> tuple[int, ...]:
-        channels, *sides = (side.dim_value for side in value.type.tensor_type.shape.dim[1:])
-        if value.name not in STRIDES:
-            return (1, channels, *sides)  # the gate, one weight per channel
-        return (1, channels, *(-(-side // STRIDES[value.name]) for side in size))
 
     def __str__(self) -> str:
         sizes = [self.smallest, self.best, self.largest]
         if len(set(sizes)) == 1:
             sizes = sizes[:1]
         return "..".join(f"{height}x{width}" for height, width in sizes)
+
+
+def shape_of(name: str, channels: int, size: Size) -> tuple[int, int, int, int]:
+    """Shape of an input or output of the graphs, batch 1.
+
+    Args:
+        name: Of the input or output.
+        channels: That it has.
+        size: Of the network's input.
+    """
+    if name not in STRIDES:
+        return (1, channels, 1, 1)  # the gate, one weight per channel
+    height, width = (-(-side // STRIDES[name]) for side in size)
+    return (1, channels, height, width)

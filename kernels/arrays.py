@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from errseg_rt.kernels.launch import dtype_of
+
 
 @dataclass(frozen=True)
 class Description:
@@ -38,7 +40,7 @@ def described(name: str, array: Any) -> Description:
         strides = tuple(step // array.itemsize for step in array.strides)
         return Description("NumPy", dtype, array.shape, strides, array.flags.c_contiguous)
     if library == "torch" and hasattr(array, "stride"):
-        dtype = str(array.dtype).removeprefix("torch.")
+        dtype = dtype_of(array)
         return Description(str(array.device), dtype, tuple(array.shape), array.stride(), array.is_contiguous())
     raise ValueError(f"{name} must be a NumPy array or a CUDA tensor, got {type(array).__name__}")
 

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+WARP = 32
+"""Threads of a warp."""
+
 
 class Wide(NamedTuple):
     """An integer argument that may need 64 bits; all others fit in 32."""
@@ -71,9 +74,14 @@ class Launcher(Protocol):
         ...
 
 
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype of NumPy, torch or a `DeviceArray`, say `"float16"`."""
+    return str(dtype).removeprefix("torch.")
+
+
 def dtype_of(array: Any) -> str:
-    """The name of an array's dtype, say `"float16"`."""
-    return str(array.dtype).removeprefix("torch.")
+    """The name of an array's dtype."""
+    return dtype_name(array.dtype)
 
 
 def cdiv(count: int, size: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from errseg_rt.cli.execution import Execution, stamp, warm_up
+from errseg_rt.cli.execution import open_runtime, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
@@ -60,8 +60,7 @@ def calibrate(
 
     if save_threshold and out is None:
         raise typer.BadParameter("is for a new bundle: give --out.", param_hint="'--save-threshold'")
-    execution = Execution(engine, precision, device)
-    with execution.open(bundle, threads=threads) as runtime:
+    with open_runtime(bundle, engine, precision, device, threads=threads) as runtime:
         opened, manifest = runtime.bundle, runtime.manifest
         if out is not None and out.resolve() == opened.folder.resolve():
             raise BundleError(f"{out}: is the bundle that is calibrated; give another folder")

@@ -13,7 +13,7 @@ import typer
 
 from errseg_rt.atomic import write_atomically
 from errseg_rt.classes import CAMVID
-from errseg_rt.cli.execution import Execution, stamp, warm_up
+from errseg_rt.cli.execution import open_runtime, stamp, warm_up
 from errseg_rt.cli.options import (
     BudgetOption,
     BundleOption,
@@ -68,9 +68,8 @@ def demo(
     stills = set(np.linspace(0, frames - 1, min(_STILLS, frames)).astype(int).tolist())
     done: list[dict[str, Any]] = []
     limits: dict[str, Any] = {"detail": detail, "budget": budget, "deadline_ms": deadline_ms}
-    execution = Execution(engine, precision, device)
     with (
-        execution.open(bundle, **limits, threads=threads) as runtime,
+        open_runtime(bundle, engine, precision, device, **limits, threads=threads) as runtime,
         VideoWriter(out / "demo.mp4", _FPS) as video,
     ):
         classes = runtime.manifest.classes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from errseg_rt.cli.execution import Execution, stamp, warm_up
+from errseg_rt.cli.execution import open_runtime, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
@@ -83,8 +83,7 @@ def evaluate(
     if plots is not None:
         check_plots()
     factors = tuple(float(part) for part in scales.split(","))
-    execution = Execution(engine, precision, device)
-    with execution.open(bundle, threshold=threshold, threads=threads) as runtime:
+    with open_runtime(bundle, engine, precision, device, threshold=threshold, threads=threads) as runtime:
         manifest = runtime.manifest
         frames = open_labelled(data, manifest.classes, split, void)
         warm_up(runtime)

@@ -1,8 +1,7 @@
-"""What executes a bundle's graphs, in which precision and where, as the sub-commands that run a bundle share it."""
+"""Opening a runtime as the sub-commands that run a bundle share it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,35 +13,28 @@ if TYPE_CHECKING:
     from errseg_rt.runtime import Runtime
 
 
-@dataclass(frozen=True)
-class Execution:
-    """What a user asked for; None leaves the choice to the runtime.
+def open_runtime(bundle: str, engine: str, precision: str | None, device: str | None, **options: Any) -> Runtime:
+    """A runtime, with what a user asked for; None leaves the choice to it.
 
-    Attributes:
+    Args:
+        bundle: Name or folder.
         engine: What executes the graphs.
         precision: What they are computed in.
         device: `"cpu"`, `"cuda"` or `"cuda:N"`.
+        options: More of its options.
+
+    Raises:
+        ErrsegError: The bundle is damaged, there is no such GPU, or the engine cannot be used here.
+        BadParameter: Options contradict each other, as a deadline and a GPU do.
     """
+    from errseg_rt.runtime import Runtime
 
-    engine: str
-    precision: str | None = None
-    device: str | None = None
-
-    def open(self, bundle: str, **options: Any) -> Runtime:
-        """A runtime of a bundle, with more of its options.
-
-        Raises:
-            ErrsegError: The bundle is damaged, there is no such GPU, or the engine cannot be used here.
-            BadParameter: Options contradict each other, as a deadline and a GPU do.
-        """
-        from errseg_rt.runtime import Runtime
-
-        try:
-            return Runtime(bundle, self.engine, device=self.device, precision=self.precision, **options)
-        except ErrsegError:  # some of which are ValueErrors too
-            raise
-        except ValueError as error:
-            raise typer.BadParameter(f"{error}.") from error
+    try:
+        return Runtime(bundle, engine, device=device, precision=precision, **options)
+    except ErrsegError:  # some of which are ValueErrors too
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from error
 
 
 def warm_up(runtime: Runtime) -> None:

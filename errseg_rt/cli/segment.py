@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from errseg_rt.atomic import write_atomically
-from errseg_rt.cli.execution import Execution, stamp, warm_up
+from errseg_rt.cli.execution import open_runtime, stamp, warm_up
 from errseg_rt.cli.options import (
     BudgetOption,
     BundleOption,
@@ -63,9 +63,11 @@ def segment(
     items = find_images(inputs, labels, out)
     frames: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    execution = Execution(engine, precision, device)
-    with execution.open(
+    with open_runtime(
         bundle,
+        engine,
+        precision,
+        device,
         threshold=threshold,
         detail=detail,
         budget=budget,

@@ -6,8 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "uint8": 1, "bool": 1}
-"""Bytes of an element, by the name of its dtype."""
+_ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "uint8": 1, "bool": 1}
+
+
+def bytes_of(shape: Sequence[int], dtype: str) -> int:
+    """Bytes of an array."""
+    return math.prod(shape) * _ITEM_SIZES[dtype]
 
 
 class DeviceArray:
@@ -16,7 +20,7 @@ class DeviceArray:
     Args:
         address: Where it begins.
         shape: Its shape.
-        dtype: A key of `ITEM_SIZES`.
+        dtype: Its name.
         owner: What must be held for the memory to stay.
     """
 
@@ -26,7 +30,7 @@ class DeviceArray:
     @property
     def size(self) -> int:
         """Bytes."""
-        return math.prod(self.shape) * ITEM_SIZES[self.dtype]
+        return bytes_of(self.shape, self.dtype)
 
     def stride(self) -> tuple[int, ...]:
         """Elements from one index to the next, by axis."""
@@ -44,7 +48,7 @@ class DeviceArray:
 
     def __getitem__(self, index: int) -> DeviceArray:
         """One of the arrays along the first axis."""
-        step = math.prod(self.shape[1:]) * ITEM_SIZES[self.dtype]
+        step = bytes_of(self.shape[1:], self.dtype)
         return DeviceArray(self.address + index * step, self.shape[1:], self.dtype, self.owner)
 
     def __len__(self) -> int:
@@ -69,7 +73,7 @@ class Scratch:
 
     def take(self, shape: Sequence[int], dtype: str) -> DeviceArray:
         """The next block, as an array; made, or made anew, where it is too small."""
-        size = max(1, math.prod(shape) * ITEM_SIZES[dtype])
+        size = max(1, bytes_of(shape, dtype))
         if self._next == len(self._blocks):
             self._blocks.append((size, *self._allocate(size)))
         elif self._blocks[self._next][0] < size:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from errseg_rt.errors import EngineError
-from errseg_rt.kernels.launch import Launch
 
 KERNELS = "kernels.zip"
 """Its name in a built engine."""
@@ -52,17 +51,17 @@ class Cubins:
         """All that any of them holds."""
         return cls({code: cubin for part in parts for code, cubin in part._cubins.items()})
 
-    def of(self, launch: Launch) -> Cubin:
-        """The code that a launch needs.
+    def of(self, code: str) -> Cubin:
+        """What was compiled for launches of a `Launch.code`.
 
         Raises:
             EngineError: It was not compiled.
         """
         try:
-            return self._cubins[launch.code]
+            return self._cubins[code]
         except KeyError:
             raise EngineError(
-                f"the kernel {launch.code} was not compiled when the engine was built: this size of frames needs an "
+                f"the kernel {code} was not compiled when the engine was built: this size of frames needs an "
                 "engine of its own; build it with errseg-rt build-engine --shape HxW"
             ) from None
 

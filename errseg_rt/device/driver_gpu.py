@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bfloat16 import from_bfloat16, to_bfloat16
-from errseg_rt.device.arrays import ITEM_SIZES, DeviceArray, Scratch
+from errseg_rt.device.arrays import DeviceArray, Scratch, bytes_of
 from errseg_rt.device.cubins import Cubin, Cubins
-from errseg_rt.kernels.launch import Launch, argument_type
+from errseg_rt.errors import FrameError
+from errseg_rt.kernels.launch import WARP, Launch, argument_type
 
-_WARP = 32  # threads
 _NUMPY = {"bfloat16": "uint16"}  # where NumPy has another name
 _SCALARS = {"i32": np.int32, "i64": np.int64, "fp32": np.float32}
 
@@ -36,7 +36,7 @@ class DriverGpu(ABC):
 
     def __init__(self, index: int, capability: tuple[int, int], cubins: Cubins) -> None:
         self.index, self.capability, self._cubins = index, capability, cubins
-        self._functions: dict[Cubin, Any] = {}
+        self._loaded: dict[str, tuple[Cubin, Any]] = {}  # with its function, by the launch's code
         self._scratch = Scratch(self._allocate)
         self._here: Any = None  # the current stream
         self._pinned: dict[int, list[npt.NDArray[np.uint8]]] = {}  # that is free, by bytes
@@ -76,14 +76,17 @@ class DriverGpu(ABC):
 
     def pinned(self, shape: Sequence[int], dtype: str) -> npt.NDArray[Any]:
         """As `Gpu` says; what is freed is kept for later."""
-        size = max(1, int(np.prod(shape, dtype=np.int64)) * ITEM_SIZES[dtype])
-        free = self._pinned.setdefault(size, [])
+        size = bytes_of(shape, dtype)
+        free = self._pinned.setdefault(max(1, size), [])
         # Blocks come back whenever one is collected, in any thread: no lock, which that thread might hold.
-        block = free.pop() if free else self._allocate_pinned(size)
+        block = free.pop() if free else self._allocate_pinned(max(1, size))
         lent = _Lent(block)
         weakref.finalize(lent, self._give_back, block)
-        flat = np.asarray(lent)[: int(np.prod(shape, dtype=np.int64)) * ITEM_SIZES[dtype]]
-        return flat.view(_NUMPY.get(dtype, dtype)).reshape(tuple(shape))
+        return np.asarray(lent)[:size].view(_NUMPY.get(dtype, dtype)).reshape(tuple(shape))
+
+    def taken(self, frame: Any) -> DeviceArray:
+        """As `Gpu` says: there is nobody to read it."""
+        raise FrameError(f"without torch a frame is a NumPy array uint8 [H, W, 3], got {type(frame).__name__}")
 
     def numpy(self, pinned: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """As `Gpu` says."""
@@ -117,12 +120,14 @@ class DriverGpu(ABC):
 
     def launch(self, launch: Launch) -> None:
         """As `Launcher` says."""
-        cubin = self._cubins.of(launch)
-        if cubin not in self._functions:
-            self._functions[cubin] = self._load(cubin)
+        code = launch.code
+        if code not in self._loaded:
+            cubin = self._cubins.of(code)
+            self._loaded[code] = cubin, self._load(cubin)
+        cubin, function = self._loaded[code]
         arguments = [packed(argument) for argument in launch.arguments] + [np.uint64(0)] * cubin.pointers
         grid = (*launch.grid, 1, 1)[:3]
-        self._call(self._functions[cubin], grid, _WARP * launch.warps, cubin.shared, arguments)
+        self._call(function, grid, WARP * launch.warps, cubin.shared, arguments)
 
     def _give_back(self, block: npt.NDArray[np.uint8]) -> None:
         self._pinned[block.size].append(block)

@@ -85,6 +85,14 @@ class Gpu(Launcher, Protocol):
         """Memory of the host that is copied to and from without a detour."""
         ...
 
+    def taken(self, frame: Any) -> Any:
+        """An array of the memory of another library's frame, which lies on this GPU.
+
+        Raises:
+            FrameError: It cannot be read, or lies elsewhere.
+        """
+        ...
+
     def numpy(self, pinned: Any) -> npt.NDArray[Any]:
         """The same memory as a NumPy array."""
         ...

@@ -12,9 +12,10 @@ from errseg_rt.device.cascade import DeviceCascade
 from errseg_rt.device.flight import Flight, FrameInFlight, Request
 from errseg_rt.device.open import open_gpu
 from errseg_rt.device.segmentation import DeviceSegmentation
-from errseg_rt.engines import DEVICE_ENGINES, open_device_engine
-from errseg_rt.errors import EngineError, FrameError
+from errseg_rt.engines import check_device_engine, open_device_engine
+from errseg_rt.errors import EngineError
 from errseg_rt.frames import check_frame
+from errseg_rt.kernels.launch import dtype_of
 from errseg_rt.refinement import detail_mode
 
 
@@ -57,8 +58,7 @@ class DeviceRuntime:
         budget: float | None,
         max_pixels: int,
     ) -> None:
-        if engine not in DEVICE_ENGINES:
-            raise EngineError(f"{engine} runs on no GPU here: choose from {', '.join(DEVICE_ENGINES)}")
+        check_device_engine(engine)
         gpu = open_gpu(bundle, engine, device, precision, build)
         self.detail = detail_mode(bundle, "sparse" if budget is not None else detail)
         front, stage3 = (
@@ -97,14 +97,7 @@ class DeviceRuntime:
         if color not in ("bgr", "rgb"):
             raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
         if not isinstance(frame, np.ndarray):
-            frame = self._tensor_of(frame)
+            frame = self._gpu.taken(frame)
         shape = tuple(frame.shape)
-        check_frame(str(frame.dtype).removeprefix("torch."), shape, self._spec, self._max_pixels)
+        check_frame(dtype_of(frame), shape, self._spec, self._max_pixels)
         return frame, Request(shape[0], shape[1], color, confidence, semantic)
-
-    def _tensor_of(self, frame: Any) -> Any:
-        if not self._gpu.has_tensors:
-            raise FrameError(f"without torch a frame is a NumPy array uint8 [H, W, 3], got {type(frame).__name__}")
-        from errseg_rt.device.torch_gpu import tensor_of
-
-        return tensor_of(frame, self._gpu.device)  # type: ignore[attr-defined]  # a TorchGpu

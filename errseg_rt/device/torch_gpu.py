@@ -38,12 +38,18 @@ class TorchGpu(TorchLauncher):
     def begin(self) -> None:
         """Nothing is to be done: torch's allocator knows what is free."""
 
-    def lasting(self, shape: Sequence[int], dtype: str) -> Tensor:
-        """As `Gpu` says."""
+    def empty(self, shape: Sequence[int], dtype: str) -> Tensor:
+        """As `Launcher` says; EngineError where there is not as much memory."""
         try:
-            return self.empty(shape, dtype)
+            return super().empty(shape, dtype)
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(self.device, error) from error
+
+    def zeros(self, shape: Sequence[int], dtype: str) -> Tensor:
+        """As `Launcher` says; EngineError where there is not as much memory."""
+        return self.empty(shape, dtype).zero_()
+
+    lasting = empty
 
     def bring(self, values: npt.NDArray[np.float32], dtype: str) -> Tensor:
         """As `Gpu` says."""
@@ -56,6 +62,10 @@ class TorchGpu(TorchLauncher):
     def pinned(self, shape: Sequence[int], dtype: str) -> Tensor:
         """As `Gpu` says; torch keeps what is freed for later."""
         return torch.empty(tuple(shape), dtype=getattr(torch, dtype), pin_memory=self.device.type == "cuda")
+
+    def taken(self, frame: Any) -> Tensor:
+        """As `Gpu` says."""
+        return tensor_of(frame, self.device)
 
     def numpy(self, pinned: Tensor) -> npt.NDArray[np.generic]:
         """As `Gpu` says."""

@@ -30,6 +30,7 @@ __all__ = [
     "DeviceSpec",
     "Engine",
     "TensorSpec",
+    "check_device_engine",
     "open_device_engine",
     "open_engine",
 ]
@@ -88,6 +89,12 @@ def open_engine(
     return TorchEngine(bundle.read(WEIGHTS), bundle.manifest.cascade, graph)
 
 
+def check_device_engine(engine: str) -> None:
+    """Raise EngineError for an engine that runs on no GPU."""
+    if engine not in DEVICE_ENGINES:
+        raise EngineError(f"the engine {engine!r} runs on no GPU here: choose from {', '.join(DEVICE_ENGINES)}")
+
+
 def open_device_engine(
     engine: str,
     bundle: Bundle,
@@ -113,8 +120,7 @@ def open_device_engine(
         EngineError: There is no such engine on a GPU, it is not installed, or it cannot load the graph.
         ValueError: There is no such precision.
     """
-    if engine not in DEVICE_ENGINES:
-        raise EngineError(f"the engine {engine!r} runs on no GPU here: choose from {', '.join(DEVICE_ENGINES)}")
+    check_device_engine(engine)
     if engine == "tensorrt":
         from errseg_rt.engines.tensorrt import TensorRTEngine
 

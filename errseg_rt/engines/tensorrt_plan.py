@@ -92,8 +92,8 @@ class Plan:
         }  # fmt: skip
         self.inputs: dict[str, DeviceSpec] = {}
         self.outputs: dict[str, DeviceSpec] = {}
-        for index in range(self.engine.num_io_tensors):
-            name = self.engine.get_tensor_name(index)
+        for position in range(self.engine.num_io_tensors):
+            name = self.engine.get_tensor_name(position)
             is_input = self.engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT
             shape = tuple(size if size >= 0 else None for size in self.engine.get_tensor_shape(name))
             spec = DeviceSpec(dtypes[self.engine.get_tensor_dtype(name)], shape)
@@ -115,7 +115,7 @@ class Plans:
     def __init__(self, built: Sequence[BuiltEngine], graph: str, gpu: Gpu) -> None:
         self._built, self.graph, self._gpu = list(built), graph, gpu
         self._plans: dict[str, Plan] = {}
-        self._bindings: dict[tuple[Shape, ...], tuple[Plan, Binding]] = {}
+        self._bindings: dict[tuple[Shape, ...], Binding] = {}
 
     @property
     def first(self) -> Plan:
@@ -135,9 +135,8 @@ class Plans:
             )
         key = tuple(shapes[name] for name in inputs)
         if key not in self._bindings:
-            plan = self._plan(self._covering(shapes))
-            self._bindings[key] = plan, Binding(plan, shapes, stream, self._gpu)
-        return self._bindings[key][1]
+            self._bindings[key] = Binding(self._plan(self._covering(shapes)), shapes, stream, self._gpu)
+        return self._bindings[key]
 
     def _covering(self, shapes: Mapping[str, Shape]) -> BuiltEngine:
         for built in self._built:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from errseg_rt.kernels.launch import dtype_name
 from errseg_rt.kernels.preprocess.checks import check
 from errseg_rt.kernels.preprocess.launches import enqueue_preprocess
 from errseg_rt.kernels.torch_launcher import TorchLauncher
@@ -41,10 +42,9 @@ def _preprocess(
     bgr: bool,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    name = str(dtype).removeprefix("torch.")
     launcher = TorchLauncher(frame.device)
     planes: torch.Tensor = enqueue_preprocess(
-        launcher, frame, content_size, input_size, mean=mean, std=std, bgr=bgr, dtype=name
+        launcher, frame, content_size, input_size, mean=mean, std=std, bgr=bgr, dtype=dtype_name(dtype)
     )
     return planes
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from errseg_rt.kernels.arrays import check_array
+from errseg_rt.kernels.launch import dtype_of
 from errseg_rt.kernels.refine.weights import RefineWeights
 
 
@@ -26,7 +27,7 @@ def check_inputs(
     Only `low` may be known to lie with its channels last.
     """
     check_array("low", low, dtypes, (weights.low_channels, *grid_size), place=place, contiguous=not is_low_packed)
-    dtype = (str(low.dtype).removeprefix("torch."),)
+    dtype = (dtype_of(low),)
     check_array("logits", logits, dtype, (weights.classes, *grid_size), place=place)
     check_array("coarse", coarse, dtype, (weights.coarse_channels, "h8", "w8"), place=place)
     check_array("gate", gate, dtype, (weights.channels,), place=place)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from errseg_rt.kernels.launch import dtype_name
 from errseg_rt.kernels.refine.weights import RefineWeights
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class DeviceWeights:
         def bring(array: Array, name: str) -> torch.Tensor:
             return torch.from_numpy(array).to(device, getattr(torch, name))
 
-        return cls.brought(weights, bring, str(dtype).removeprefix("torch."))
+        return cls.brought(weights, bring, dtype_name(dtype))
 
     @classmethod
     def brought(cls, weights: RefineWeights, bring: Callable[[Array, str], Any], dtype: str) -> DeviceWeights:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from errseg_rt.kernels.arrays import check_array
+from errseg_rt.kernels.launch import dtype_of
 from errseg_rt.kernels.refine.checks import check_inputs
 from errseg_rt.kernels.refine.device_weights import DeviceWeights
 from errseg_rt.kernels.refine.launches import enqueue_layers, is_channels_last
@@ -30,7 +31,7 @@ def refine(
     if not isinstance(selection, DeviceSelection):
         raise ValueError(f"tensors want supports that are a DeviceSelection, got {type(selection).__name__}")
     height, width = selection.grid_size
-    dtypes, place = (str(weights.low.dtype).removeprefix("torch."),), str(low.device)
+    dtypes, place = (dtype_of(weights.low),), str(low.device)
     check_inputs(
         weights.host, (height, width), logits, low, coarse, gate,
         dtypes=dtypes, place=place, is_low_packed=is_channels_last(low),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from errseg_rt.bundle import Bundle
-from errseg_rt.cli.execution import Execution
+from errseg_rt.cli.execution import open_runtime
 from errseg_rt.cli.execution import stamp as stamp_of
 from errseg_rt.engines.built import key_here
 from errseg_rt.errors import EngineError
@@ -112,8 +112,7 @@ def test_on_a_gpu(run, gpu, command) -> None:
 )
 @pytest.mark.parametrize("precision", [None, *PRECISIONS])
 def test_the_stamp_is_what_a_runtime_on_a_gpu_is_opened_with(gpu, engine, precision, device) -> None:
-    execution = Execution(engine, precision, device)
-    with execution.open("camvid") as runtime:
+    with open_runtime("camvid", engine, precision, device) as runtime:
         (options,) = gpu.opened
         found = stamp_of(runtime)
     assert found == {name: options[name] for name in ("engine", "precision", "device")}

@@ -164,13 +164,23 @@ def test_threads_share_it(flight):
     assert not wrong
 
 
-def test_too_little_memory_is_one_clear_line(flight):
-    def full(shape, dtype):
+def test_too_little_memory_is_one_clear_line(flight, monkeypatch):
+    def full(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    flight._gpu.empty = full
+    monkeypatch.setattr(torch, "empty", full)
     with pytest.raises(EngineError, match="cpu has too little memory \\(CUDA out of memory\\); take precision='fp16'"):
         flight.submit(shade(1), REQUEST)
+
+
+@pytest.mark.parametrize("kind", ["empty", "zeros", "lasting"])
+def test_too_little_memory_for_any_array(monkeypatch, kind):
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(EngineError, match=r"cpu has too little memory \(CUDA out of memory\)"):
+        getattr(EagerGpu(), kind)((4, 5), "float16")
 
 
 @pytest.fixture

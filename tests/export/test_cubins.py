@@ -108,7 +108,7 @@ def test_code_that_is_not_there_says_what_to_do() -> None:
     with pytest.raises(
         EngineError, match=r"the kernel select.flag\(fp32, i32; PIXELS=512; .*\) was not compiled .* --shape"
     ):
-        Cubins({}).of(launch)
+        Cubins({}).of(launch.code)
 
 
 def test_a_file_gives_back_what_was_put_in() -> None:

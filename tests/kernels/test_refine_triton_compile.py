@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from errseg_rt.kernels.launch import Launcher  # noqa: E402
 from errseg_rt.kernels.refine import DeviceWeights, RefineWeights  # noqa: E402
 from errseg_rt.kernels.refine.launches import enqueue_refine  # noqa: E402
 from errseg_rt.kernels.select import DeviceSelection  # noqa: E402
-from tests.kernels.triton_gate import Recorder, usage  # noqa: E402
+from tests.kernels.triton_gate import Call, check_fits  # noqa: E402
 
 # What an architecture gives a program, KiB.
 SHARED = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
-
-# Enqueues refinement.
-Call = Callable[[Launcher], object]
 
 
 def refine(dtype: torch.dtype, channels: int, low: int, classes: int, grid: tuple[int, int] = (256, 512)) -> Call:
@@ -54,11 +48,4 @@ CASES = [
 
 @pytest.mark.parametrize(("architecture", "call", "registers"), CASES)
 def test_fits(architecture: int, call: Call, registers: int) -> None:
-    recorder = Recorder(architecture)
-    call(recorder)
-    assert recorder.launches
-    for launch in recorder.launches:
-        taken = usage(launch, architecture)
-        assert (taken.stack, taken.local) == (0, 0), f"{launch.kernel} spills: {taken}"
-        assert taken.registers <= registers, f"{launch.kernel}: {taken}"
-        assert taken.shared <= SHARED[architecture] << 10, f"{launch.kernel}: {taken}"
+    check_fits(call, architecture, registers, SHARED[architecture] << 10)

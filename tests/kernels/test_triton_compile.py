@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,10 +11,9 @@ from errseg_rt.kernels import Geometry  # noqa: E402
 from errseg_rt.kernels.calibrate.launches import enqueue_calibrate  # noqa: E402
 from errseg_rt.kernels.faults.launches import enqueue_faults  # noqa: E402
 from errseg_rt.kernels.fuse_labels.launches import enqueue_fuse_labels  # noqa: E402
-from errseg_rt.kernels.launch import Launcher  # noqa: E402
 from errseg_rt.kernels.preprocess.launches import enqueue_preprocess  # noqa: E402
 from errseg_rt.kernels.select.launches import enqueue_select  # noqa: E402
-from tests.kernels.triton_gate import Recorder, usage  # noqa: E402
+from tests.kernels.triton_gate import Call, check_fits  # noqa: E402
 
 ARCHITECTURES = [80, 86, 89, 90, 100, 120]
 # What the smallest of them gives a program without asking: 48 KiB.
@@ -24,8 +21,6 @@ SHARED = 48 << 10
 GRID = (257, 513)
 FRAME = Geometry(GRID, (1025, 2049), (1025, 2049), (1025, 2049), True)
 POINT = Geometry((1, 1), (1, 1), (1, 1), (1, 1), True)
-# Enqueues an operation.
-Call = Callable[[Launcher], object]
 
 
 def fuse(dtype: torch.dtype, geometry: Geometry, layout: str, everything: bool) -> Call:
@@ -90,11 +85,4 @@ CASES += [pytest.param(90, *case, id=f"{name}-sm_90") for name, case in ON_ONE.i
 
 @pytest.mark.parametrize(("architecture", "call", "registers"), CASES)
 def test_fits(architecture: int, call: Call, registers: int) -> None:
-    recorder = Recorder(architecture)
-    call(recorder)
-    assert recorder.launches
-    for launch in recorder.launches:
-        taken = usage(launch, architecture)
-        assert (taken.stack, taken.local) == (0, 0), f"{launch.kernel} spills: {taken}"
-        assert taken.registers <= registers, f"{launch.kernel}: {taken}"
-        assert taken.shared <= SHARED, f"{launch.kernel}: {taken}"
+    check_fits(call, architecture, registers, SHARED)

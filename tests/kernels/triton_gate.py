@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,11 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from errseg_rt.kernels.launch import Launch, Wide
-from errseg_rt.kernels.torch_launcher import triton_constants, triton_kernel
+from errseg_rt.kernels.launch import Launch, Launcher, Wide
+from errseg_rt.kernels.triton_code import triton_constants, triton_kernel
+
+# Enqueues an operation.
+Call = Callable[[Launcher], object]
 
 
 class Recorder:
@@ -58,6 +61,25 @@ class Usage:
     stack: int
     local: int
     shared: int
+
+
+def check_fits(call: Call, architecture: int, registers: int, shared: int) -> None:
+    """Hold every launch of an operation to what a program may take.
+
+    Args:
+        call: Enqueues the operation.
+        architecture: Say 90 for sm_90.
+        registers: Most of a thread; nothing may be spilled.
+        shared: Most bytes of a program.
+    """
+    recorder = Recorder(architecture)
+    call(recorder)
+    assert recorder.launches
+    for launch in recorder.launches:
+        taken = usage(launch, architecture)
+        assert (taken.stack, taken.local) == (0, 0), f"{launch.kernel} spills: {taken}"
+        assert taken.registers <= registers, f"{launch.kernel}: {taken}"
+        assert taken.shared <= shared, f"{launch.kernel}: {taken}"
 
 
 class _Machine:
