@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import RESULTS
-from errseg_rt.calibration import Calibration
+from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.datasets import LabelledFrames, open_dataset
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.evaluation import Evaluation
 from errseg_rt.evaluation.grid_errors import P_EP
 from errseg_rt.evaluation.stamp import machine_stamp
 from errseg_rt.evaluation.sweep import THRESHOLDS
-from errseg_rt.progress import track
+from errseg_rt.system.progress import track
 from errseg_rt.training.checkpoint import load_cascade
 from errseg_rt.training.data import RenderedData
 from errseg_rt.training.evaluation import evaluate

@@ -19,9 +19,9 @@ import onnx.utils
 
 from benchmarks.report import Row, finish
 from errseg_rt import Runtime
+from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
-from errseg_rt.images import find_images, read_frame
-from errseg_rt.input_spec import MAX_PIXELS
+from errseg_rt.frames.images import find_images, read_frame
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.scenes import StreetScene
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.report import Row, compare, finish
-from errseg_rt.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.engines import open_engine
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.scenes import StreetScene

@@ -137,14 +137,14 @@ def measure(
 
 def open_torch(device: Any) -> Any:
     """A GPU by torch."""
-    from errseg_rt.device.torch_gpu import TorchGpu
+    from errseg_rt.places.torch_gpu import TorchGpu
 
     return TorchGpu(device)
 
 
 def open_cuda_core(index: int, cubins: Any) -> Any:
     """The same GPU by cuda-core."""
-    from errseg_rt.device.cuda_core_gpu import CudaCoreGpu
+    from errseg_rt.places.cuda_core_gpu import CudaCoreGpu
 
     return CudaCoreGpu(index, cubins)
 

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.report import Row, compare, finish
-from errseg_rt.bundle import Bundle, write_bundle
+from errseg_rt.bundle.bundle import Bundle, write_bundle
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
-from errseg_rt.export.builds import BARS, BuildOptions, build_engine
-from errseg_rt.export.quantise import quantise
+from errseg_rt.export.engines.builds import BARS, BuildOptions, build_engine
+from errseg_rt.export.engines.quantise import quantise
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.scenes import StreetScene
 

@@ -20,13 +20,13 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.report import Row, compare, finish
+from errseg_rt.bundle.stage3 import refine_weights
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
 from errseg_rt.kernels.refine import refine
 from errseg_rt.kernels.refine.weights import RefineWeights
 from errseg_rt.kernels.refine.work import share_of_work
 from errseg_rt.kernels.select import supports_reference
 from errseg_rt.networks.detail_branch import DetailBranch
-from errseg_rt.refine_weights import refine_weights
 from errseg_rt.scenes import StreetScene
 
 GRID = (257, 513)

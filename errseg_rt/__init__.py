@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from errseg_rt.bundle import Bundle
+    from errseg_rt.bundle.bundle import Bundle
     from errseg_rt.errors import BundleError, DataError, EngineError, ErrsegError, FrameError
+    from errseg_rt.frames.segmentation import Segmentation
     from errseg_rt.runtime import Runtime
-    from errseg_rt.segmentation import Segmentation
 
 __all__ = [
     "Bundle",
@@ -24,7 +24,7 @@ __all__ = [
     "Segmentation",
 ]
 
-_HOMES = {"Bundle": "bundle", "Runtime": "runtime", "Segmentation": "segmentation"}
+_HOMES = {"Bundle": "bundle.bundle", "Runtime": "runtime", "Segmentation": "frames.segmentation"}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.branches import Branches
-from errseg_rt.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.engines import Array, Engine, open_engine
 from errseg_rt.errors import BundleError, EngineError, FrameError
-from errseg_rt.frames import DeviceFrame, FrameInFlight, check_frame
-from errseg_rt.input_spec import MAX_PIXELS
-from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels, upsample
+from errseg_rt.frames.branches import Branches
+from errseg_rt.frames.frame import DeviceFrame, FrameInFlight, check_frame
+from errseg_rt.frames.segmentation import Segmentation
+from errseg_rt.kernels.fuse_labels import fuse_labels, upsample
+from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.preprocess import preprocess
-from errseg_rt.pace import Pace
-from errseg_rt.refinement import Refinement, finite
-from errseg_rt.segmentation import Segmentation
+from errseg_rt.pipeline.pace import Pace
+from errseg_rt.pipeline.refinement import Refinement, finite
 
 if TYPE_CHECKING:
-    from errseg_rt.device.runtime import DeviceRuntime
-    from errseg_rt.device.segmentation import DeviceSegmentation
+    from errseg_rt.pipeline.device_runtime import DeviceRuntime
+    from errseg_rt.pipeline.outcome import DeviceSegmentation
 
 
 class Runtime:
@@ -104,7 +105,7 @@ class Runtime:
         self._threads = threads or os.cpu_count() or 1
         self._gpu: DeviceRuntime | None = None
         if device != "cpu":
-            from errseg_rt.device.runtime import DeviceRuntime
+            from errseg_rt.pipeline.device_runtime import DeviceRuntime
 
             self._gpu = DeviceRuntime(
                 self.bundle,

@@ -9,12 +9,12 @@ from typing import Any
 
 from safetensors.torch import save
 
-from errseg_rt.bundle import WEIGHTS, Bundle, write_bundle
-from errseg_rt.calibration import Calibration
+from errseg_rt.bundle.bundle import WEIGHTS, Bundle, write_bundle
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.errors import DataError
 from errseg_rt.export.graphs import export_graphs
 from errseg_rt.export.model_card import model_card
-from errseg_rt.manifest import Manifest
 from errseg_rt.training.checkpoint import load_cascade
 from errseg_rt.training.recipe import parse_recipe
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from errseg_rt.manifest import Manifest
-from errseg_rt.scores import percent
+from errseg_rt.bundle.manifest import Manifest
+from errseg_rt.datasets.scores import percent
 
 _SETS = {
     "val": "validation frames",

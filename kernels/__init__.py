@@ -17,13 +17,15 @@ from errseg_rt.kernels.refine import refine
 from errseg_rt.kernels.select import select
 
 if TYPE_CHECKING:
-    from errseg_rt.kernels.fuse_labels import FusedLabels, Geometry, fuse_labels_reference, upsample, upsample_reference
+    from errseg_rt.kernels.fuse_labels import FusedLabels, fuse_labels_reference, upsample, upsample_reference
+    from errseg_rt.kernels.geometry import Geometry
     from errseg_rt.kernels.preprocess import preprocess_reference
     from errseg_rt.kernels.refine import RefineWeights, refine_reference
     from errseg_rt.kernels.select import DeviceSelection, Selection, Supports, select_reference, supports_reference
 
 _HOMES = {
-    "fuse_labels": ("FusedLabels", "Geometry", "fuse_labels_reference", "upsample", "upsample_reference"),
+    "geometry": ("Geometry",),
+    "fuse_labels": ("FusedLabels", "fuse_labels_reference", "upsample", "upsample_reference"),
     "preprocess": ("preprocess_reference",),
     "refine": ("RefineWeights", "refine_reference"),
     "select": ("DeviceSelection", "Selection", "Supports", "select_reference", "supports_reference"),

@@ -2,7 +2,7 @@
 
 An operation says which kernels it launches, on which memory, and in which order (`launches.py` in its folder). It knows
 neither torch nor Triton: with them, `TorchLauncher` compiles a kernel when it is first launched; without them, the
-runtime launches what was compiled ahead (`errseg_rt.device.cubins`).
+runtime launches what was compiled ahead (`errseg_rt.places.cubins`).
 """
 
 from __future__ import annotations

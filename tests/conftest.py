@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from errseg_rt.bundle import Bundle, write_bundle
-from errseg_rt.calibration import Calibration
-from errseg_rt.classes import CAMVID
+from errseg_rt.bundle.bundle import Bundle, write_bundle
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.classes import CAMVID
+from errseg_rt.bundle.input_spec import InputSpec
+from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.cli.app import main
-from errseg_rt.input_spec import InputSpec
-from errseg_rt.manifest import Manifest
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import SceneFrame, StreetScene
 

@@ -11,7 +11,7 @@ import pytest
 from errseg_rt import Runtime
 
 pytest.importorskip("torch")
-from errseg_rt.export.parity import compare
+from errseg_rt.export.engines.parity import compare
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from errseg_rt.engines import open_engine
-from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels_reference
+from errseg_rt.kernels.fuse_labels import fuse_labels_reference
+from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene

@@ -12,14 +12,14 @@ from benchmarks.on_gpu.cascade import FLAGGED, Plan
 from benchmarks.on_gpu.kernels import threshold_of
 from benchmarks.on_gpu.timing import Wrong, quantiles
 from benchmarks.report import Row
-from errseg_rt.bundle import Bundle
-from errseg_rt.device.cascade import DeviceCascade
-from errseg_rt.device.flight import Flight, Request
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.engines import DeviceEngine
-from errseg_rt.export.cubins import Signature, compile_kernels
-from errseg_rt.export.profiles import Profile
+from errseg_rt.export.engines.kernels import Signature, compile_kernels
+from errseg_rt.export.engines.profiles import Profile
 from errseg_rt.kernels.launch import dtype_of
 from errseg_rt.kernels.preprocess import preprocess
+from errseg_rt.pipeline.flight import Flight, Request
+from errseg_rt.pipeline.pipeline import DeviceCascade
 from errseg_rt.scenes import StreetScene
 
 

@@ -17,13 +17,13 @@ from safetensors.torch import save
 from benchmarks.on_gpu.kernels import threshold_of
 from benchmarks.on_gpu.timing import Energy, Times, Wrong, quantiles
 from benchmarks.report import Row
-from errseg_rt.bundle import WEIGHTS, Bundle, write_bundle
-from errseg_rt.calibration import Calibration
-from errseg_rt.classes import CITYSCAPES
+from errseg_rt.bundle.bundle import WEIGHTS, Bundle, write_bundle
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.classes import CITYSCAPES
+from errseg_rt.bundle.input_spec import InputSpec
+from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.errors import ErrsegError
-from errseg_rt.input_spec import InputSpec
 from errseg_rt.kernels.preprocess import preprocess
-from errseg_rt.manifest import Manifest
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
 from errseg_rt.scenes import StreetScene
 

@@ -16,13 +16,13 @@ from torch.nn.functional import interpolate
 
 from benchmarks.on_gpu.timing import Ceilings, Timer, Times, Wrong
 from benchmarks.report import Row
-from errseg_rt.engines.fold import fold_norms
+from errseg_rt.bundle.stage3 import refine_weights
 from errseg_rt.kernels import Geometry, fuse_labels, fuse_labels_reference, preprocess, refine, select
 from errseg_rt.kernels.preprocess import preprocess_reference
 from errseg_rt.kernels.refine import DeviceWeights, RefineWeights, launches, refine_reference
 from errseg_rt.kernels.select import DeviceSelection, select_reference, supports_reference
 from errseg_rt.networks.detail_branch import DetailBranch
-from errseg_rt.refine_weights import refine_weights
+from errseg_rt.networks.fold import fold_norms
 from errseg_rt.scenes import StreetScene
 
 SHARES = (0.03, 0.05, 0.1, 0.2)

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from errseg_rt.bundle import Bundle, write_bundle
+from errseg_rt.bundle.bundle import Bundle, write_bundle
 from errseg_rt.cli.options import JsonOption, print_json, print_table
+from errseg_rt.datasets.scores import percent
 from errseg_rt.errors import BundleError, EngineError
-from errseg_rt.progress import phases
-from errseg_rt.scores import percent
+from errseg_rt.system.progress import phases
 
 
 def _share(value: float | None) -> float | None:
@@ -71,9 +71,9 @@ def build_engine(
 ) -> None:
     """Build engines into a bundle; those that are there already are left as they are."""
     try:
-        from errseg_rt.export.builds import BARS, DEFAULT_SHAPE, BuildOptions, Built
-        from errseg_rt.export.builds import build_engine as build
-        from errseg_rt.export.profiles import Profile
+        from errseg_rt.export.engines.builds import BARS, DEFAULT_SHAPE, BuildOptions, Built
+        from errseg_rt.export.engines.builds import build_engine as build
+        from errseg_rt.export.engines.profiles import Profile
     except ImportError as error:
         raise EngineError(f"building is not installed ({error}): pip install 'errseg-rt[build]'") from error
 

@@ -24,8 +24,8 @@ from errseg_rt.cli.options import DeviceOption, EngineOption, PrecisionOption, T
 from errseg_rt.errors import BundleError, DataError
 
 if TYPE_CHECKING:
-    from errseg_rt.bundle import Bundle
-    from errseg_rt.manifest import Manifest
+    from errseg_rt.bundle.bundle import Bundle
+    from errseg_rt.bundle.manifest import Manifest
 
 
 def calibrate(
@@ -48,7 +48,7 @@ def calibrate(
     The frames should be new to the bundle: on those it was trained with, it errs too little. Without --out, the bundle
     is left as it is and the figures are only shown.
     """
-    from errseg_rt.evaluation.data import open_labelled
+    from errseg_rt.datasets.labelled import open_labelled
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.grid_errors import P_EP
     from errseg_rt.evaluation.proposal import propose
@@ -139,7 +139,7 @@ def _print_proposal(answer: Mapping[str, Any]) -> None:
 
 def _write(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
     """Write the bundle's files under a new manifest, with the model card that belongs to it."""
-    from errseg_rt.bundle import write_bundle
+    from errseg_rt.bundle.bundle import write_bundle
     from errseg_rt.export.model_card import model_card
 
     files = {name: bundle.read(name) for name in bundle.manifest.files}

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from errseg_rt.atomic import write_atomically
-from errseg_rt.classes import CAMVID
+from errseg_rt.bundle.classes import CAMVID
 from errseg_rt.cli.execution import open_runtime, stamp, warm_up
 from errseg_rt.cli.options import (
     BudgetOption,
@@ -31,10 +30,11 @@ from errseg_rt.cli.options import (
     print_scores,
     run_summary,
 )
+from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.errors import DataError
-from errseg_rt.progress import track
-from errseg_rt.scores import ConfusionMatrix
-from errseg_rt.segmentation import Segmentation
+from errseg_rt.frames.segmentation import Segmentation
+from errseg_rt.system.atomic import write_atomically
+from errseg_rt.system.progress import track
 
 _FPS = 15.0
 _STILLS = 3
@@ -60,8 +60,8 @@ def demo(
 
     Writes demo.mp4, a few stills and summary.json; prints stage times and the mIoU of semantic and fused labels.
     """
+    from errseg_rt.frames.video import VideoWriter
     from errseg_rt.scenes import StreetScene
-    from errseg_rt.video import VideoWriter
 
     check_limits(detail, budget, deadline_ms)
     scene = StreetScene(seed, height, width, _FPS)

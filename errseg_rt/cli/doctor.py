@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from errseg_rt.bundle import zoo_names
+from errseg_rt.bundle.bundle import zoo_names
 from errseg_rt.cli.options import JsonOption, print_json, print_table
 from errseg_rt.engines import ENGINES
-from errseg_rt.engines.cuda_driver import find_gpu
 from errseg_rt.errors import EngineError, ErrsegError
+from errseg_rt.places.driver import find_gpu
 
 _PACKAGES = (
     "errseg-rt", "numpy", "opencv-python", "onnxruntime", "numba", "av", "safetensors", "scikit-learn", "scipy",

@@ -27,7 +27,7 @@ from errseg_rt.cli.options import (
     ThresholdOption,
     print_table,
 )
-from errseg_rt.progress import track
+from errseg_rt.system.progress import track
 
 if TYPE_CHECKING:
     from errseg_rt.datasets import LabelledFrames
@@ -71,7 +71,7 @@ def evaluate(
 
     A frame that cannot be read is reported at the end, and the others are scored.
     """
-    from errseg_rt.evaluation.data import open_labelled
+    from errseg_rt.datasets.labelled import open_labelled
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.grid_errors import P_EP
     from errseg_rt.evaluation.plots import check_plots, plot_curves

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from errseg_rt.errors import ErrsegError
-from errseg_rt.progress import busy
+from errseg_rt.system.progress import busy
 
 if TYPE_CHECKING:
     from errseg_rt.runtime import Runtime

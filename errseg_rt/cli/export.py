@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from errseg_rt.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.options import JsonOption, print_json
 from errseg_rt.errors import EngineError
-from errseg_rt.images import find_images, read_frame
-from errseg_rt.input_spec import MAX_PIXELS
-from errseg_rt.progress import track
+from errseg_rt.frames.images import find_images, read_frame
+from errseg_rt.system.progress import track
 
 _CHECK_FRAMES = 4
 _LEAST_AGREEMENT = 0.9999
@@ -32,7 +32,7 @@ def export(
     """Export the graphs to ONNX, write the bundle, and check it against torch."""
     try:
         from errseg_rt.export.bundle import export_bundle
-        from errseg_rt.export.parity import Parity, compare
+        from errseg_rt.export.engines.parity import Parity, compare
     except ImportError as error:
         raise EngineError(f"export is not installed ({error}): pip install 'errseg-rt[train]'") from error
     from errseg_rt.runtime import Runtime

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from errseg_rt.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.cli.options import JsonOption, print_table
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from errseg_rt.atomic import write_atomically
+from errseg_rt.system.atomic import write_atomically
 
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="Embedded bundle's name, or a bundle's folder.")]
 DataOption = Annotated[Path, typer.Option(help="Folder with images/ and labels/, or the root of Cityscapes or ADE20K.")]

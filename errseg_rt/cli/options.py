@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from errseg_rt.scores import percent
+from errseg_rt.datasets.scores import percent
 
 if TYPE_CHECKING:
+    from errseg_rt.frames.segmentation import Segmentation
     from errseg_rt.runtime import Runtime
-    from errseg_rt.segmentation import Segmentation
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Embedded bundle's name, or a bundle's folder.")]
 EngineOption = Annotated[str, typer.Option(help="What executes the graphs: onnxruntime, tensorrt or torch.")]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from errseg_rt.atomic import write_atomically
+from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.execution import open_runtime, stamp, warm_up
 from errseg_rt.cli.options import (
     BudgetOption,
@@ -29,11 +29,11 @@ from errseg_rt.cli.options import (
     print_scores,
     run_summary,
 )
+from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.errors import EngineError, FrameError
-from errseg_rt.images import Item, find_images, read_frame, read_truth
-from errseg_rt.input_spec import MAX_PIXELS
-from errseg_rt.progress import track
-from errseg_rt.scores import ConfusionMatrix
+from errseg_rt.frames.images import Item, find_images, read_frame, read_truth
+from errseg_rt.system.atomic import write_atomically
+from errseg_rt.system.progress import track
 
 
 def segment(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from errseg_rt.classes import ADE20K, IGNORE
+from errseg_rt.bundle.classes import ADE20K, IGNORE
 from errseg_rt.datasets.frames import LabelledFiles
 from errseg_rt.datasets.pairing import check_split, pair_files
 

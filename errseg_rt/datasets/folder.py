@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.datasets.frames import LabelledFiles
 from errseg_rt.datasets.pairing import pair_files
 from errseg_rt.errors import DataError

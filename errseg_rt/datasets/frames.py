@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.errors import DataError, FrameError
-from errseg_rt.images import read_image, read_labels
+from errseg_rt.frames.images import read_image, read_labels
 
 Sample = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 """A frame `[H, W, 3]` in BGR and its labels `[H, W]`, `IGNORE` where there is no class."""

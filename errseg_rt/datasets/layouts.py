@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from errseg_rt.classes import ADE20K, CITYSCAPES, ClassSet
+from errseg_rt.bundle.classes import ADE20K, CITYSCAPES, ClassSet
 from errseg_rt.datasets.ade20k import ADE20KData
 from errseg_rt.datasets.cityscapes import CityscapesData
 from errseg_rt.datasets.folder import FolderData

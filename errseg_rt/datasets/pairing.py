@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from errseg_rt.errors import DataError
-from errseg_rt.images import SUFFIXES
+from errseg_rt.frames.images import SUFFIXES
 
 
 def pair_files(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from errseg_rt.bundle import WEIGHTS, Bundle
-from errseg_rt.engines.built import built_engines
+from errseg_rt.bundle.bundle import WEIGHTS, Bundle
 from errseg_rt.engines.device_engine import PRECISIONS, DeviceEngine, DeviceSpec
 from errseg_rt.engines.engine import Array, Engine, TensorSpec
+from errseg_rt.engines.fitting import built_engines
 from errseg_rt.errors import EngineError
 
 if TYPE_CHECKING:
-    from errseg_rt.device.gpu import Gpu
+    from errseg_rt.places.place import Gpu
 
 ENGINES = ("onnxruntime", "tensorrt", "torch")
 DEVICE_ENGINES = ("tensorrt", "torch")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from errseg_rt.built_engines import BuiltEngine
+from errseg_rt.bundle.built import BuiltEngine
 from errseg_rt.engines.device_engine import DeviceSpec
 from errseg_rt.engines.tensorrt_plan import Plans
 from errseg_rt.errors import EngineError
 from errseg_rt.kernels.launch import dtype_of
 
 if TYPE_CHECKING:
-    from errseg_rt.device.gpu import Gpu
+    from errseg_rt.places.place import Gpu
 
 
 class TensorRTEngine:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from errseg_rt.engines.cuda_driver import Gpu, find_gpu
 from errseg_rt.errors import EngineError
+from errseg_rt.places.driver import Gpu, find_gpu
 
 _OLDEST = 10  # 8.6 has no strongly typed networks
 _MEGABYTE = 1_000_000

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from errseg_rt.engines.device_engine import PRECISIONS, DeviceSpec
 from errseg_rt.engines.engine import Array, TensorSpec
-from errseg_rt.engines.fold import fold_norms
 from errseg_rt.errors import EngineError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
+from errseg_rt.networks.fold import fold_norms
 from errseg_rt.networks.graphs import GRAPHS, FrontGraph, RefineGraph
 
 _RANKED = "error_logit"  # pixels are ordered by it: it keeps the digits that it was computed with

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
 
 DISTANCE = 0.02
 """Width of the band along an outline, as a share of the frame's diagonal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from errseg_rt.calibration import Calibration
+from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.evaluation.error_scores import error_scores
 from errseg_rt.evaluation.fit import fit_histogram
 from errseg_rt.evaluation.grid_errors import P_EP, GridErrors

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.calibration import Calibration
+from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.evaluation.groups import equal_mass
 from errseg_rt.evaluation.histogram import Counts, ErrorHistogram
 

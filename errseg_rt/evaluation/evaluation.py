@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.branches import Branches
-from errseg_rt.calibration import Calibration
-from errseg_rt.classes import ClassSet
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.error_maps import ErrorMaps
 from errseg_rt.evaluation.grid_errors import P_EP, GridErrors
@@ -19,6 +18,7 @@ from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.evaluation.multi_scale import View, multi_scale_labels
 from errseg_rt.evaluation.native import native_labels
 from errseg_rt.evaluation.sweep import ThresholdSweep, flagged_share
+from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import fuse_labels
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.branches import Branches
-from errseg_rt.classes import IGNORE
-from errseg_rt.evaluation.truth import truth_on_grid
+from errseg_rt.bundle.classes import IGNORE
+from errseg_rt.datasets.truth import truth_on_grid
 from errseg_rt.evaluation.uncertainty import baseline_logits
+from errseg_rt.frames.branches import Branches
 
 P_EP = "p_ep"
 RHO = 0.95

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.classes import ClassSet
+from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.evaluation.bootstrap import FrameCounts
 from errseg_rt.evaluation.boundary import BoundaryIoU
-from errseg_rt.scores import ConfusionMatrix
 
 
 class LabelScores:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from errseg_rt.branches import Branches
 from errseg_rt.evaluation.class_maps import argmax_of
+from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import upsample
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.branches import Branches
 from errseg_rt.evaluation.class_maps import argmax_of
+from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import upsample
 
 

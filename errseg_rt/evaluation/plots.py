@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.atomic import write_atomically
-from errseg_rt.calibration import Calibration
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.errors import EngineError
 from errseg_rt.evaluation.error_maps import ErrorMaps
 from errseg_rt.evaluation.error_scores import reliability_curve, risk_coverage
-from errseg_rt.segmentation import Segmentation
+from errseg_rt.frames.segmentation import Segmentation
+from errseg_rt.system.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from errseg_rt.calibration import Calibration
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.evaluation.error_maps import SCORES, ErrorMaps
 from errseg_rt.evaluation.error_scores import Reliability
 from errseg_rt.evaluation.grid_errors import P_EP
 from errseg_rt.evaluation.sweep import THRESHOLDS
 from errseg_rt.evaluation.uncertainty import BASELINES
-from errseg_rt.manifest import Manifest
 
 FOLDS = 5
 """Blocks of consecutive frames for cross-validation."""

@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
-from errseg_rt.bundle import MANIFEST, Bundle
-from errseg_rt.machine import processor_name
+from errseg_rt.bundle.bundle import MANIFEST, Bundle
+from errseg_rt.system.machine import processor_name
 
 _PACKAGES = ("errseg-rt", "numpy", "numba", "onnxruntime", "opencv-python", "scikit-learn", "scipy", "torch")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.branches import Branches
 from errseg_rt.evaluation.grid_errors import GridErrors
 from errseg_rt.evaluation.label_scores import LabelScores
+from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import fuse_labels
 from errseg_rt.kernels.select import select
 

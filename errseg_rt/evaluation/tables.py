@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errseg_rt.atomic import write_atomically
+from errseg_rt.system.atomic import write_atomically
 
 _WAYS = ("native", "semantic", "fused", "semantic_ms", "fused_ms")
 _RANKING = ("aupr", "auroc", "fpr95", "aurc", "ece", "brier")

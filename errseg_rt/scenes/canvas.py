@@ -12,7 +12,7 @@ Color = tuple[float, float, float]
 """BGR, components in 0..255."""
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
-"""Ids of `errseg_rt.classes.CAMVID`."""
+"""Ids of `errseg_rt.bundle.classes.CAMVID`."""
 
 _SHIFT = 3
 _ONE = 1 << _SHIFT

@@ -38,7 +38,7 @@ class SceneFrame:
 
     Attributes:
         frame: Picture, BGR `uint8 [H, W, 3]`.
-        labels: Ids of `errseg_rt.classes.CAMVID`, `uint8 [H, W]`; every pixel has one.
+        labels: Ids of `errseg_rt.bundle.classes.CAMVID`, `uint8 [H, W]`; every pixel has one.
         instances: `uint16 [H, W]`, 0 for stuff, else an id that stays with a car, pedestrian or bicyclist.
     """
 

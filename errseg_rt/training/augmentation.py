@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
+from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.datasets import Sample
-from errseg_rt.input_spec import InputSpec
 from errseg_rt.training.recipe import AugmentConfig
 
 

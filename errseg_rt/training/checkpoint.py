@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from errseg_rt.atomic import write_atomically
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
+from errseg_rt.system.atomic import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.datasets import LabelledFrames, Sample
-from errseg_rt.input_spec import InputSpec
 from errseg_rt.scenes import StreetScene
 from errseg_rt.training.augmentation import random_crop
 from errseg_rt.training.recipe import Recipe

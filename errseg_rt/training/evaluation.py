@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from errseg_rt.branches import Branches
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.evaluation.evaluation import Evaluation
-from errseg_rt.kernels.fuse_labels import Geometry
+from errseg_rt.frames.branches import Branches
+from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.training.methods import answer, flagged_by

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.dupsampling import DUpsampling

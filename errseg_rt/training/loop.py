@@ -19,13 +19,13 @@ from lightning.pytorch import seed_everything
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from errseg_rt.atomic import write_atomically
 from errseg_rt.datasets import LabelledFrames, open_dataset
 from errseg_rt.errors import DataError
 from errseg_rt.evaluation.grid_errors import P_EP
 from errseg_rt.evaluation.uncertainty import BASELINES
 from errseg_rt.networks.cascade import Cascade
-from errseg_rt.progress import track
+from errseg_rt.system.atomic import write_atomically
+from errseg_rt.system.progress import track
 from errseg_rt.training.checkpoint import load_cascade, load_semantic_weights, save_cascade
 from errseg_rt.training.data import CropStream, RenderedData
 from errseg_rt.training.evaluation import evaluate

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.networks.cascade import error_map
 
 

@@ -9,9 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from errseg_rt.classes import CLASS_SETS, ClassSet
+from errseg_rt.bundle.classes import CLASS_SETS, ClassSet
+from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import DataError
-from errseg_rt.input_spec import InputSpec
 from errseg_rt.networks.cascade import CascadeConfig
 
 if sys.version_info >= (3, 11):

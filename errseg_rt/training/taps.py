@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from errseg_rt.atomic import write_atomically
+from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.datasets import LabelledFrames, Sample
+from errseg_rt.datasets.truth import truth_on_grid
 from errseg_rt.errors import DataError
-from errseg_rt.evaluation.truth import truth_on_grid
-from errseg_rt.input_spec import InputSpec
-from errseg_rt.kernels.fuse_labels import Geometry
+from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.taps import Taps
+from errseg_rt.system.atomic import write_atomically
 from errseg_rt.training.recipe import ViewsConfig
 
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from errseg_rt.kernels.fuse_labels.geometry import Geometry, Interpolation
     from errseg_rt.kernels.fuse_labels.operands import FusedLabels
     from errseg_rt.kernels.fuse_labels.reference import (
         Flagged,
@@ -19,11 +18,10 @@ if TYPE_CHECKING:
         fuse_labels_reference,
         upsample_reference,
     )
+    from errseg_rt.kernels.geometry import Geometry
 
 __all__ = [
     "FusedLabels",
-    "Geometry",
-    "Interpolation",
     "fuse_labels",
     "fuse_labels_reference",
     "upsample",
@@ -109,9 +107,9 @@ def fuse_labels(
     from errseg_rt.kernels.arrays import is_tensor
 
     if is_tensor("semantic", semantic):
-        from errseg_rt.kernels.fuse_labels import gpu
+        from errseg_rt.kernels.fuse_labels import torch_op
 
-        return gpu.fuse_labels(semantic, detail, flagged, geometry, error=error, confidence=confidence)
+        return torch_op.fuse_labels(semantic, detail, flagged, geometry, error=error, confidence=confidence)
     from errseg_rt.kernels.fuse_labels import cpu
 
     return cpu.fuse_labels(semantic, detail, flagged, geometry, error=error, confidence=confidence, threads=threads)
@@ -147,8 +145,6 @@ __getattr__ = lazy(
     __name__,
     {
         "FusedLabels": f"{__name__}.operands",
-        "Geometry": f"{__name__}.geometry",
-        "Interpolation": f"{__name__}.geometry",
         "fuse_labels_reference": f"{__name__}.reference",
         "upsample_reference": f"{__name__}.reference",
     },

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.kernels.compiled import share, writable
-from errseg_rt.kernels.fuse_labels.geometry import Geometry
 from errseg_rt.kernels.fuse_labels.loops import certainty_rows, fuse_rows, upsample_rows, widen
 from errseg_rt.kernels.fuse_labels.operands import FusedLabels, check_map, check_operands, check_values
 from errseg_rt.kernels.fuse_labels.reference import FLOATS, Flagged, Logits
+from errseg_rt.kernels.geometry import Geometry
 
 # Logits below which another thread costs more than it brings, about 0.4 ms on one core.
 LOGITS_OF_A_THREAD = 300_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from errseg_rt.kernels.fuse_labels.geometry import Axis, Geometry
 from errseg_rt.kernels.fuse_labels.operands import FusedLabels
+from errseg_rt.kernels.geometry import Axis, Geometry
 from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv
 
 NO_DETAIL, DETAIL_MAP, DETAIL_ROWS = 0, 1, 2

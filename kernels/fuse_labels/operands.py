@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.kernels.arrays import check_array, described
-from errseg_rt.kernels.fuse_labels.geometry import Geometry
+from errseg_rt.kernels.geometry import Geometry
 
 Array = TypeVar("Array")
 

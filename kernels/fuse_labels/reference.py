@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.kernels.fuse_labels.geometry import Geometry
 from errseg_rt.kernels.fuse_labels.operands import FusedLabels, check_map, check_operands, check_values
+from errseg_rt.kernels.geometry import Geometry
 
 Logits = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 Flagged = npt.NDArray[np.bool_] | npt.NDArray[np.int32]

@@ -83,9 +83,9 @@ def preprocess(
     from errseg_rt.kernels.arrays import is_tensor
 
     if is_tensor("frame", frame):
-        from errseg_rt.kernels.preprocess import gpu
+        from errseg_rt.kernels.preprocess import torch_op
 
-        return gpu.preprocess(frame, content_size, input_size, mean=mean, std=std, color=color, dtype=dtype)
+        return torch_op.preprocess(frame, content_size, input_size, mean=mean, std=std, color=color, dtype=dtype)
     from errseg_rt.kernels.preprocess import cpu
 
     return cpu.preprocess(

@@ -9,7 +9,7 @@ from errseg_rt.kernels.lazy import lazy
 if TYPE_CHECKING:
     import torch
 
-    from errseg_rt.kernels.refine.device_weights import DeviceWeights
+    from errseg_rt.kernels.refine.operands import DeviceWeights
     from errseg_rt.kernels.refine.reference import refine_reference, stage_reference
     from errseg_rt.kernels.refine.weights import Array, RefineWeights
     from errseg_rt.kernels.refine.work import BREAK_EVEN, share_of_work
@@ -98,9 +98,9 @@ def refine(
     from errseg_rt.kernels.arrays import is_tensor
 
     if is_tensor("low", low):
-        from errseg_rt.kernels.refine import gpu
+        from errseg_rt.kernels.refine import torch_op
 
-        return gpu.refine(weights, supports, logits, low, coarse, gate)
+        return torch_op.refine(weights, supports, logits, low, coarse, gate)
     from errseg_rt.kernels.refine import cpu
 
     return cpu.refine(weights, supports, logits, low, coarse, gate, threads=threads)
@@ -110,7 +110,7 @@ __getattr__ = lazy(
     __name__,
     {
         "BREAK_EVEN": f"{__name__}.work",
-        "DeviceWeights": f"{__name__}.device_weights",
+        "DeviceWeights": f"{__name__}.operands",
         "RefineWeights": f"{__name__}.weights",
         "refine_reference": f"{__name__}.reference",
         "share_of_work": f"{__name__}.work",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from errseg_rt.kernels.launch import Launch, Launcher, cdiv, dtype_of, next_power_of_2
-from errseg_rt.kernels.refine.device_weights import DeviceWeights, stride_of
+from errseg_rt.kernels.refine.operands import DeviceWeights, stride_of
 from errseg_rt.kernels.select import DeviceSelection
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from errseg_rt.kernels.fuse_labels.geometry import Interpolation
+from errseg_rt.kernels.geometry import Interpolation
 
 
 def interpolation(coarse: int, fine: int, align_corners: bool) -> Interpolation:

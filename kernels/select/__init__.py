@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
+    from errseg_rt.kernels.select.operands import DeviceSelection, Selection, Supports
     from errseg_rt.kernels.select.reference import select_reference, supports_reference
-    from errseg_rt.kernels.select.supports import DeviceSelection, Selection, Supports
 
 __all__ = ["DeviceSelection", "Selection", "Supports", "select", "select_reference", "supports_reference"]
 
@@ -79,9 +79,9 @@ def select(
     from errseg_rt.kernels.arrays import is_tensor
 
     if is_tensor("error_logit", error_logit):
-        from errseg_rt.kernels.select import gpu
+        from errseg_rt.kernels.select import torch_op
 
-        return gpu.select(error_logit, threshold, seen=seen, row_work=row_work, budget=budget)
+        return torch_op.select(error_logit, threshold, seen=seen, row_work=row_work, budget=budget)
     from errseg_rt.kernels.select import cpu
 
     return cpu.select(error_logit, threshold, seen=seen, row_work=row_work, budget=budget)
@@ -90,9 +90,9 @@ def select(
 __getattr__ = lazy(
     __name__,
     {
-        "DeviceSelection": f"{__name__}.supports",
-        "Selection": f"{__name__}.supports",
-        "Supports": f"{__name__}.supports",
+        "DeviceSelection": f"{__name__}.operands",
+        "Selection": f"{__name__}.operands",
+        "Supports": f"{__name__}.operands",
         "select_reference": f"{__name__}.reference",
         "supports_reference": f"{__name__}.reference",
     },

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from errseg_rt.kernels.compiled import compiled
 from errseg_rt.kernels.select.checks import check, check_finite, level
+from errseg_rt.kernels.select.operands import Rows, Selection, Supports
 from errseg_rt.kernels.select.reference import FLOATS
-from errseg_rt.kernels.select.supports import Rows, Selection, Supports
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv, next_power_of_2
-from errseg_rt.kernels.select.supports import DeviceSelection
+from errseg_rt.kernels.select.operands import DeviceSelection
 
 # Of a tile.
 PIXELS, WARPS = 512, 8

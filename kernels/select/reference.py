@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.kernels.select.checks import check, check_finite
-from errseg_rt.kernels.select.supports import Selection, Supports
+from errseg_rt.kernels.select.operands import Selection, Supports
 
 FLOATS = ("float32", "float16")
 

@@ -12,14 +12,14 @@ import triton
 from benchmarks import gpu
 from benchmarks.on_gpu import ahead, cascade, kernels
 from benchmarks.on_gpu.timing import Ceilings, Energy, Timer, Wrong
-from errseg_rt.device.cascade import DeviceCascade
-from errseg_rt.device.cubins import Cubins
 from errseg_rt.engines import open_device_engine
 from errseg_rt.errors import EngineError
 from errseg_rt.kernels.refine import launches
-from tests.device.eager_gpu import EagerGpu
-from tests.device.host_gpu import HostGpu, interpret
+from errseg_rt.pipeline.pipeline import DeviceCascade
+from errseg_rt.places.cubins import Cubins
 from tests.kernels.wide_tiles import widen_tiles
+from tests.places.eager_gpu import EagerGpu
+from tests.places.host_gpu import HostGpu, interpret
 
 assert triton.knobs.runtime.interpret
 CPU = torch.device("cpu")

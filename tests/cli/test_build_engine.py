@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.bundle import MANIFEST, Bundle
+from errseg_rt.bundle.bundle import MANIFEST, Bundle
 from errseg_rt.errors import EngineError
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.evaluation.evaluation import Evaluation
 from errseg_rt.export.model_card import model_card
 from errseg_rt.runtime import Runtime

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from errseg_rt import bundle as bundle_module
+from errseg_rt.bundle import bundle as bundle_module
 from errseg_rt.cli.options import print_table
 
 

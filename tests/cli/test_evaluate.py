@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.bundle import Bundle, write_bundle
+from errseg_rt.bundle.bundle import Bundle, write_bundle
+from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.runtime import Runtime
-from errseg_rt.scores import ConfusionMatrix
 
 VOID = 11
 

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.cli.execution import open_runtime
 from errseg_rt.cli.execution import stamp as stamp_of
-from errseg_rt.engines.built import key_here
+from errseg_rt.engines.fitting import key_here
 from errseg_rt.errors import EngineError
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene
@@ -81,7 +81,7 @@ class Gpu:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> type[Gpu]:
     """Keeps what each runtime on a GPU was opened with."""
     made = type("Gpu", (Gpu,), {"opened": [], "refuses": None})
-    monkeypatch.setitem(sys.modules, "errseg_rt.device.runtime", SimpleNamespace(DeviceRuntime=made))
+    monkeypatch.setitem(sys.modules, "errseg_rt.pipeline.device_runtime", SimpleNamespace(DeviceRuntime=made))
     return made
 
 

@@ -78,7 +78,7 @@ def exported(checkpoint, tmp_path_factory):
 
 
 def test_export_writes_a_bundle_and_checks_it(exported):
-    from errseg_rt.bundle import Bundle
+    from errseg_rt.bundle.bundle import Bundle
 
     folder, code, (answer,) = exported
     assert code == 0
@@ -94,9 +94,9 @@ def test_export_writes_a_bundle_and_checks_it(exported):
 @pytest.fixture
 def exports_nothing(exported, monkeypatch):
     """Exporting gives the bundle that is there already; `disagree` sets what the check finds."""
-    from errseg_rt.bundle import Bundle
+    from errseg_rt.bundle.bundle import Bundle
     from errseg_rt.export import bundle as module
-    from errseg_rt.export import parity
+    from errseg_rt.export.engines import parity
 
     def export_bundle(checkpoint, folder, name, license_file, check):
         bundle = Bundle.open(exported[0])

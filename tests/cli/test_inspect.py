@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from errseg_rt.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle
 
 
 @pytest.mark.parametrize("arguments", [(), ("camvid",)], ids=["default", "by_name"])
@@ -31,7 +31,7 @@ def test_text_for_a_person(cli) -> None:
 
 
 def test_model_card_and_licence_are_shown(cli, manifest, tmp_path: Path) -> None:
-    from errseg_rt.bundle import write_bundle
+    from errseg_rt.bundle.bundle import write_bundle
 
     files = {
         "MODEL_CARD.md": b"# Card\n\nMade for *tests*.",

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt import segmentation as segmentation_module
 from errseg_rt.cli import segment as segment_module
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
+from errseg_rt.frames import segmentation as segmentation_module
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.classes import CITYSCAPES, IGNORE
+from errseg_rt.bundle.classes import CITYSCAPES, IGNORE
 from errseg_rt.datasets import CityscapesData
 from errseg_rt.errors import DataError
 

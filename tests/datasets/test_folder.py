@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.datasets import FolderData
 from errseg_rt.errors import DataError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from errseg_rt.classes import ADE20K, CAMVID, CITYSCAPES, IGNORE
+from errseg_rt.bundle.classes import ADE20K, CAMVID, CITYSCAPES, IGNORE
 from errseg_rt.datasets import ADE20KData, CityscapesData, FolderData, open_dataset
 from errseg_rt.errors import DataError
 

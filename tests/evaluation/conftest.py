@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from errseg_rt.branches import Branches
-from errseg_rt.classes import IGNORE, ClassSet
-from errseg_rt.kernels.fuse_labels import Geometry
+from errseg_rt.bundle.classes import IGNORE, ClassSet
+from errseg_rt.frames.branches import Branches
+from errseg_rt.kernels.geometry import Geometry
 
 # Frame, content, input and grid: padded, scaled up, scaled down.
 GEOMETRIES = [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
-from errseg_rt.scores import ConfusionMatrix
 
 
 def counts_of(truths, labels, classes) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
-from errseg_rt.calibration import Calibration
+from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.evaluation.error_scores import GROUPS, Ranking, Reliability, error_scores, risk_coverage
 from errseg_rt.evaluation.histogram import ErrorHistogram
 

@@ -10,15 +10,15 @@ from scipy.special import softmax
 from scipy.stats import entropy
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from errseg_rt.calibration import Calibration
-from errseg_rt.classes import IGNORE, ClassSet
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.classes import IGNORE, ClassSet
+from errseg_rt.datasets.scores import ConfusionMatrix
+from errseg_rt.datasets.truth import truth_on_grid
 from errseg_rt.evaluation.error_maps import SCORES
 from errseg_rt.evaluation.evaluation import Evaluation
 from errseg_rt.evaluation.multi_scale import View, multi_scale_labels
 from errseg_rt.evaluation.native import native_labels
-from errseg_rt.evaluation.truth import truth_on_grid
 from errseg_rt.kernels.fuse_labels import fuse_labels
-from errseg_rt.scores import ConfusionMatrix
 
 
 def evaluated(samples, threshold=0.6, folds=1, **options) -> Evaluation:

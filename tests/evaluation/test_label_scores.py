@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, jaccard_score
 
-from errseg_rt.classes import IGNORE, ClassSet
+from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.evaluation.boundary import BoundaryIoU
 from errseg_rt.evaluation.label_scores import LabelScores
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from errseg_rt.branches import Branches
 from errseg_rt.evaluation.multi_scale import View, multi_scale_labels
-from errseg_rt.kernels.fuse_labels import Geometry, fuse_labels, upsample_reference
+from errseg_rt.frames.branches import Branches
+from errseg_rt.kernels.fuse_labels import fuse_labels, upsample_reference
+from errseg_rt.kernels.geometry import Geometry
 
 SIZE = (30, 37)
 GRIDS = [

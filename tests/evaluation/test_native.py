@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from errseg_rt.branches import Branches
 from errseg_rt.evaluation.class_maps import argmax_of
 from errseg_rt.evaluation.native import native_labels
-from errseg_rt.kernels.fuse_labels import Geometry, upsample_reference
+from errseg_rt.frames.branches import Branches
+from errseg_rt.kernels.fuse_labels import upsample_reference
+from errseg_rt.kernels.geometry import Geometry
 
 
 def branches(logits: np.ndarray, geometry: Geometry) -> Branches:

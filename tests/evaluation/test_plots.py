@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.calibration import Calibration
-from errseg_rt.classes import IGNORE, ClassSet
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.errors import EngineError
 from errseg_rt.evaluation import plots
 from errseg_rt.evaluation.evaluation import Evaluation

@@ -7,12 +7,12 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import brier_score_loss
 
-from errseg_rt.calibration import Calibration
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.evaluation.error_maps import SCORES, ErrorMaps
 from errseg_rt.evaluation.fit import fit_calibration
 from errseg_rt.evaluation.grid_errors import GridErrors
 from errseg_rt.evaluation.recalibration import cross_validated, recalibrated, reliability
-from errseg_rt.manifest import Manifest
 
 
 def part(seed, count=4000, shift=0.0):

@@ -8,7 +8,7 @@ from datetime import date
 from importlib import metadata
 from pathlib import Path
 
-from errseg_rt.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.evaluation import stamp
 
 

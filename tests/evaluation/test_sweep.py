@@ -10,12 +10,12 @@ from scipy.ndimage import binary_dilation
 from scipy.special import expit, softmax
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
+from errseg_rt.datasets.scores import ConfusionMatrix
+from errseg_rt.datasets.truth import truth_on_grid
 from errseg_rt.evaluation.grid_errors import RHO, GridErrors
 from errseg_rt.evaluation.sweep import THRESHOLDS, ThresholdSweep
-from errseg_rt.evaluation.truth import truth_on_grid
 from errseg_rt.kernels.fuse_labels import fuse_labels_reference
-from errseg_rt.scores import ConfusionMatrix
 
 ROW_WORK = (7, 4, 2)
 SQUARE = np.ones((3, 3))

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from errseg_rt.classes import ClassSet
+from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.evaluation.evaluation import Evaluation
 from errseg_rt.evaluation.multi_scale import View
 from errseg_rt.evaluation.tables import Figures, figures_of, write_csv

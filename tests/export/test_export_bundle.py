@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from errseg_rt.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.errors import DataError
 from errseg_rt.export.bundle import export_bundle
-from errseg_rt.export.parity import compare
+from errseg_rt.export.engines.parity import compare
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene
 from errseg_rt.training.checkpoint import save_cascade

@@ -536,7 +536,7 @@ import sys
 import errseg_rt.kernels
 assert "numpy" not in sys.modules, "numpy"
 from errseg_rt.kernels import Geometry, FusedLabels, fuse_labels_reference, select_reference, upsample_reference
-from errseg_rt.kernels.fuse_labels import Geometry as same
+from errseg_rt.kernels.geometry import Geometry as same
 assert Geometry is same
 assert not {"numba", "torch", "triton"} & set(sys.modules)
 """

@@ -9,7 +9,7 @@ pytest.importorskip("triton")
 
 from errseg_rt.kernels import Geometry  # noqa: E402
 from errseg_rt.kernels.calibrate.launches import enqueue_calibrate  # noqa: E402
-from errseg_rt.kernels.faults.launches import enqueue_faults  # noqa: E402
+from errseg_rt.kernels.finite.launches import enqueue_faults  # noqa: E402
 from errseg_rt.kernels.fuse_labels.launches import enqueue_fuse_labels  # noqa: E402
 from errseg_rt.kernels.preprocess.launches import enqueue_preprocess  # noqa: E402
 from errseg_rt.kernels.select.launches import enqueue_select  # noqa: E402

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from errseg_rt.kernels.calibrate import launches as calibrate
-from errseg_rt.kernels.faults import launches as faults
+from errseg_rt.kernels.finite import launches as faults
 from errseg_rt.kernels.fuse_labels import launches as fuse_labels
 from errseg_rt.kernels.preprocess import launches as preprocess
 from errseg_rt.kernels.refine import launches as refine

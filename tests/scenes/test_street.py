@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from errseg_rt.classes import CAMVID
+from errseg_rt.bundle.classes import CAMVID
 from errseg_rt.scenes import SceneFrame, StreetScene, render_clip
 
 CLIP = 30

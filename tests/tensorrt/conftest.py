@@ -21,8 +21,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from errseg_rt.bundle import write_bundle
-from errseg_rt.manifest import Manifest
+from errseg_rt.bundle.bundle import write_bundle
+from errseg_rt.bundle.manifest import Manifest
 
 HERE = Path(__file__).parent
 VERSIONS = ("10.16.1.11", "11.4.0.106")
@@ -100,9 +100,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """A fake of TensorRT and of the driver: for control flow, never for results."""
     module = load_fake()
     monkeypatch.setitem(sys.modules, "tensorrt", module)
-    monkeypatch.setattr("errseg_rt.engines.cuda_driver._driver", module.Driver)
+    monkeypatch.setattr("errseg_rt.places.driver._driver", module.Driver)
     # What is launched is found out, and not compiled, which takes seconds: tests/export/test_cubins.py does that.
-    monkeypatch.setattr("errseg_rt.export.cubins.compile_launch", module.compile_launch)
+    monkeypatch.setattr("errseg_rt.export.engines.kernels.compile_launch", module.compile_launch)
     return module
 
 

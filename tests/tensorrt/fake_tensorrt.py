@@ -92,7 +92,7 @@ class Driver:
 
 def compile_launch(launch: Any, capability: tuple[int, int]) -> Any:
     """In the stead of Triton's compiler."""
-    from errseg_rt.device.cubins import Cubin
+    from errseg_rt.places.cubins import Cubin
 
     return Cubin(launch.code.encode(), launch.kernel.rpartition(".")[2], 0, 2)
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from errseg_rt.bundle import Bundle
-from errseg_rt.engines.built import built_engines
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.engines.fitting import built_engines
 from errseg_rt.errors import EngineError
-from errseg_rt.export.builds import BuildOptions, build_engine
-from errseg_rt.export.profiles import Profile
+from errseg_rt.export.engines.builds import BuildOptions, build_engine
+from errseg_rt.export.engines.profiles import Profile
 
 SIZE = Profile.parse("97x129")
 FP16 = BuildOptions("tensorrt", "fp16", SIZE)
@@ -178,8 +178,8 @@ def test_two_builders_at_once(fake, graph_bundle: Path) -> None:
 
 
 def test_a_stale_engine_is_built_again_only_when_asked(fake, graph_bundle: Path, monkeypatch) -> None:
-    monkeypatch.setattr("errseg_rt.export.builds._check", lambda *_: {"branches": {}})
-    monkeypatch.setattr("errseg_rt.export.builds.load_frames", lambda *_: None)
+    monkeypatch.setattr("errseg_rt.export.engines.builds._check", lambda *_: {"branches": {}})
+    monkeypatch.setattr("errseg_rt.export.engines.builds.load_frames", lambda *_: None)
     fp16(graph_bundle)
     fake.behaviour.name = b"NVIDIA Other"
     bundle = Bundle.open(graph_bundle)
@@ -193,8 +193,8 @@ def test_a_stale_engine_is_built_again_only_when_asked(fake, graph_bundle: Path,
 
 
 def test_a_missing_engine_is_built_for_the_default_shape(fake, graph_bundle: Path, monkeypatch) -> None:
-    monkeypatch.setattr("errseg_rt.export.builds._check", lambda *_: {"branches": {}})
-    monkeypatch.setattr("errseg_rt.export.builds.load_frames", lambda *_: None)
+    monkeypatch.setattr("errseg_rt.export.engines.builds._check", lambda *_: {"branches": {}})
+    monkeypatch.setattr("errseg_rt.export.engines.builds.load_frames", lambda *_: None)
     (built,) = built_engines(Bundle.open(graph_bundle), "tensorrt", "fp16", "auto")
     assert built.frames == "1024x2048"
 
@@ -203,8 +203,8 @@ def test_under_the_bar_nothing_is_built(fake, graph_bundle: Path, monkeypatch) -
     def under(*_):
         raise EngineError("tensorrt in fp16 loses too many labels on 3 frames: detail 99.100 %")
 
-    monkeypatch.setattr("errseg_rt.export.builds._check", under)
-    monkeypatch.setattr("errseg_rt.export.builds.load_frames", lambda *_: None)
+    monkeypatch.setattr("errseg_rt.export.engines.builds._check", under)
+    monkeypatch.setattr("errseg_rt.export.engines.builds.load_frames", lambda *_: None)
     with pytest.raises(EngineError, match="loses too many labels"):
         fp16(graph_bundle, bar=0.999)
     assert names(graph_bundle / "engines") <= {".lock"}
@@ -227,16 +227,16 @@ spec = importlib.util.spec_from_file_location("tensorrt", sys.argv[1])
 fake = importlib.util.module_from_spec(spec)
 sys.modules["tensorrt"] = fake
 spec.loader.exec_module(fake)
-from errseg_rt.bundle import Bundle
-from errseg_rt.engines import cuda_driver
-from errseg_rt.export import cubins
-from errseg_rt.export.builds import BuildOptions, build_engine
-from errseg_rt.export.profiles import Profile
-cuda_driver._driver = fake.Driver
-cubins.compile_launch = fake.compile_launch
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.places import driver
+from errseg_rt.export.engines import kernels
+from errseg_rt.export.engines.builds import BuildOptions, build_engine
+from errseg_rt.export.engines.profiles import Profile
+driver._driver = fake.Driver
+kernels.compile_launch = fake.compile_launch
 bundle, options = Bundle.open(sys.argv[2]), BuildOptions("tensorrt", "fp16", Profile.parse("97x129"))
 calls = last = 0
-COUNTED = ("built_engines.py", "builds.py", "pathlib.py", "shutil.py", "tempfile.py", "fake_tensorrt.py")
+COUNTED = ("built.py", "builds.py", "pathlib.py", "shutil.py", "tempfile.py", "fake_tensorrt.py")
 
 def count(frame, event, argument):
     # What goes on in the files that build and write: the same in every run.

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from errseg_rt import Runtime
-from errseg_rt.bundle import Bundle
-from errseg_rt.device.arrays import DeviceArray
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.engines import open_device_engine, open_engine
 from errseg_rt.engines.tensorrt import TensorRTEngine
 from errseg_rt.errors import EngineError
-from errseg_rt.export.builds import BuildOptions, build_engine
-from errseg_rt.export.profiles import Profile
-from tests.device.host_gpu import STREAM, HostGpu
+from errseg_rt.export.engines.builds import BuildOptions, build_engine
+from errseg_rt.export.engines.profiles import Profile
+from errseg_rt.places.arrays import DeviceArray
+from tests.places.host_gpu import STREAM, HostGpu
 
 
 @pytest.fixture

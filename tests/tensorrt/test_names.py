@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from errseg_rt.engines import tensorrt, tensorrt_library, tensorrt_plan
-from errseg_rt.export.tensorrt import monitor, plan
+from errseg_rt.export.engines.tensorrt import monitor, plan
 
 SOURCES = [Path(str(module.__file__)) for module in (tensorrt, tensorrt_library, tensorrt_plan, monitor, plan)]
 
@@ -172,7 +172,7 @@ print(json.dumps(logger.errors))
 MONITOR = """
 import json, threading
 import tensorrt
-from errseg_rt.export.tensorrt.monitor import make_monitor
+from errseg_rt.export.engines.tensorrt.monitor import make_monitor
 told, cancelled = [], threading.Event()
 monitor = make_monitor(tensorrt, lambda *step: told.append(step), cancelled)
 monitor.phase_start("outer", None, 2)

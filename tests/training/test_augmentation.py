@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.classes import CAMVID, IGNORE
-from errseg_rt.input_spec import InputSpec
+from errseg_rt.bundle.classes import CAMVID, IGNORE
+from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.training.augmentation import random_crop
 from errseg_rt.training.recipe import AugmentConfig
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
+from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.datasets import FolderData
-from errseg_rt.input_spec import InputSpec
 from errseg_rt.training import data
 from errseg_rt.training.data import CropStream, RenderedData, normalise
 

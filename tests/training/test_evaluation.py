@@ -10,7 +10,7 @@ import torch
 from scipy.special import expit, softmax
 from scipy.stats import entropy
 
-from errseg_rt.classes import CAMVID
+from errseg_rt.bundle.classes import CAMVID
 from errseg_rt.datasets import FolderData
 from errseg_rt.networks import Cascade
 from errseg_rt.networks.cascade import flag

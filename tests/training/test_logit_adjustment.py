@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.networks import Cascade
 from errseg_rt.training.logit_adjustment import adjust_logits, class_rarity
 

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
-from errseg_rt.calibration import Calibration
+from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.datasets import FolderData
 from errseg_rt.errors import DataError
 from errseg_rt.networks import SEMANTIC_NETWORKS

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.training.losses import bootstrapped_loss, detail_loss, error_loss, loss_rank_mining
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from scipy.stats import entropy
 
-from errseg_rt.classes import IGNORE
+from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.datasets import FolderData
 from errseg_rt.networks import Cascade
 from errseg_rt.networks.cascade import flag

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from errseg_rt.classes import CAMVID, IGNORE
+from errseg_rt.bundle.classes import CAMVID, IGNORE
+from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.datasets import FolderData
 from errseg_rt.errors import DataError
-from errseg_rt.input_spec import InputSpec
 from errseg_rt.networks import Cascade
 from errseg_rt.training.data import normalise
 from errseg_rt.training.recipe import ViewsConfig

@@ -9,7 +9,7 @@ import triton
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from errseg_rt.calibration import Calibration
+from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.kernels.calibrate import launches
 from errseg_rt.kernels.calibrate.reference import calibrate_reference
 from errseg_rt.kernels.torch_launcher import TorchLauncher

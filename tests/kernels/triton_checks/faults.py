@@ -9,8 +9,8 @@ import triton
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from errseg_rt.kernels.faults import launches
-from errseg_rt.kernels.faults.reference import faults_reference
+from errseg_rt.kernels.finite import launches
+from errseg_rt.kernels.finite.reference import faults_reference
 from errseg_rt.kernels.torch_launcher import TorchLauncher
 from tests.kernels.triton_gate import Recorder
 

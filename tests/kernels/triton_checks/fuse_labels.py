@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from errseg_rt.kernels import Geometry, fuse_labels_reference
 from errseg_rt.kernels import fuse_labels as dispatch
-from errseg_rt.kernels.fuse_labels import gpu, launches
+from errseg_rt.kernels.fuse_labels import launches, torch_op
 from errseg_rt.kernels.fuse_labels.cpu import fuse_labels as fuse_labels_on_cpu
 from tests.kernels.poison import poison_memory
 
@@ -76,7 +76,7 @@ def operands(geometry, classes, kind, dtype, seed=0, gain=3.0):
 
 def assert_equals_reference(tensors, arrays, geometry):
     wanted = fuse_labels_reference(*arrays[:3], geometry, error=arrays[3], confidence=True)
-    fused = gpu.fuse_labels(*tensors[:3], geometry, error=tensors[3], confidence=True)
+    fused = torch_op.fuse_labels(*tensors[:3], geometry, error=tensors[3], confidence=True)
     assert (fused.labels.dtype, fused.confidence.dtype, fused.error.dtype) == (
         torch.uint8,
         torch.float32,
@@ -94,7 +94,7 @@ def test_equals_the_definition(name, kind, dtype):
     geometry = GEOMETRIES[name]
     tensors, arrays = operands(geometry, 3, kind, DTYPES[dtype])
     fused = assert_equals_reference(tensors, arrays, geometry)
-    plain = gpu.fuse_labels(*tensors[:3], geometry)
+    plain = torch_op.fuse_labels(*tensors[:3], geometry)
     assert (plain.confidence, plain.error) == (None, None)
     assert torch.equal(plain.labels, fused.labels)
 
@@ -147,7 +147,7 @@ def whole_frame(classes):
 def test_a_whole_frame(monkeypatch):
     monkeypatch.setattr(launches, "CELLS", 1 << 17 if INTERPRETED else launches.CELLS)
     geometry, tensors = whole_frame(5)
-    labels = gpu.fuse_labels(*(x.to(DEVICE) for x in tensors), geometry).labels.cpu().numpy()
+    labels = torch_op.fuse_labels(*(x.to(DEVICE) for x in tensors), geometry).labels.cpu().numpy()
     # The kernel for the CPU, which is held against the definition elsewhere, is faster than this.
     wanted = fuse_labels_on_cpu(*(x.numpy() for x in tensors), geometry, threads=2).labels
     assert len(np.unique(wanted)) == 5
@@ -158,7 +158,7 @@ def test_large_labels_fit():
     geometry = Geometry((2, 3), (8, 12), (8, 12), (8, 12), False)
     semantic = torch.zeros((130, 2, 3), device=DEVICE)
     semantic[129] = 100
-    fused = gpu.fuse_labels(semantic, None, None, geometry, confidence=True)
+    fused = torch_op.fuse_labels(semantic, None, None, geometry, confidence=True)
     assert (fused.labels == 129).all()
     assert (fused.confidence == 1).all()
 
@@ -166,9 +166,9 @@ def test_large_labels_fit():
 def test_ties_go_to_the_lowest_class():
     geometry = Geometry((2, 2), (5, 5), (5, 5), (5, 5), True)
     semantic = torch.zeros((4, 2, 2), device=DEVICE)
-    assert (gpu.fuse_labels(semantic, None, None, geometry).labels == 0).all()
+    assert (torch_op.fuse_labels(semantic, None, None, geometry).labels == 0).all()
     semantic[3, :, 0] = semantic[1, :, 1] = 50
-    labels = gpu.fuse_labels(semantic, None, None, geometry).labels
+    labels = torch_op.fuse_labels(semantic, None, None, geometry).labels
     np.testing.assert_array_equal(labels.cpu().numpy(), [[3, 3, 1, 1, 1]] * 5)
 
 
@@ -179,7 +179,7 @@ def test_rows_that_are_not_there_count_as_none():
     wild[0, :3] = -7
     tame = torch.where(wild < len(rows), wild, -1).int()
     tame[0, :3] = -1
-    labels = [gpu.fuse_labels(semantic, rows, x, geometry).labels for x in (wild, tame)]
+    labels = [torch_op.fuse_labels(semantic, rows, x, geometry).labels for x in (wild, tame)]
     assert torch.equal(*labels)
 
 
@@ -199,7 +199,7 @@ def test_is_a_sound_operator(kind, is_all_wanted, monkeypatch):
 
 class Labels(torch.nn.Module):
     def forward(self, semantic, detail, flagged):
-        return gpu.fuse_labels(2 * semantic, detail, flagged, TINY).labels + 1
+        return torch_op.fuse_labels(2 * semantic, detail, flagged, TINY).labels + 1
 
 
 def test_is_compiled_and_exported_with_its_surroundings(monkeypatch):
@@ -238,12 +238,12 @@ def test_bad_operands_are_named(operands, message):
 def test_runs_in_a_cuda_graph_and_never_waits():
     geometry, tensors = whole_frame(19)
     tensors = [x.to(DEVICE) for x in tensors]
-    wanted = gpu.fuse_labels(*tensors, geometry).labels
+    wanted = torch_op.fuse_labels(*tensors, geometry).labels
     torch.cuda.set_sync_debug_mode("error")
     try:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            labels = gpu.fuse_labels(*tensors, geometry).labels
+            labels = torch_op.fuse_labels(*tensors, geometry).labels
         graph.replay()
     finally:
         torch.cuda.set_sync_debug_mode("default")

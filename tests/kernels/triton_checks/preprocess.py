@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from errseg_rt.kernels import preprocess as dispatch
 from errseg_rt.kernels import preprocess_reference
-from errseg_rt.kernels.preprocess import gpu, launches
+from errseg_rt.kernels.preprocess import launches, torch_op
 from tests.kernels.poison import poison_memory
 
 INTERPRETED = triton.knobs.runtime.interpret
@@ -55,7 +55,7 @@ def difference_in_levels(given, wanted):
 def test_equals_the_definition(frame_size, content, padded, color) -> None:
     frame = random_frame(frame_size)
     tensor = torch.from_numpy(frame).to(DEVICE)
-    given = gpu.preprocess(tensor, content, padded, **COLORS, color=color)
+    given = torch_op.preprocess(tensor, content, padded, **COLORS, color=color)
     assert (given.dtype, given.shape, given.is_contiguous()) == (torch.float32, (1, 3, *padded), True)
     wanted = preprocess_reference(frame, content, padded, **COLORS, color=color)
     # Levels up to 255 pass through a few float32 operations.
@@ -67,7 +67,7 @@ def test_equals_the_definition(frame_size, content, padded, color) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_is_rounded_once(dtype) -> None:
     frame = torch.from_numpy(random_frame((9, 14))).to(DEVICE)
-    wide, given = (gpu.preprocess(frame, (12, 17), (16, 24), **COLORS, dtype=name) for name in ("float32", dtype))
+    wide, given = (torch_op.preprocess(frame, (12, 17), (16, 24), **COLORS, dtype=name) for name in ("float32", dtype))
     if dtype == "bfloat16" and INTERPRETED:  # which cuts the digits off
         assert torch.allclose(given.float(), wide, rtol=2**-7, atol=0)
     else:
@@ -80,17 +80,17 @@ def test_equals_the_definition_at_any_size(data) -> None:
     sizes = st.tuples(st.integers(1, 25), st.integers(1, 25))
     frame, content = random_frame(data.draw(sizes)), data.draw(sizes)
     padded = tuple(side + data.draw(st.integers(0, 5)) for side in content)
-    given = gpu.preprocess(torch.from_numpy(frame).to(DEVICE), content, padded, **COLORS)
+    given = torch_op.preprocess(torch.from_numpy(frame).to(DEVICE), content, padded, **COLORS)
     assert difference_in_levels(given, preprocess_reference(frame, content, padded, **COLORS)) < LEVEL
 
 
 @pytest.mark.parametrize("content", [(21, 30), (31, 41), (12, 17)], ids=str)
 def test_wide_positions_and_narrow_tiles_change_nothing(monkeypatch, content) -> None:
     frame = torch.from_numpy(random_frame((21, 30))).to(DEVICE)
-    wanted = gpu.preprocess(frame, content, (32, 42), **COLORS)
+    wanted = torch_op.preprocess(frame, content, (32, 42), **COLORS)
     monkeypatch.setattr(launches, "position_type", lambda *sizes: "int64")
     monkeypatch.setattr(launches, "PIXELS", 512)
-    assert torch.equal(gpu.preprocess(frame, content, (32, 42), **COLORS), wanted)
+    assert torch.equal(torch_op.preprocess(frame, content, (32, 42), **COLORS), wanted)
     monkeypatch.undo()
     assert launches.position_type((1080, 1920), (1080, 1920)) == "int32"
     assert launches.position_type((40_000, 40_000), (40_000, 40_000)) == "int64"
@@ -99,21 +99,21 @@ def test_wide_positions_and_narrow_tiles_change_nothing(monkeypatch, content) ->
 def test_any_strides_are_accepted() -> None:
     planes = torch.from_numpy(random_frame((14, 24))).permute(2, 0, 1).contiguous().to(DEVICE)
     view = planes.permute(1, 2, 0)[::2, 3:]
-    wanted = gpu.preprocess(view.contiguous(), (9, 30), (16, 32), **COLORS)
-    assert torch.equal(gpu.preprocess(view, (9, 30), (16, 32), **COLORS), wanted)
+    wanted = torch_op.preprocess(view.contiguous(), (9, 30), (16, 32), **COLORS)
+    assert torch.equal(torch_op.preprocess(view, (9, 30), (16, 32), **COLORS), wanted)
 
 
 def test_a_whole_frame(monkeypatch) -> None:
     if INTERPRETED:
         monkeypatch.setattr(launches, "PIXELS", 1 << 20)
     frame = random_frame((1025, 2049))
-    given = gpu.preprocess(torch.from_numpy(frame).to(DEVICE), (1025, 2049), (1040, 2064), **COLORS)
+    given = torch_op.preprocess(torch.from_numpy(frame).to(DEVICE), (1025, 2049), (1040, 2064), **COLORS)
     assert difference_in_levels(given, preprocess_reference(frame, (1025, 2049), (1040, 2064), **COLORS)) < 1e-4
 
 
 class Image(torch.nn.Module):
     def forward(self, frame):
-        return gpu.preprocess(frame, (7, 9), (8, 12), **COLORS, dtype="float16") * 2
+        return torch_op.preprocess(frame, (7, 9), (8, 12), **COLORS, dtype="float16") * 2
 
 
 def test_is_a_sound_operator_compiled_and_exported() -> None:

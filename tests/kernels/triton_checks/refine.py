@@ -15,11 +15,11 @@ from errseg_rt import Runtime
 from errseg_rt.engines import open_engine
 from errseg_rt.kernels import RefineWeights, preprocess, refine_reference, select, supports_reference
 from errseg_rt.kernels import refine as dispatch
-from errseg_rt.kernels.refine import DeviceWeights, gpu, launches
+from errseg_rt.kernels.refine import DeviceWeights, launches, torch_op
 from errseg_rt.kernels.refine.cpu import refine as refine_on_cpu
 from errseg_rt.kernels.select import DeviceSelection
 from errseg_rt.kernels.torch_launcher import TorchLauncher
-from errseg_rt.refinement import stage3_weights
+from errseg_rt.pipeline.refinement import stage3_weights
 from errseg_rt.scenes import StreetScene
 from tests.kernels.poison import poison_memory
 
@@ -71,7 +71,7 @@ def on_device(supports):
 def run(weights, supports, maps, dtype):
     """Rows on the device, and the maps rounded to the dtype."""
     tensors = [torch.from_numpy(array).to(DEVICE, dtype) for array in maps]
-    rows = gpu.refine(DeviceWeights.of(weights, DEVICE, dtype), on_device(supports), *tensors)
+    rows = torch_op.refine(DeviceWeights.of(weights, DEVICE, dtype), on_device(supports), *tensors)
     assert rows.dtype == dtype
     assert rows.shape == (supports.grid_size[0] * supports.grid_size[1], weights.classes)
     return rows.float().cpu().numpy(), [tensor.float().cpu().numpy() for tensor in tensors]
@@ -169,7 +169,7 @@ def test_channels_may_come_last(low, grid):
     logits, planes, *rest = (torch.from_numpy(array).to(DEVICE) for array in make_maps(weights, grid))
     last = planes[None].to(memory_format=torch.channels_last)[0]
     device_weights = DeviceWeights.of(weights, DEVICE, torch.float32)
-    rows, same = (gpu.refine(device_weights, on_device(supports), logits, x, *rest) for x in (planes, last))
+    rows, same = (torch_op.refine(device_weights, on_device(supports), logits, x, *rest) for x in (planes, last))
     assert torch.equal(rows[: len(supports.rows3)], same[: len(supports.rows3)])
 
 
@@ -188,7 +188,7 @@ def operands(dtype=torch.float32):
 
 def test_gives_the_same_bits_every_time():
     weights, selection, tensors = operands()
-    first, second = (gpu.refine(weights, selection, *tensors)[:4] for _ in range(2))
+    first, second = (torch_op.refine(weights, selection, *tensors)[:4] for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -200,7 +200,7 @@ class Detail(torch.nn.Module):
         self.weights, self.selection = weights, selection
 
     def forward(self, logits, low, coarse, gate):
-        return gpu.refine(self.weights, self.selection, 2 * logits, low, coarse, gate)[:4] + 1
+        return torch_op.refine(self.weights, self.selection, 2 * logits, low, coarse, gate)[:4] + 1
 
 
 def test_is_a_sound_operator(monkeypatch):
@@ -252,12 +252,12 @@ def test_weights_and_supports_of_the_host_are_refused():
 @pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
 def test_runs_in_a_cuda_graph_and_never_waits():
     weights, selection, tensors = operands(torch.float16)
-    wanted = gpu.refine(weights, selection, *tensors)[:4]
+    wanted = torch_op.refine(weights, selection, *tensors)[:4]
     torch.cuda.set_sync_debug_mode("error")
     try:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            rows = gpu.refine(weights, selection, *tensors)
+            rows = torch_op.refine(weights, selection, *tensors)
         graph.replay()
     finally:
         torch.cuda.set_sync_debug_mode("default")

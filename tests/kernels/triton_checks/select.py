@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from errseg_rt.kernels import select as dispatch
 from errseg_rt.kernels import select_reference
-from errseg_rt.kernels.select import gpu, launches, supports_reference
+from errseg_rt.kernels.select import launches, supports_reference, torch_op
 from errseg_rt.kernels.select.cpu import select as select_on_cpu
 from tests.kernels.poison import poison_memory
 from tests.kernels.triton_gate import Recorder
@@ -29,7 +29,7 @@ def poison(monkeypatch):
 
 def assert_equals_reference(error_logit, threshold, **arguments):
     """Compare in float32, which holds every number of any of the types."""
-    found = gpu.select(error_logit.to(DEVICE), threshold, **arguments)
+    found = torch_op.select(error_logit.to(DEVICE), threshold, **arguments)
     wanted = select_reference(error_logit.float().numpy(), threshold, **arguments)
     supports = wanted.supports
     assert found.grid_size == supports.grid_size
@@ -82,7 +82,7 @@ def test_a_whole_frame_within_a_budget(monkeypatch):
     if INTERPRETED:
         monkeypatch.setattr(launches, "PIXELS", 1 << 16)
     error_logit, limits = ties(2, (257, 513)), {"row_work": WORK, "budget": 600_000}
-    found = gpu.select(error_logit.to(DEVICE), 0.8, **limits)
+    found = torch_op.select(error_logit.to(DEVICE), 0.8, **limits)
     # The kernel for the CPU is held against the definition elsewhere, which is slow where a budget binds.
     wanted = select_on_cpu(error_logit.numpy(), 0.8, **limits)
     assert 0 < wanted.supports.work(WORK) <= 600_000
@@ -154,7 +154,7 @@ def test_zeros_of_both_signs_are_one_number():
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_infinity_comes_first_and_nan_is_not_flagged(dtype, budget):
     error_logit = torch.tensor([[1, torch.nan, 3, torch.inf], [-torch.inf, 2, torch.nan, torch.inf]], dtype=dtype)
-    found = gpu.select(error_logit.to(DEVICE), 0.4, row_work=(0, 0, 1), budget=budget)
+    found = torch_op.select(error_logit.to(DEVICE), 0.4, row_work=(0, 0, 1), budget=budget)
     wanted = [3, 7] if budget == 2 else [0, 2, 3, 5, 7]
     assert found.rows[2, : found.counts[2]].tolist() == wanted
     assert int(found.left_out) == 5 - len(wanted)
@@ -184,7 +184,7 @@ def test_is_a_sound_operator(budget, monkeypatch):
 
 class Slots(torch.nn.Module):
     def forward(self, error_logit):
-        selection = gpu.select(2 * error_logit, 0.6, row_work=WORK, budget=400)
+        selection = torch_op.select(2 * error_logit, 0.6, row_work=WORK, budget=400)
         return selection.slots + 1, selection.counts
 
 
@@ -218,12 +218,12 @@ def test_bad_operands_are_named(error_logit, arguments, message):
 @pytest.mark.parametrize("budget", [None, 10**6])
 def test_runs_in_a_cuda_graph_and_never_waits(budget):
     error_logit = ties(6, (257, 513), torch.float16).to(DEVICE)
-    wanted = gpu.select(error_logit, 0.7, row_work=WORK, budget=budget)
+    wanted = torch_op.select(error_logit, 0.7, row_work=WORK, budget=budget)
     torch.cuda.set_sync_debug_mode("error")
     try:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            found = gpu.select(error_logit, 0.7, row_work=WORK, budget=budget)
+            found = torch_op.select(error_logit, 0.7, row_work=WORK, budget=budget)
         graph.replay()
     finally:
         torch.cuda.set_sync_debug_mode("default")

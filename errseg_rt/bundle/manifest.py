@@ -1,0 +1,121 @@
+"""The manifest of a bundle: all that a runtime must know of a trained cascade, as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.bundle.input_spec import InputSpec
+from errseg_rt.errors import BundleError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file of the bundle must be: its size in bytes and its SHA-256 in hexadecimal."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> FileRecord:
+        """The record of a file that holds these bytes."""
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A trained cascade, without its weights.
+
+    Attributes:
+        name: What the bundle is called.
+        classes: Classes and palette.
+        input: How a frame becomes the network's input.
+        grid_stride: Input pixels from one grid pixel to the next.
+        align_corners: How the grid lies on the input.
+        threshold: t of eq. 4, as trained.
+        lowest_threshold: The lowest t the cascade was evaluated at.
+        calibration: From error logit to error probability.
+        baseline_calibrations: The same for the scores that P_ep is held against, by their names in
+            `errseg_rt.evaluation.uncertainty`; empty where none were fitted.
+        cascade: Shape of the networks, for the torch engine and for exporting again.
+        provenance: Data, initial weights and their terms, command, date.
+        metrics: Scores per data set.
+        files: Every file of the bundle but the manifest, by its path within the folder.
+    """
+
+    name: str
+    classes: ClassSet
+    input: InputSpec
+    align_corners: bool
+    threshold: float
+    lowest_threshold: float
+    calibration: Calibration
+    cascade: Mapping[str, Any]
+    grid_stride: int = 4
+    baseline_calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a threshold that is none, or a file named outside the folder."""
+        if not isinstance(self.name, str) or type(self.align_corners) is not bool or type(self.grid_stride) is not int:
+            raise ValueError(f"impossible values: {self.name = }, {self.align_corners = }, {self.grid_stride = }")
+        for name in ("threshold", "lowest_threshold"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        for path in self.files:
+            parts = PurePosixPath(path)
+            if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path or not parts.parts:
+                raise ValueError(f"file {path!r} is named outside the bundle's folder")
+
+    def to_json(self) -> str:
+        """The manifest as text."""
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> Manifest:
+        """Read a manifest.
+
+        Args:
+            text: Its JSON.
+            where: Its path, for error messages.
+
+        Raises:
+            BundleError: It is no manifest, or one of a newer format.
+        """
+        try:
+            table = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{where}: not valid JSON ({error}); export the bundle again") from error
+        version = table.pop("format_version", None) if isinstance(table, dict) else None
+        if type(version) is not int or version < 1:
+            raise BundleError(f"{where}: format_version is {version!r}, not that of a bundle; export it again")
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"{where}: format version {version} is newer than {FORMAT_VERSION}, the newest this errseg-rt reads; "
+                "upgrade errseg-rt"
+            )
+        try:
+            classes = table.pop("classes")
+            colors = tuple((int(r), int(g), int(b)) for r, g, b in classes["colors"])
+            spec: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.pop("input").items()}
+            baselines = table.pop("baseline_calibrations", {})
+            return cls(
+                classes=ClassSet(tuple(classes["names"]), colors),
+                input=InputSpec(**spec),
+                calibration=Calibration.from_dict(table.pop("calibration")),
+                baseline_calibrations={name: Calibration.from_dict(knots) for name, knots in baselines.items()},
+                files={path: FileRecord(**record) for path, record in table.pop("files").items()},
+                **table,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"{where}: not a manifest ({error}); export the bundle again") from error

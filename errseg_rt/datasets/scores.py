@@ -1,0 +1,77 @@
+"""Scores of label maps against the truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.bundle.classes import IGNORE, ClassSet
+
+
+class ConfusionMatrix:
+    """Counts pixels by true class and label, over any number of frames; void pixels do not count.
+
+    Args:
+        classes: Number of classes.
+
+    Attributes:
+        counts: `int64 [classes, classes]`, true class by label.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.counts = np.zeros((classes, classes), np.int64)
+
+    def add(self, truth: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
+        """Count the pixels of one frame.
+
+        Args:
+            truth: True class ids, `uint8 [H, W]`, `IGNORE` where void.
+            labels: Predicted class ids, `uint8 [H, W]`.
+
+        Raises:
+            ValueError: The shapes differ, or an id is not a class.
+        """
+        if truth.shape != labels.shape:
+            raise ValueError(f"truth and labels differ in shape: {truth.shape} and {labels.shape}")
+        valid = truth != IGNORE
+        pairs = np.stack([truth[valid], labels[valid]]).astype(np.int64)
+        classes = len(self.counts)
+        if pairs.size and pairs.max() >= classes:
+            raise ValueError(f"id {pairs.max()} is not one of {classes} classes")
+        self.counts += np.bincount(pairs[0] * classes + pairs[1], minlength=classes**2).reshape(classes, classes)
+
+    def iou(self) -> npt.NDArray[np.float64]:
+        """Intersection over union per class, in 0..1; NaN for a class that neither truth nor labels hold."""
+        hits = np.diag(self.counts)
+        union = self.counts.sum(0) + self.counts.sum(1) - hits
+        iou: npt.NDArray[np.float64] = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+        return iou
+
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur, in 0..1; NaN when none does."""
+        iou = self.iou()
+        return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+
+    def accuracy(self) -> float:
+        """Share of valid pixels that are labelled right, in 0..1; NaN when there is none."""
+        total = self.counts.sum()
+        return float(np.trace(self.counts) / total) if total else float("nan")
+
+    def to_dict(self, classes: ClassSet) -> dict[str, Any]:
+        """`miou`, `accuracy` and `iou` by class name, in 0..1; None where there is nothing to score."""
+        return {
+            "miou": _number(self.miou()),
+            "accuracy": _number(self.accuracy()),
+            "iou": {name: _number(iou) for name, iou in zip(classes.names, self.iou().tolist(), strict=True)},
+        }
+
+
+def percent(score: float | None) -> str:
+    """A score in 0..1 for a person to read."""
+    return "-" if score is None else f"{100 * score:.2f}"
+
+
+def _number(score: float) -> float | None:
+    return score if np.isfinite(score) else None

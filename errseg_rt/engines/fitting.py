@@ -1,0 +1,66 @@
+"""Which built engines of a bundle fit this machine; building them is `errseg_rt.export.engines.builds`."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from errseg_rt.bundle.built import ANY_SHAPE, BuiltEngine, EngineKey, graphs_digest
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.errors import EngineError
+from errseg_rt.system.machine import processor_name
+
+BUILT_PRECISIONS = {"onnxruntime": ("int8",), "tensorrt": ("fp32", "fp16", "bf16", "int8")}
+"""What can be built for an engine. The fp32 graphs of a bundle run in onnxruntime as they are."""
+
+
+def key_here(bundle: Bundle, engine: str, precision: str, shape: str = ANY_SHAPE, index: int = 0) -> EngineKey:
+    """The key of an engine that is built here and now; for TensorRT, on the GPU of that index.
+
+    Raises:
+        EngineError: The engine has no such precision, or cannot be used here.
+    """
+    allowed = BUILT_PRECISIONS.get(engine, ())
+    if precision not in allowed:
+        hint = "; fp32 needs no building" if engine == "onnxruntime" and precision == "fp32" else ""
+        raise EngineError(f"{engine} is not built in {precision}: choose from {', '.join(allowed) or 'nothing'}{hint}")
+    digest = graphs_digest(bundle.manifest.files)
+    if engine == "onnxruntime":
+        version, device, capability = metadata.version("onnxruntime"), processor_name(), platform.machine()
+    else:
+        from errseg_rt.engines.tensorrt_library import load_tensorrt
+        from errseg_rt.places.driver import find_gpu
+
+        gpu = find_gpu(index)
+        version, device = str(load_tensorrt().__version__), gpu.name
+        capability = ".".join(map(str, gpu.capability))
+    return EngineKey(engine, version, device, capability, precision, shape, digest)
+
+
+def built_engines(
+    bundle: Bundle, engine: str, precision: str, build: str | None = None, index: int = 0
+) -> list[BuiltEngine]:
+    """Built engines that can be used here, those for one fixed shape first.
+
+    Args:
+        bundle: The bundle.
+        engine: `"onnxruntime"` or `"tensorrt"`.
+        precision: What they compute in.
+        build: `"auto"` builds where there is none, on GPU 0: for the shapes of stale ones, or else for the default one.
+        index: Which GPU, for TensorRT.
+
+    Raises:
+        EngineError: There is none, or it is stale; the message says why, and how to build it.
+        ValueError: `build` is neither None nor "auto".
+    """
+    if build not in (None, "auto"):
+        raise ValueError(f"build must be 'auto' or None, got {build!r}")
+    wanted = key_here(bundle, engine, precision, index=index)
+    try:
+        return bundle.engines.fitting(wanted)
+    except EngineError:
+        if build is None:
+            raise
+    from errseg_rt.export.engines.builds import build_again
+
+    return build_again(bundle, wanted)

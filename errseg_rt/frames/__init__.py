@@ -1,0 +1,1 @@
+"""What goes in and comes out: frames, their segmentation, images and video files."""

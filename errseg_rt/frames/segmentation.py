@@ -1,0 +1,143 @@
+"""What the runtime knows of a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.kernels.fuse_labels import upsample
+from errseg_rt.kernels.geometry import Geometry
+from errseg_rt.system.atomic import write_atomically
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels of a frame, and how far to trust them.
+
+    Attributes:
+        labels: Fused class ids, `uint8 [H, W]`.
+        error_probability: Calibrated probability that the semantic label is wrong, on the grid, `float32 [h, w]`.
+        flagged: Grid pixels with P_ep > t, cut to the budget: those that the detail branch labelled again,
+            `bool [h, w]`.
+        classes: What the ids mean.
+        geometry: How the frame lies on the grid.
+        timings: Milliseconds per stage: preprocess, front, select, refine, fuse.
+        left_out: Number of grid pixels with P_ep > t for which the budget had no room; they are not in `flagged`.
+        work: Work of refinement, as a share of the dense stage's multiply-adds, in 0..1.
+        confidence: Fused probability of the winning class, `float32 [H, W]`; None unless asked for.
+        semantic_labels: Class ids of the semantic branch alone, `uint8 [H, W]`; None unless asked for.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    error_probability: npt.NDArray[np.float32]
+    flagged: npt.NDArray[np.bool_]
+    classes: ClassSet
+    geometry: Geometry
+    timings: Mapping[str, float]
+    left_out: int = 0
+    work: float = 1.0
+    confidence: npt.NDArray[np.float32] | None = None
+    semantic_labels: npt.NDArray[np.uint8] | None = None
+
+    def __repr__(self) -> str:
+        """Sizes and the figures a reader looks for first."""
+        height, width = self.labels.shape
+        rows, cols = self.flagged.shape
+        left_out = f" ({self.left_out} pixels left out)" if self.left_out else ""
+        return (
+            f"Segmentation({height}x{width}, {len(self.classes)} classes, grid {rows}x{cols}, "
+            f"{self.flagged_share:.1%} flagged{left_out}, {self.work:.1%} of the dense work, "
+            f"{self.milliseconds:.1f} ms)"
+        )
+
+    @property
+    def refined(self) -> int:
+        """Number of grid pixels that the detail branch labelled again."""
+        return int(np.count_nonzero(self.flagged))
+
+    @property
+    def over_threshold(self) -> int:
+        """Number of grid pixels with P_ep > t: those labelled again, and those left out."""
+        return self.refined + self.left_out
+
+    @property
+    def flagged_share(self) -> float:
+        """Share of the frame's grid pixels that were flagged, in 0..1."""
+        return float(self.refined / np.prod(self.geometry.seen()))
+
+    @property
+    def milliseconds(self) -> float:
+        """Sum of the stages' times."""
+        return sum(self.timings.values())
+
+    def error_map(self) -> npt.NDArray[np.float32]:
+        """Error probability at frame size, `float32 [H, W]`, upsampled bilinearly."""
+        return upsample(self.error_probability, self.geometry)
+
+    def flagged_map(self) -> npt.NDArray[np.bool_]:
+        """Flagged pixels at frame size, `bool [H, W]`: those that a flagged grid pixel says most about."""
+        return upsample(self.flagged.astype(np.float32), self.geometry) >= 0.5
+
+    def colors(self) -> npt.NDArray[np.uint8]:
+        """Labels in the colours of their classes, BGR `uint8 [H, W, 3]`."""
+        return self.classes.palette_bgr()[self.labels]
+
+    def heat(self) -> npt.NDArray[np.uint8]:
+        """Error map as a picture, black (0) over red to white (1), BGR `uint8 [H, W, 3]`."""
+        levels = np.rint(self.error_map() * 255).astype(np.uint8)
+        return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_HOT), np.uint8)
+
+    def overlay(self, frame: npt.NDArray[np.uint8], opacity: float = 0.5, color: str = "bgr") -> npt.NDArray[np.uint8]:
+        """The class colours laid over the frame.
+
+        Args:
+            frame: The frame that was segmented, `uint8 [H, W, 3]`.
+            opacity: Weight of the class colours, 0..1.
+            color: Channel order of `frame`, and of the result: `"bgr"` or `"rgb"`.
+
+        Returns:
+            `uint8 [H, W, 3]`.
+
+        Raises:
+            ValueError: The frame is not the one that was segmented, or an argument is out of range.
+        """
+        if frame.shape != (*self.labels.shape, 3) or frame.dtype != np.uint8:
+            raise ValueError(f"wanted a frame uint8 {(*self.labels.shape, 3)}, got {frame.dtype} {frame.shape}")
+        if not 0 <= opacity <= 1 or color not in ("bgr", "rgb"):
+            raise ValueError(f"opacity is in 0..1 and color 'bgr' or 'rgb', got {opacity = }, {color = }")
+        colors = self.colors() if color == "bgr" else self.colors()[..., ::-1]
+        return np.asarray(cv2.addWeighted(frame, 1 - opacity, np.ascontiguousarray(colors), opacity, 0), np.uint8)
+
+    def save(
+        self, folder: str | Path, name: str = "frame", frame: npt.NDArray[np.uint8] | None = None
+    ) -> dict[str, Path]:
+        """Write the results as PNG files, each whole or not at all.
+
+        Args:
+            folder: Made where it is missing.
+            name: Start of the files' names.
+            frame: The frame in BGR, for the overlay; without it there is none.
+
+        Returns:
+            Paths by what they show: `labels` (class ids), `colors`, `error` (heat map), `overlay`.
+
+        Raises:
+            OSError: A file cannot be written.
+            ValueError: `frame` is not the one that was segmented.
+        """
+        pictures = {"labels": self.labels, "colors": self.colors(), "error": self.heat()}
+        if frame is not None:
+            pictures["overlay"] = self.overlay(frame)
+        paths = {}
+        for what, picture in pictures.items():
+            paths[what] = Path(folder) / f"{name}_{what}.png"
+            with write_atomically(paths[what]) as temporary:
+                if not cv2.imwrite(str(temporary), picture):
+                    raise OSError(f"{paths[what]}: cannot be written")
+        return paths

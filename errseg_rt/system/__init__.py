@@ -1,0 +1,1 @@
+"""What the rest asks of files, terminals and the machine."""

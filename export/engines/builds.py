@@ -1,0 +1,206 @@
+"""Built engines: from a bundle's graphs to what an engine runs fastest on this machine, held against fp32."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from errseg_rt.bundle.built import ANY_SHAPE, REPORT, BuiltEngine, EngineKey, EngineStore, Shapes, add_file
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.engines.engine import Array
+from errseg_rt.engines.fitting import key_here
+from errseg_rt.errors import EngineError
+from errseg_rt.export.engines.frames import Frames, load_frames
+from errseg_rt.export.engines.parity import compare
+from errseg_rt.export.engines.precision import LOW_PRECISIONS, lower
+from errseg_rt.export.engines.profiles import Profile
+from errseg_rt.export.engines.quantise import quantise
+from errseg_rt.kernels.preprocess import preprocess
+from errseg_rt.places.cubins import KERNELS
+from errseg_rt.runtime import Runtime
+
+BARS = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.995, "int8": 0.99}
+"""Share of equal labels that every branch of a build must reach, by precision."""
+DEFAULT_SHAPE = "1024x2048"
+"""Size of frames that TensorRT engines are built for unless another is given: that of Cityscapes."""
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build.
+
+    Attributes:
+        engine: `"tensorrt"` or `"onnxruntime"`.
+        precision: A key of `BARS`.
+        shape: Sizes of frames, for TensorRT; None: any, for onnxruntime.
+        bar: Least share of equal labels, branch by branch; None: parity is not measured.
+        frames: Folder of frames to calibrate and to check on; None: rendered streets.
+        workspace: Most scratch memory of a layer of TensorRT, in GiB; None: all that is free.
+        timing_cache: File in which TensorRT keeps its timings.
+    """
+
+    engine: str
+    precision: str
+    shape: Profile | None = None
+    bar: float | None = None
+    frames: Path | None = None
+    workspace: float | None = None
+    timing_cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine that is in its bundle.
+
+    Attributes:
+        engine: The engine.
+        report: Its parity with the reference, as JSON has it; None where it was not measured.
+        is_new: Whether it was built now.
+    """
+
+    engine: BuiltEngine
+    report: dict[str, Any] | None
+    is_new: bool
+
+
+def build_engine(bundle: Bundle, options: BuildOptions, report: Report = lambda phase, done, steps: None) -> Built:
+    """Build an engine into its bundle, or find it there.
+
+    Nothing is left in the bundle but a whole engine, whenever this is ended.
+
+    Args:
+        bundle: The bundle.
+        options: How to build.
+        report: Is told what goes on, steps done, and steps in all; from any thread.
+
+    Raises:
+        EngineError: It cannot be built here, another builder is at work, or a branch is under the bar.
+        BundleError: The bundle cannot be written to.
+        DataError: The frames' labels are not those of the bundle's classes.
+        FrameError: The frames cannot be read.
+    """
+    inputs = options.shape.of_input(bundle.manifest.input) if options.shape else None
+    key = key_here(bundle, options.engine, options.precision, str(inputs or ANY_SHAPE))
+    store = bundle.engines
+    found = store.find(key)
+    if found and (options.bar is None or REPORT in found.files):
+        return Built(found, json.loads(found.read(REPORT)) if REPORT in found.files else None, is_new=False)
+    size = (options.shape or Profile.parse(DEFAULT_SHAPE)).best
+    with store.locked(), store.building() as workshop:
+        needs_frames = options.precision == "int8" or options.bar is not None
+        frames = load_frames(options.frames, bundle.manifest, size) if needs_frames else Frames([], [], [])
+        profiles, files = _files(bundle, options, inputs, frames, report)
+        built = workshop.put(key, str(options.shape or ANY_SHAPE), profiles, files)
+        parity = None
+        if options.bar is not None:
+            parity = _check(bundle, workshop, options, options.bar, frames, report)
+            built = add_file(built, REPORT, (json.dumps(parity, indent=2) + "\n").encode())
+        return Built(store.adopt(built), parity, is_new=True)
+
+
+def build_again(bundle: Bundle, wanted: EngineKey) -> list[BuiltEngine]:
+    """What `build="auto"` builds: the shapes of stale engines anew, or where there is none, the default shape.
+
+    Args:
+        bundle: The bundle.
+        wanted: The key, of any shape.
+
+    Raises:
+        EngineError: As `build_engine` says; under the precision's bar nothing is built.
+    """
+    kind = wanted.engine, wanted.precision
+    stale = {each.frames for each in bundle.engines.all() if (each.key.engine, each.key.precision) == kind}
+    for frames in sorted(stale or {DEFAULT_SHAPE}):
+        shape = Profile.parse(frames) if wanted.engine == "tensorrt" else None
+        build_engine(bundle, BuildOptions(*kind, shape, BARS[wanted.precision]))
+    return bundle.engines.fitting(wanted)
+
+
+def _files(
+    bundle: Bundle, options: BuildOptions, inputs: Profile | None, frames: Frames, report: Report
+) -> tuple[dict[str, Shapes], dict[str, bytes]]:
+    """The built graphs by file name, and the shapes that they were built for."""
+    front, refine = (bundle.read(f"graphs/{graph}.onnx") for graph in ("front", "refine"))
+    if options.precision == "int8":
+        report("quantise", 0, 1)
+        front = quantise(front, list(_feeds(bundle, frames)), options.engine)
+        report("quantise", 1, 1)
+    if options.engine == "onnxruntime":
+        # Refinement on the supports and everywhere must stay the same function: the refine graph is the bundle's.
+        return {}, {"front.onnx": front}
+    from errseg_rt.export.engines.tensorrt.plan import build_plan
+
+    if inputs is None or options.shape is None:
+        raise ValueError("TensorRT wants the sizes that it builds for")
+    outside = "fp16" if options.precision == "int8" else options.precision
+    if outside in LOW_PRECISIONS:
+        front, refine = (lower(model, outside) for model in (front, refine))
+    profiles, plans = {}, _kernels(bundle, front, refine, options.shape, report)
+    for graph, model in (("front", front), ("refine", refine)):
+        profiles[graph] = inputs.shapes(onnx.load_from_string(model).graph)
+        plans[f"{graph}.plan"] = build_plan(
+            model,
+            graph,
+            profiles[graph],
+            workspace=options.workspace,
+            timing_cache=options.timing_cache,
+            report=_named(graph, report),
+        )
+    return profiles, plans
+
+
+def _kernels(bundle: Bundle, front: bytes, refine: bytes, frames: Profile, report: Report) -> dict[str, bytes]:
+    """The kernels for a runtime without torch, by file name; none where no Triton is installed."""
+    if find_spec("triton") is None:
+        return {}
+    from errseg_rt.export.engines.kernels import compile_kernels, signature_of
+    from errseg_rt.places.driver import find_gpu
+
+    def told(done: int, count: int) -> None:
+        report("kernels: compile", done, count)
+
+    signatures = signature_of(front), signature_of(refine)
+    return {KERNELS: compile_kernels(bundle, *signatures, frames, find_gpu().capability, told).to_bytes()}
+
+
+def _named(graph: str, report: Report) -> Report:
+    return lambda phase, done, steps: report(f"{graph}: {phase}", done, steps)
+
+
+def _feeds(bundle: Bundle, frames: Frames) -> Iterator[Mapping[str, Array]]:
+    """Inputs of the front graph."""
+    spec = bundle.manifest.input
+    for frame in frames.calibration:
+        content, padded = spec.sizes((frame.shape[0], frame.shape[1]))
+        yield {"image": preprocess(frame, content, padded, mean=spec.mean, std=spec.std)}
+
+
+def _check(
+    bundle: Bundle, workshop: EngineStore, options: BuildOptions, bar: float, frames: Frames, report: Report
+) -> dict[str, Any]:
+    """Parity with the fp32 graphs in onnxruntime, as JSON has it; EngineError names the branches under the bar."""
+
+    def shown() -> Iterator[Any]:
+        for index, frame in enumerate(frames.check):
+            report("compare with the reference", index, len(frames.check))
+            yield frame
+
+    candidate = replace(bundle, engine_folder=workshop.folder)
+    with Runtime(bundle) as reference, Runtime(candidate, options.engine, precision=options.precision) as other:
+        parity = compare(reference, other, shown(), frames.truths)
+    lost = parity.under(bar)
+    if lost:
+        shares = ", ".join(f"{branch} {share:.3%}" for branch, share in lost.items())
+        better = {"int8": "fp16 or bf16", "fp16": "bf16", "bf16": "fp16"}.get(options.precision, "another engine")
+        raise EngineError(
+            f"{options.engine} in {options.precision} loses too many labels on {parity.frames} frames: {shares}, where "
+            f"{bar:.2%} are wanted; nothing was built: try {better}, --frames like your own, or a lower --bar"
+        )
+    return {"bar": bar, "frames_from": str(options.frames or "rendered streets"), **asdict(parity)}

@@ -1,0 +1,158 @@
+"""int8 graphs: Q/DQ nodes with ranges from real frames, by ONNX Runtime's static quantiser."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from errseg_rt.engines.engine import Array
+from errseg_rt.export.engines.precision import fp32_nodes
+
+_SHARE = 0.5  # of the newest frame in the moving average of the ranges: an outlier in one frame does not widen them
+_FEWEST_CHANNELS = 16  # of a group: below, int8 took 1.5 to 5 times as long (onnxruntime 1.31, AVX-512 VNNI)
+_LEAST_WORK = 12  # products per value read or written, to begin int8 with: 1x1 of 16 to 16 channels (8) gained nothing
+_ONNXRUNTIME_OPS = ["Add", "AveragePool", "Concat", "Conv", "MaxPool", "Mul", "Relu", "Resize"]
+
+
+def quantise(model: bytes, feeds: Sequence[Mapping[str, Array]], engine: str) -> bytes:
+    """A graph whose convolutions compute in int8, weights channel by channel.
+
+    What stays fp32 in fp16 graphs stays fp32 here. For onnxruntime, activations are uint8 with a zero point, since its
+    kernels for processors are fast in that; whatever lies between two convolutions is quantised too, and narrow groups
+    are merged. TensorRT takes symmetric int8 alone, and fuses best where only the inputs of convolutions are quantised.
+
+    Args:
+        model: An fp32 ONNX model.
+        feeds: Inputs of the graph, from frames like those that it shall see.
+        engine: `"onnxruntime"` or `"tensorrt"`.
+
+    Raises:
+        ValueError: There are no feeds.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    if not feeds:
+        raise ValueError("no frame to calibrate on")
+    proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
+    fp32 = fp32_nodes(proto)
+    is_cpu = engine == "onnxruntime"
+    options: dict[str, Any] = {"CalibMovingAverage": True, "CalibMovingAverageConstant": _SHARE}
+    if is_cpu:
+        _merge_narrow_groups(proto.graph)
+        fp32 = {node.name for node in proto.graph.node} - _gaining(proto.graph, fp32)
+    else:
+        options |= {"ActivationSymmetric": True, "QuantizeBias": False, "OpTypesToExcludeOutputQuantization": ["Conv"]}
+    with TemporaryDirectory() as folder, _without_advice():
+        path = Path(folder) / "quantised.onnx"
+        quantize_static(
+            proto,
+            path,
+            _Reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_ONNXRUNTIME_OPS if is_cpu else ["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8 if is_cpu else QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=sorted(fp32),
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options=options,
+        )
+        return path.read_bytes()
+
+
+def _merge_narrow_groups(graph: onnx.GraphProto) -> None:
+    """Join groups of few channels into wider ones, with zeros between them, but depthwise ones.
+
+    The function is the same, also in int8, where zero is exact. onnxruntime gathers the inputs of each group anew: two
+    groups of 8 or 12 channels took three to five times as long as one group of both.
+    """
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        attribute = next((each for each in node.attribute if each.name == "group"), None)
+        if node.op_type != "Conv" or attribute is None:
+            continue
+        weight, groups = numpy_helper.to_array(weights[node.input[1]]), attribute.i
+        outputs, channels = weight.shape[:2]
+        is_depthwise = channels == 1 and groups == outputs
+        if groups == 1 or is_depthwise or channels >= _FEWEST_CHANNELS:
+            continue
+        divisors = (count for count in range(2, groups) if groups % count == 0)
+        joined = next((count for count in divisors if count * channels >= _FEWEST_CHANNELS), groups)
+        merged = np.zeros((outputs, joined * channels, *weight.shape[2:]), weight.dtype)
+        for group, rows in enumerate(np.split(np.arange(outputs), groups)):
+            first = group % joined * channels
+            merged[rows, first : first + channels] = weight[rows]
+        node.input[1], attribute.i = f"{node.name}.merged", groups // joined
+        graph.initializer.append(numpy_helper.from_array(merged, node.input[1]))
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _gaining(graph: onnx.GraphProto, fp32: set[str]) -> set[str]:
+    """Names of the nodes that onnxruntime shall compute in int8: convolutions, and what follows them until fp32 nodes.
+
+    A convolution is one of them where it gains by itself, or where its input is int8 anyway: one that is left in fp32
+    between int8 neighbours is made int8 by onnxruntime's optimiser, with one range for all channels.
+
+    Args:
+        graph: The graph.
+        fp32: Names of nodes that are none, but concatenations for a convolution, which would round the same values.
+    """
+    weights = {tensor.name: tensor.dims for tensor in graph.initializer}
+    convolved = {node.input[0] for node in graph.node if node.op_type == "Conv"}
+    int8: set[str] = set()  # tensors
+    names = set()
+    for node in graph.node:
+        is_joined = node.op_type == "Concat" and node.output[0] in convolved
+        if node.op_type not in _ONNXRUNTIME_OPS or (node.name in fp32 and not is_joined):
+            continue
+        follows = any(name in int8 for name in node.input)
+        if follows or (node.op_type == "Conv" and _gains(node, weights[node.input[1]])):
+            names.add(node.name)
+            int8.update(node.output)
+    return names
+
+
+def _gains(node: onnx.NodeProto, weight: Sequence[int]) -> bool:
+    """Whether a convolution is faster in int8 where its input is fp32."""
+    groups = next((each.i for each in node.attribute if each.name == "group"), 1)
+    outputs, channels = weight[:2]
+    products = outputs * int(np.prod(weight[1:]))
+    return channels >= _FEWEST_CHANNELS and products >= _LEAST_WORK * (groups * channels + outputs)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep the quantiser's advice to optimise the graph first from users: the exporter has done that."""
+    root = logging.getLogger()
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    root.addFilter(is_other)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_other)
+
+
+class _Reader:
+    """The feeds, one by one, as the quantiser reads them."""
+
+    def __init__(self, feeds: Sequence[Mapping[str, Array]]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> dict[str, Array] | None:
+        """The next feed; None after the last."""
+        feed = next(self._feeds, None)
+        return None if feed is None else dict(feed)

@@ -1,0 +1,105 @@
+"""Sizes of the network's input, against their definition."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from errseg_rt.bundle.input_spec import InputSpec
+
+FRAMES = [(1, 1), (1, 300), (17, 33), (96, 128), (359, 481), (720, 960), (1025, 2049)]
+frames = pytest.mark.parametrize("frame", FRAMES, ids=lambda size: f"{size[0]}x{size[1]}")
+
+
+def smallest_padded(side: int, multiple: int, extra: int) -> int:
+    """By trial: the first n * multiple + extra, n at least 1, that is not below the side."""
+    return next(n * multiple + extra for n in itertools.count(1) if n * multiple + extra >= side)
+
+
+@frames
+@pytest.mark.parametrize("plus_one", [False, True], ids=["whole", "plus_one"])
+@pytest.mark.parametrize("multiple", [1, 7, 16, 32])
+def test_input_is_the_smallest_allowed_size_that_holds_the_content(frame, multiple, plus_one) -> None:
+    spec = InputSpec(scale=1.0, multiple=multiple, plus_one=plus_one)
+    assert spec.content_size(frame) == frame
+    assert spec.input_size(frame) == tuple(smallest_padded(side, multiple, int(plus_one)) for side in frame)
+
+
+def test_examples_of_the_design() -> None:
+    assert InputSpec(multiple=16, plus_one=True).input_size((1025, 2049)) == (1025, 2049)
+    assert InputSpec(multiple=16).input_size((1025, 2049)) == (1040, 2064)
+
+
+@frames
+@pytest.mark.parametrize("scale", [0.01, 0.5, 1.5, 2.0])
+def test_content_is_the_scaled_frame_and_never_empty(frame, scale) -> None:
+    assert InputSpec(scale=scale).content_size(frame) == tuple(max(1, round(side * scale)) for side in frame)
+
+
+@frames
+def test_enlarging_stops_at_the_limit(frame) -> None:
+    limit = 100_000
+    height, width = InputSpec(scale=2.0, enlarge_up_to=limit).content_size(frame)
+    pixels = frame[0] * frame[1]
+    if pixels >= limit:
+        assert (height, width) == frame
+    elif 4 * pixels <= limit:
+        assert (height, width) == (2 * frame[0], 2 * frame[1])
+    else:
+        # Each side is rounded by half a pixel at most.
+        assert abs(height * width - limit) <= 0.5 * (height + width) + 0.25
+        assert abs(height * frame[1] - width * frame[0]) <= 0.5 * (frame[0] + frame[1])
+
+
+@frames
+def test_a_limit_on_enlarging_does_not_hold_back_shrinking(frame) -> None:
+    limited, free = InputSpec(scale=0.5, enlarge_up_to=1), InputSpec(scale=0.5)
+    assert limited.content_size(frame) == free.content_size(frame)
+
+
+@frames
+def test_a_portrait_is_a_landscape_turned(frame) -> None:
+    spec = InputSpec(scale=1.5, enlarge_up_to=80_000, multiple=16)
+    assert spec.content_size(frame[::-1]) == spec.content_size(frame)[::-1]
+    assert spec.input_size(frame[::-1]) == spec.input_size(frame)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scale": 0.0}, "scale must be a positive number"),
+        ({"scale": -1.0}, "scale must be a positive number"),
+        ({"scale": float("nan")}, "scale must be a positive number"),
+        ({"scale": float("inf")}, "scale must be a positive number"),
+        ({"multiple": 0}, "multiple = 0"),
+        ({"enlarge_up_to": -1}, "enlarge_up_to = -1"),
+        ({"mean": (0.5, 0.5)}, "three numbers"),
+        ({"std": (0.2, 0.0, 0.2)}, "std positive"),
+        ({"std": (0.2, 0.2, 0.2, 0.2)}, "three numbers"),
+        ({"std": (0.2, float("nan"), 0.2)}, "std positive"),
+        ({"mean": (0.2, float("nan"), 0.2)}, "must be finite"),
+    ],
+    ids=str,
+)
+def test_values_that_no_frame_can_be_brought_to(values, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        InputSpec(**values)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.75])
+@pytest.mark.parametrize("frame", [(360, 480), (1024, 2048), (1, 7)], ids=str)
+def test_sizes_scale_the_content_and_pad_it(frame, scale):
+    spec = InputSpec(scale=1.5, enlarge_up_to=921_600, multiple=16, plus_one=True)
+    content, padded = spec.sizes(frame, scale)
+    assert content == tuple(max(1, round(side * scale)) for side in spec.content_size(frame))
+    for side, inside in zip(padded, content, strict=True):
+        assert side % 16 == 1
+        assert inside <= side < inside + 17
+    assert spec.sizes(frame) == (spec.content_size(frame), spec.input_size(frame))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_sizes_of_no_scale_are_refused(scale):
+    with pytest.raises(ValueError, match="scale must be a positive number"):
+        InputSpec().sizes((4, 4), scale)

@@ -1,0 +1,119 @@
+"""Manifests: what is written is what is read, and what is no manifest is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest
+from errseg_rt.errors import BundleError
+
+WHERE = "some/manifest.json"
+
+
+def changed(manifest: Manifest, **values: Any) -> str:
+    """Its JSON with some values replaced; `...` takes one out."""
+    table = {**json.loads(manifest.to_json()), **values}
+    return json.dumps({key: value for key, value in table.items() if value is not ...})
+
+
+def test_round_trip(manifest: Manifest) -> None:
+    manifest = replace(
+        manifest,
+        files={"a/b.onnx": FileRecord(3, "ab"), "c": FileRecord(0, "cd")},
+        baseline_calibrations={"margin": Calibration((-1.0, 2.5), (0.0, 0.75))},
+    )
+    assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
+    assert Manifest.from_json(manifest.to_json().encode(), WHERE) == manifest
+
+
+def test_json_states_the_format_version(manifest: Manifest) -> None:
+    assert json.loads(manifest.to_json())["format_version"] == FORMAT_VERSION
+
+
+def test_json_holds_no_nan(manifest: Manifest) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        replace(manifest, metrics={"miou": float("nan")}).to_json()
+
+
+@pytest.mark.parametrize("text", ["", "{", "no json", b"\xff\xfe\x00"], ids=["empty", "open", "text", "bytes"])
+def test_what_is_not_json(text) -> None:
+    with pytest.raises(BundleError, match=f"{WHERE}: not valid JSON"):
+        Manifest.from_json(text, WHERE)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"text"', "{}"])
+def test_json_that_is_no_manifest(text) -> None:
+    with pytest.raises(BundleError, match=f"{WHERE}: format_version is None"):
+        Manifest.from_json(text, WHERE)
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", 1.5, None, [1]], ids=repr)
+def test_versions_that_are_none(manifest: Manifest, version) -> None:
+    with pytest.raises(BundleError, match=r"format_version is .*, not that of a bundle"):
+        Manifest.from_json(changed(manifest, format_version=version), WHERE)
+
+
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 1000])
+def test_a_newer_version_is_refused_by_name(manifest: Manifest, version) -> None:
+    with pytest.raises(BundleError, match=f"format version {version} is newer than {FORMAT_VERSION}.*upgrade"):
+        Manifest.from_json(changed(manifest, format_version=version, more="things"), WHERE)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"classes": ...},
+        {"classes": {"names": ["a", "b"], "colors": [[0, 0, 0]]}},
+        {"classes": {"names": ["a", "b"], "colors": [[0, 0, 0], [0, 0, 300]]}},
+        {"classes": {"names": ["a", "b"], "colors": [[0, 0, 0], "red"]}},
+        {"input": ...},
+        {"input": {"scale": -1}},
+        {"input": {"scael": 1}},
+        {"input": [1, 2]},
+        {"calibration": {"logits": [0, 1], "probabilities": [1, 0]}},
+        {"calibration": {"logits": [0, 1], "probabilities": [0, float("nan")]}},
+        {"calibration": {"logits": [0, 1]}},
+        {"baseline_calibrations": {"margin": {"logits": [0, 1], "probabilities": [1, 0]}}},
+        {"baseline_calibrations": {"margin": {"logits": [0]}}},
+        {"baseline_calibrations": [1]},
+        {"threshold": 1.5},
+        {"threshold": float("nan")},
+        {"threshold": "0.7"},
+        {"lowest_threshold": 0},
+        {"name": ...},
+        {"files": []},
+        {"files": {"a": {"size": 3}}},
+        {"surprise": 1},
+        {"classes": {"names": [["a"], ["b"]], "colors": [[0, 0, 0], [1, 1, 1]]}},
+        {"input": {"multiple": 16.5}},
+        {"input": {"plus_one": "no"}},
+        {"input": {"scale": 1e9}},
+        {"align_corners": "false"},
+    ],
+    ids=str,
+)
+def test_fields_that_are_wrong(manifest: Manifest, values) -> None:
+    with pytest.raises(BundleError, match=f"{WHERE}: not a manifest"):
+        Manifest.from_json(changed(manifest, **values), WHERE)
+
+
+@pytest.mark.parametrize("field", ["provenance", "metrics", "baseline_calibrations"])
+def test_fields_that_older_writers_may_leave_out(manifest: Manifest, field) -> None:
+    assert getattr(Manifest.from_json(changed(manifest, **{field: ...}), WHERE), field) == {}
+
+
+OUTSIDE = ["../a", "a/../../b", "a/..", "/etc/passwd", "..\\a", "a\\b", "C:/a", "C:a", "", "."]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_a_file_named_outside_the_folder(manifest: Manifest, path) -> None:
+    record = FileRecord(1, "ab")
+    with pytest.raises(ValueError, match="named outside"):
+        replace(manifest, files={path: record})
+    with pytest.raises(BundleError, match="named outside"):
+        Manifest.from_json(changed(manifest, files={path: {"size": 1, "sha256": "ab"}}), WHERE)

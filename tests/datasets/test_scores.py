@@ -1,0 +1,105 @@
+"""Scores against a count by hand, and against torchmetrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from errseg_rt.bundle.classes import IGNORE
+from errseg_rt.datasets.scores import ConfusionMatrix
+
+
+def random_pairs(classes: int, void: float, seed: int, sizes=((13, 7), (1, 1), (32, 45))):
+    """Pairs of truth and labels that agree about half of the time."""
+    rng = np.random.default_rng([seed, classes])
+    for size in sizes:
+        truth = rng.integers(0, classes, size).astype(np.uint8)
+        labels = np.where(rng.random(size) < 0.5, truth, rng.integers(0, classes, size)).astype(np.uint8)
+        yield np.where(rng.random(size) < void, IGNORE, truth).astype(np.uint8), labels
+
+
+def by_hand(pairs, classes: int):
+    """IoU per class and accuracy, from sets of pixels."""
+    pixels = [
+        (t, p) for truth, labels in pairs for t, p in zip(truth.ravel(), labels.ravel(), strict=True) if t != IGNORE
+    ]
+    iou = []
+    for c in range(classes):
+        true = {i for i, (t, _) in enumerate(pixels) if t == c}
+        given = {i for i, (_, p) in enumerate(pixels) if p == c}
+        iou.append(len(true & given) / len(true | given) if true | given else float("nan"))
+    return iou, sum(t == p for t, p in pixels) / len(pixels)
+
+
+def scored(pairs, classes: int) -> ConfusionMatrix:
+    matrix = ConfusionMatrix(classes)
+    for truth, labels in pairs:
+        matrix.add(truth, labels)
+    return matrix
+
+
+@pytest.mark.parametrize("void", [0.0, 0.3], ids=["no_void", "void"])
+@pytest.mark.parametrize("classes", [2, 11, 255])
+def test_scores_equal_a_count_by_hand(classes, void) -> None:
+    pairs = list(random_pairs(classes, void, seed=0))
+    iou, accuracy = by_hand(pairs, classes)
+    matrix = scored(pairs, classes)
+    # Both are one division of the same two integers.
+    np.testing.assert_array_equal(matrix.iou(), iou)
+    assert matrix.accuracy() == accuracy
+    assert matrix.miou() == pytest.approx(np.nanmean(iou), rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [3, 19])
+def test_scores_equal_those_of_torchmetrics(classes) -> None:
+    torch = pytest.importorskip("torch")
+    metrics = pytest.importorskip("torchmetrics.classification")
+    # A void share and frames of a fair size, so that every class occurs: torchmetrics calls an absent class 0.
+    pairs = list(random_pairs(classes, 0.2, seed=1, sizes=((64, 65), (33, 97))))
+    jaccard = metrics.MulticlassJaccardIndex(classes, average=None, ignore_index=IGNORE)
+    accuracy = metrics.MulticlassAccuracy(classes, average="micro", ignore_index=IGNORE)
+    for truth, labels in pairs:
+        for metric in (jaccard, accuracy):
+            metric.update(torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(truth.astype(np.int64)))
+    matrix = scored(pairs, classes)
+    # torchmetrics divides in float32.
+    np.testing.assert_allclose(matrix.iou(), jaccard.compute().numpy(), rtol=1e-6)
+    assert matrix.accuracy() == pytest.approx(float(accuracy.compute()), rel=1e-6)
+
+
+def test_a_class_that_nothing_holds_does_not_count() -> None:
+    truth = np.array([[0, 0, 2, IGNORE]], np.uint8)
+    labels = np.array([[0, 2, 2, 1]], np.uint8)
+    matrix = scored([(truth, labels)], 4)
+    np.testing.assert_array_equal(matrix.iou(), [1 / 2, np.nan, 1 / 2, np.nan])
+    assert matrix.miou() == 1 / 2
+    assert matrix.accuracy() == 2 / 3
+
+
+@pytest.mark.parametrize("truth", [None, np.full((3, 5), IGNORE, np.uint8)], ids=["no_frame", "void_frame"])
+def test_without_a_valid_pixel_scores_are_nan(truth) -> None:
+    matrix = scored([] if truth is None else [(truth, np.zeros_like(truth))], 3)
+    assert not matrix.counts.any()
+    assert np.isnan(matrix.iou()).all()
+    assert np.isnan(matrix.miou())
+    assert np.isnan(matrix.accuracy())
+
+
+def test_rows_are_the_truth() -> None:
+    matrix = scored([(np.array([[0, 0, 1]], np.uint8), np.array([[1, 1, 1]], np.uint8))], 2)
+    np.testing.assert_array_equal(matrix.counts, [[0, 2], [0, 1]])
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match=r"differ in shape: \(2, 3\) and \(3, 2\)"):
+        ConfusionMatrix(2).add(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("truth", "label"), [(5, 0), (0, 5), (254, 0), (0, IGNORE)], ids=["truth", "label", "high_truth", "void_label"]
+)
+def test_an_id_that_is_no_class(truth, label) -> None:
+    matrix = ConfusionMatrix(5)
+    with pytest.raises(ValueError, match=f"id {max(truth, label)} is not one of 5 classes"):
+        matrix.add(np.array([[0, truth]], np.uint8), np.array([[0, label]], np.uint8))
+    assert not matrix.counts.any()

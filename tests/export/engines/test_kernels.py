@@ -1,0 +1,148 @@
+"""Kernels compiled ahead: every launch of a frame finds its code, with the arguments that the code takes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("triton")
+
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.errors import EngineError
+from errseg_rt.export.engines.kernels import Signature, _Shapes, compile_launch, launches, signature_of
+from errseg_rt.export.engines.precision import lower
+from errseg_rt.export.engines.profiles import Profile
+from errseg_rt.kernels.launch import Launch
+from errseg_rt.pipeline.pipeline import DeviceCascade
+from errseg_rt.places.cubins import Cubin, Cubins
+from errseg_rt.places.driver_gpu import packed
+from tests.places.host_gpu import HostGpu
+
+JETSON = (8, 7)
+BYTES = {"u64": 8, "b64": 8, "s64": 8, "u32": 4, "b32": 4, "s32": 4, "f32": 4}
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return Bundle.open("camvid")
+
+
+def graphs(bundle: Bundle, precision: str) -> list[Signature]:
+    models = [bundle.read(f"graphs/{graph}.onnx") for graph in ("front", "refine")]
+    return [signature_of(model if precision == "fp32" else lower(model, precision)) for model in models]
+
+
+def sizes_of(compiled) -> list[int]:
+    """Bytes of each parameter of a compiled kernel."""
+    entry = re.search(r"\.entry \w+\((.*?)\)", compiled.asm["ptx"], re.DOTALL)
+    return [BYTES[kind] for kind in re.findall(r"\.param \.(\w+)", entry[1])]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_code_takes_what_is_packed(bundle, precision, monkeypatch) -> None:
+    """Every kernel of a frame, on the smallest GPU that is meant, with the arguments that are handed to the driver."""
+    import triton
+
+    sizes = []
+    compiled = triton.compile
+
+    def keep(*arguments, **options):
+        result = compiled(*arguments, **options)
+        sizes.append(sizes_of(result))
+        return result
+
+    monkeypatch.setattr(triton, "compile", keep)
+    found = launches(bundle, *graphs(bundle, precision), Profile.parse("540x960"), JETSON)
+    kernels = {launch.kernel for launch in found.values()}
+    assert kernels >= {
+        "preprocess.preprocess_pixels", "select.count", "select.number", "refine.convolve_low", "refine.convolve",
+        "refine.classify", "fuse_labels.fuse_cells", "finite.mark_faults", "calibrate.calibrate"
+    }  # fmt: skip
+    for launch in found.values() if precision == "fp16" else list(found.values())[:12]:
+        cubin = compile_launch(launch, JETSON)
+        given = [packed(argument).itemsize for argument in launch.arguments] + [8] * cubin.pointers
+        assert given == sizes[-1], launch.code
+        assert cubin.code.startswith(b"\x7fELF")
+        assert cubin.shared <= 99 << 10
+
+
+def frames(bundle: Bundle, cubins: Cubins, precision: str, size: tuple[int, int], **options) -> HostGpu:
+    """Launch what a frame needs, on a GPU that only notes it down."""
+    gpu = HostGpu(cubins, capability=JETSON)
+    with gpu.entered():
+        engines = [_Shapes(gpu, signature) for signature in graphs(bundle, precision)]
+        cascade = DeviceCascade(bundle, *engines, gpu=gpu, threshold=0.7, **options)
+        for color in ("bgr", "rgb"):
+            for confidence in (False, True):
+                cascade.run(gpu.lasting((*size, 3), "uint8"), color=color, confidence=confidence, semantic=True)
+    return gpu
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("budget", [None, 0.1])
+@pytest.mark.parametrize(
+    ("built", "size"),
+    [("540x960", (540, 960)), ("65x97..1024x2048", (301, 777)), ("65x97..4096x4096", (3001, 4001))],
+)
+def test_whatever_a_frame_is_asked_for_its_code_is_there(bundle, precision, budget, built, size, monkeypatch) -> None:
+    found = launches(bundle, *graphs(bundle, precision), Profile.parse(built), JETSON)
+    codes = Cubins({code: Cubin(code.encode(), launch.kernel, 96, 2) for code, launch in found.items()})
+    gpu = frames(bundle, codes, precision, size, detail="sparse", budget=budget)
+    dense = frames(bundle, codes, precision, size, detail="dense", budget=None)
+    for name, grid, threads, shared, arguments in gpu.calls + dense.calls:
+        assert name in {launch.kernel for launch in found.values()}
+        assert len(grid) == 3
+        assert min(grid) >= 1
+        assert (threads % 32, shared) == (0, 96)
+        assert [int(each) for each in arguments[-2:]] == [0, 0]
+        assert all(isinstance(each, (np.uint64, np.int64, np.int32, np.float32)) for each in arguments)
+
+
+def test_code_that_is_not_there_says_what_to_do() -> None:
+    launch = Launch("select.flag", (3,), (1.5, 3), {"PIXELS": 512})
+    with pytest.raises(
+        EngineError, match=r"the kernel select.flag\(fp32, i32; PIXELS=512; .*\) was not compiled .* --shape"
+    ):
+        Cubins({}).of(launch.code)
+
+
+def test_a_file_gives_back_what_was_put_in() -> None:
+    cubins = Cubins({"b()": Cubin(b"\x00two", "b", 5, 1), "a()": Cubin(b"one", "a", 0, 2)})
+    data = cubins.to_bytes()
+    again = Cubins.from_bytes(data)
+    assert again._cubins == cubins._cubins
+    assert again.to_bytes() == data
+    assert len(Cubins.merged([again, Cubins({"c()": Cubin(b"", "c", 0, 2)})])) == 3
+    for damaged in (data[:-30], b""):
+        with pytest.raises(EngineError, match=r"kernels\.zip cannot be read .*; build it again"):
+            Cubins.from_bytes(damaged)
+
+
+def test_a_kernel_that_does_not_compile_names_itself(monkeypatch) -> None:
+    import triton
+
+    def fails(*arguments, **options):
+        raise RuntimeError("ptxas fatal: no such architecture")
+
+    monkeypatch.setattr(triton, "compile", fails)
+    logit, flagged = (SimpleNamespace(dtype=dtype) for dtype in ("float32", "bool"))
+    launch = Launch("select.flag", (1,), (logit, 0.5, 1, 1, 1, 1, flagged), {"PIXELS": 512})
+    with pytest.raises(EngineError, match=r"cannot compile select.flag for compute capability 8.7: ptxas fatal"):
+        compile_launch(launch, JETSON)
+
+
+def test_neither_torch_nor_a_gpu_is_needed() -> None:
+    script = (
+        "import sys; from errseg_rt.bundle.bundle import Bundle; from errseg_rt.export.engines.kernels import *\n"
+        "b = Bundle.open('camvid'); g = [signature_of(b.read(f'graphs/{n}.onnx')) for n in ('front', 'refine')]\n"
+        "found = launches(b, *g, Profile.parse('64x96'), (9, 0))\n"
+        "compile_launch(found[next(code for code in found if code.startswith('select.flag'))], (9, 0))\n"
+        "print('torch' in sys.modules, len(found) > 10)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.split() == ["False", "True"], done.stderr

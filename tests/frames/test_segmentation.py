@@ -1,0 +1,177 @@
+"""What a segmentation shows and saves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from errseg_rt.bundle.classes import CAMVID, ClassSet
+from errseg_rt.frames import segmentation as segmentation_module
+from errseg_rt.frames.segmentation import Segmentation
+from errseg_rt.kernels.fuse_labels import upsample_reference
+from errseg_rt.kernels.geometry import Geometry
+
+GRID, FRAME = (5, 7), (17, 25)
+SEEN = Geometry(GRID, (20, 28), FRAME, FRAME, False)
+
+
+@pytest.fixture
+def result() -> Segmentation:
+    rng = np.random.default_rng(0)
+    return Segmentation(
+        labels=rng.integers(0, len(CAMVID), FRAME).astype(np.uint8),
+        error_probability=rng.random(GRID).astype(np.float32),
+        flagged=rng.random(GRID) < 0.4,
+        classes=CAMVID,
+        geometry=SEEN,
+        timings={"preprocess": 1.5, "front": 20.0, "fuse": 0.25},
+        work=0.375,
+    )
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (*FRAME, 3), np.uint8)
+
+
+def test_sums_and_shares(result: Segmentation) -> None:
+    rows, cols = SEEN.seen()
+    assert result.milliseconds == 21.75
+    assert result.flagged_share == result.flagged.sum() / (rows * cols)
+    assert (result.refined, result.left_out, result.over_threshold) == (result.flagged.sum(), 0, result.flagged.sum())
+    limited = replace(result, left_out=5)
+    assert (limited.refined, limited.over_threshold) == (result.refined, result.refined + 5)
+
+
+def test_repr_says_what_a_reader_looks_for(result: Segmentation) -> None:
+    start, end = f"Segmentation(17x25, 11 classes, grid 5x7, {result.flagged_share:.1%} flagged", "21.8 ms)"
+    assert repr(result) == f"{start}, 37.5% of the dense work, {end}"
+    assert repr(replace(result, left_out=5)) == f"{start} (5 pixels left out), 37.5% of the dense work, {end}"
+
+
+def test_error_map_is_the_grid_interpolated(result: Segmentation) -> None:
+    # float32 against float64, of values below 1.
+    np.testing.assert_allclose(result.error_map(), upsample_reference(result.error_probability, SEEN), atol=1e-6)
+
+
+def test_flagged_map_is_where_flagged_grid_pixels_weigh_most(result: Segmentation) -> None:
+    weight = upsample_reference(result.flagged.astype(np.float32), SEEN)
+    assert result.flagged_map().dtype == np.bool_
+    certain = np.abs(weight - 0.5) > 1e-6
+    np.testing.assert_array_equal(result.flagged_map()[certain], (weight > 0.5)[certain])
+
+
+def test_colors_are_those_of_the_classes(result: Segmentation) -> None:
+    wanted = [[CAMVID.colors[label][::-1] for label in row] for row in result.labels]
+    np.testing.assert_array_equal(result.colors(), np.array(wanted, np.uint8))
+
+
+def test_heat_goes_from_black_over_red_to_white(result: Segmentation) -> None:
+    result.error_probability[:] = np.linspace(0, 1, GRID[1], dtype=np.float32)
+    heat, levels = result.heat(), np.rint(result.error_map() * 255).astype(int)
+    assert heat.shape == (*FRAME, 3)
+    assert heat.dtype == np.uint8
+    brightness = {int(level): heat[levels == level].sum(1) for level in np.unique(levels)}
+    assert all((values == values[0]).all() for values in brightness.values())
+    assert (np.diff([values[0] for _, values in sorted(brightness.items())]) >= 0).all()
+    result.error_probability[:] = 0
+    assert (result.heat() <= 10).all()
+    result.error_probability[:] = 1
+    assert (result.heat() >= 245).all()
+    result.error_probability[:] = 0.3
+    blue, green, red = result.heat()[0, 0].astype(int)
+    assert red > 150 > 100 > max(blue, green)
+
+
+@pytest.mark.parametrize("color", ["bgr", "rgb"])
+@pytest.mark.parametrize("opacity", [0.0, 0.3, 1.0])
+def test_overlay_is_the_weighted_mean(result: Segmentation, picture, opacity, color) -> None:
+    colors = result.colors() if color == "bgr" else result.colors()[..., ::-1]
+    wanted = (1 - opacity) * picture + opacity * colors.astype(np.float64)
+    given = result.overlay(picture, opacity, color)
+    assert given.dtype == np.uint8
+    # Rounded to whole numbers.
+    np.testing.assert_allclose(given, wanted, rtol=0, atol=0.5 + 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("frame", "opacity", "color", "message"),
+    [
+        (np.zeros((17, 24, 3), np.uint8), 0.5, "bgr", r"uint8 \(17, 25, 3\), got uint8 \(17, 24, 3\)"),
+        (np.zeros((17, 25), np.uint8), 0.5, "bgr", r"got uint8 \(17, 25\)"),
+        (np.zeros((17, 25, 3), np.float32), 0.5, "bgr", "got float32"),
+        (np.zeros((17, 25, 3), np.uint8), 1.1, "bgr", "opacity = 1.1"),
+        (np.zeros((17, 25, 3), np.uint8), -0.1, "bgr", "opacity = -0.1"),
+        (np.zeros((17, 25, 3), np.uint8), 0.5, "hsv", "color = 'hsv'"),
+    ],
+    ids=["size", "rank", "dtype", "opacity_above", "opacity_below", "color"],
+)
+def test_overlay_refuses(result: Segmentation, frame, opacity, color, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        result.overlay(frame, opacity, color)
+
+
+def test_save_writes_what_is_shown(result: Segmentation, picture, tmp_path: Path) -> None:
+    paths = result.save(tmp_path / "new" / "folder", "deep/a.b", picture)
+    wanted = {
+        "labels": result.labels,
+        "colors": result.colors(),
+        "error": result.heat(),
+        "overlay": result.overlay(picture),
+    }
+    assert paths.keys() == wanted.keys()
+    for what, pixels in wanted.items():
+        assert paths[what] == tmp_path / "new" / "folder" / "deep" / f"a.b_{what}.png"
+        np.testing.assert_array_equal(cv2.imread(str(paths[what]), cv2.IMREAD_UNCHANGED), pixels)
+    assert sorted(tmp_path.rglob("*.*")) == sorted(paths.values())
+
+
+def test_save_without_a_frame_writes_no_overlay(result: Segmentation, tmp_path: Path) -> None:
+    assert result.save(str(tmp_path)).keys() == {"labels", "colors", "error"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "frame_colors.png", "frame_error.png", "frame_labels.png"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("raises", [False, True], ids=["says_false", "raises"])
+def test_a_failed_save_leaves_no_half_file(result: Segmentation, tmp_path: Path, monkeypatch, raises) -> None:
+    old = result.save(tmp_path)["labels"].read_bytes()
+
+    def fail(path: str, _: np.ndarray) -> bool:
+        Path(path).write_bytes(b"half")
+        if raises:
+            raise OSError(28, "No space left on device")
+        return False
+
+    monkeypatch.setattr(segmentation_module.cv2, "imwrite", fail)
+    with pytest.raises(OSError, match="No space left" if raises else "cannot be written"):
+        result.save(tmp_path)
+    assert (tmp_path / "frame_labels.png").read_bytes() == old
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "colors", "message"),
+    [
+        (("a",), ((0, 0, 0),), "2 to 255 classes, got 1"),
+        (("a",) * 256, ((0, 0, 0),) * 256, "2 to 255 classes, got 256"),
+        (("a", "b"), ((0, 0, 0),), "2 class names but 1 colours"),
+        (("a", "b"), ((0, 0, 0), (0, 0, 256)), "three numbers in 0..255"),
+        (("a", "b"), ((0, 0, 0), (0, 0)), "three numbers in 0..255"),
+    ],
+    ids=["one", "too_many", "unpaired", "range", "two_parts"],
+)
+def test_class_sets_that_are_none(names, colors, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClassSet(names, colors)
+
+
+def test_ids_without_a_class_are_black() -> None:
+    palette = ClassSet(("a", "b"), ((1, 2, 3), (4, 5, 6))).palette_bgr()
+    assert palette[:2].tolist() == [[3, 2, 1], [6, 5, 4]]
+    assert palette.shape == (256, 3)
+    assert not palette[2:].any()

@@ -1,0 +1,51 @@
+"""Files are whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from errseg_rt.system.atomic import write_atomically
+
+
+def test_what_was_written_takes_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file.txt"
+    for content in ("first", "second"):
+        with write_atomically(path) as temporary:
+            temporary.write_text(content)
+            assert temporary.parent == path.parent
+            assert temporary.suffix == ".txt"
+        assert path.read_text() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_old_content_stays_until_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with write_atomically(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("old", [None, "old"], ids=["nothing_there", "old_file_there"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_an_exception_all_is_as_it_was(tmp_path: Path, old, error) -> None:
+    path = tmp_path / "file.bin"
+    if old:
+        path.write_text(old)
+    with pytest.raises(error), write_atomically(path) as temporary:  # noqa: PT012 the block is what is tested
+        temporary.write_text("half")
+        raise error
+    assert [item.name for item in tmp_path.iterdir()] == (["file.bin"] if old else [])
+    assert old is None or path.read_text() == old
+
+
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with write_atomically(path) as one, write_atomically(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
