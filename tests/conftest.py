@@ -20,8 +20,16 @@ from errseg_rt.bundle.classes import CAMVID
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.cli.app import main
+from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import SceneFrame, StreetScene
+
+# Frame, content, input and grid of frames on a grid, small and odd of size.
+GEOMETRIES = {
+    "padded": Geometry((9, 11), (33, 41), (30, 37), (30, 37), align_corners=True),
+    "enlarged": Geometry((9, 11), (36, 44), (31, 40), (21, 27), align_corners=False),
+    "shrunk": Geometry((6, 8), (21, 29), (20, 26), (43, 50), align_corners=True),
+}
 
 
 @lru_cache
@@ -43,6 +51,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("ERRSEG_REQUIRE_GPU") == "1":
         pytest.fail(f"ERRSEG_REQUIRE_GPU=1 promises a GPU: {gpu_fault()}", pytrace=False)
     pytest.skip(f"needs an NVIDIA GPU: {gpu_fault()}")
+
+
+@pytest.fixture(params=GEOMETRIES)
+def geometry(request: pytest.FixtureRequest) -> Geometry:
+    return GEOMETRIES[request.param]
+
+
+@pytest.fixture
+def padded() -> Geometry:
+    return GEOMETRIES["padded"]
 
 
 @pytest.fixture(scope="session")

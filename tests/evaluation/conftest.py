@@ -1,4 +1,4 @@
-"""Random frames, branches and truths, small and odd of size."""
+"""Random branches and truths."""
 
 from __future__ import annotations
 
@@ -10,13 +10,6 @@ import pytest
 from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.geometry import Geometry
-
-# Frame, content, input and grid: padded, scaled up, scaled down.
-GEOMETRIES = [
-    Geometry((9, 11), (33, 41), (30, 37), (30, 37), align_corners=True),
-    Geometry((9, 11), (36, 44), (31, 40), (21, 27), align_corners=False),
-    Geometry((6, 8), (21, 29), (20, 26), (43, 50), align_corners=True),
-]
 
 
 def make_branches(rng: np.random.Generator, geometry: Geometry, classes: int, scale: float = 3) -> Branches:
@@ -34,21 +27,16 @@ def make_truth(rng: np.random.Generator, geometry: Geometry, classes: int, void:
     return truth
 
 
-@pytest.fixture(params=GEOMETRIES, ids=["padded", "enlarged", "shrunk"])
-def geometry(request: pytest.FixtureRequest) -> Geometry:
-    return request.param
-
-
 @pytest.fixture
 def classes() -> ClassSet:
     return ClassSet(("a", "b", "c", "d"), tuple((20 * index, 0, 255) for index in range(4)))
 
 
 @pytest.fixture
-def sample() -> Callable[..., tuple[np.ndarray, Branches]]:
+def sample(padded: Geometry) -> Callable[..., tuple[np.ndarray, Branches]]:
     """Makes the truth and the branches of a random frame."""
 
-    def make(seed: int, geometry: Geometry = GEOMETRIES[0], classes: int = 4, **options: float):
+    def make(seed: int, geometry: Geometry = padded, classes: int = 4, **options: float):
         rng = np.random.default_rng(seed)
         return make_truth(rng, geometry, classes, **options), make_branches(rng, geometry, classes)
 
