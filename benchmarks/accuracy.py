@@ -21,8 +21,8 @@ from benchmarks.report import RESULTS
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.datasets import LabelledFrames, open_dataset
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
+from errseg_rt.evaluation.error_maps import P_EP
 from errseg_rt.evaluation.evaluation import Evaluation
-from errseg_rt.evaluation.grid_errors import P_EP
 from errseg_rt.evaluation.stamp import machine_stamp
 from errseg_rt.evaluation.sweep import THRESHOLDS
 from errseg_rt.system.progress import track

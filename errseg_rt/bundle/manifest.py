@@ -44,7 +44,7 @@ class Manifest:
         lowest_threshold: The lowest t the cascade was evaluated at.
         calibration: From error logit to error probability.
         baseline_calibrations: The same for the scores that P_ep is held against, by their names in
-            `errseg_rt.evaluation.uncertainty`; empty where none were fitted.
+            `errseg_rt.evaluation.error_maps`; empty where none were fitted.
         cascade: Shape of the networks, for the torch engine and for exporting again.
         provenance: Data, initial weights and their terms, command, date.
         metrics: Scores per data set.

@@ -49,13 +49,13 @@ def calibrate(
     is left as it is and the figures are only shown.
     """
     from errseg_rt.datasets.labelled import open_labelled
+    from errseg_rt.evaluation.calibration import FOLDS, cross_validated, recalibrated
+    from errseg_rt.evaluation.error_maps import P_EP
+    from errseg_rt.evaluation.error_scores import reliability
     from errseg_rt.evaluation.evaluation import Evaluation
-    from errseg_rt.evaluation.grid_errors import P_EP
-    from errseg_rt.evaluation.proposal import propose
-    from errseg_rt.evaluation.recalibration import FOLDS, cross_validated, recalibrated, reliability
     from errseg_rt.evaluation.run import evaluate_frames
     from errseg_rt.evaluation.stamp import bundle_stamp, machine_stamp
-    from errseg_rt.evaluation.sweep import THRESHOLDS
+    from errseg_rt.evaluation.sweep import THRESHOLDS, propose
     from errseg_rt.evaluation.tables import figures_of
 
     if save_threshold and out is None:
@@ -79,7 +79,7 @@ def calibrate(
     if not any(pixels.pixels):
         report_failures(done.failed)
         raise DataError(f"{data}: no pixel has a true label; there is nothing to calibrate on")
-    old, new = asdict(reliability(pixels, manifest.calibration, P_EP)), cross_validated(evaluation.folds)
+    old, new = asdict(reliability(pixels.histograms[P_EP], manifest.calibration)), cross_validated(evaluation.folds)
     proposal = propose(evaluation.sweep, evaluation.semantic.confusion.miou())
     scores = evaluation.to_dict(manifest.classes)
     answer = {

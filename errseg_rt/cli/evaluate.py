@@ -72,8 +72,8 @@ def evaluate(
     A frame that cannot be read is reported at the end, and the others are scored.
     """
     from errseg_rt.datasets.labelled import open_labelled
+    from errseg_rt.evaluation.error_maps import P_EP
     from errseg_rt.evaluation.evaluation import Evaluation
-    from errseg_rt.evaluation.grid_errors import P_EP
     from errseg_rt.evaluation.plots import check_plots, plot_curves
     from errseg_rt.evaluation.run import evaluate_frames
     from errseg_rt.evaluation.stamp import bundle_stamp, machine_stamp

@@ -1,18 +1,64 @@
-"""The error map of a cascade beside the free baselines, on the same pixels."""
+"""Where the semantic branch is wrong, and what foretold it: P_ep, and what the branch says for free of its own doubts.
+
+Each score grows with doubt and is kept as its logit, that of a baseline computed without ever forming the score: near
+0, where most pixels lie, the score itself saturates into ties. As a logit it takes the same calibration map as P_ep.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from errseg_rt.bundle.calibration import Calibration
-from errseg_rt.evaluation.error_scores import error_scores
-from errseg_rt.evaluation.fit import fit_histogram
-from errseg_rt.evaluation.grid_errors import P_EP, GridErrors
-from errseg_rt.evaluation.histogram import ErrorHistogram
-from errseg_rt.evaluation.uncertainty import BASELINES
+import numpy as np
+import numpy.typing as npt
 
+from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.classes import IGNORE
+from errseg_rt.datasets.truth import truth_on_grid
+from errseg_rt.evaluation.error_scores import error_scores
+from errseg_rt.evaluation.histogram import ErrorHistogram
+from errseg_rt.frames.branches import Branches
+
+P_EP = "p_ep"
+BASELINES = ("max_softmax", "entropy", "margin")
+"""The baselines that an error-prediction branch must beat."""
 SCORES = (P_EP, *BASELINES)
+RHO = 0.95
+"""Largest P_sb above which an error is hard (Gong et al. 2021, section 3.3)."""
+
+Logits = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class GridErrors:
+    """The N valid grid pixels of a frame.
+
+    Attributes:
+        valid: Which grid pixels they are: those with a true label, `bool [h, w]`.
+        wrong: Whether the semantic label differs from the true one (eq. 1), `bool [N]`.
+        logits: Error logit, and the logits of the baseline scores, by name, `[N]` each.
+    """
+
+    valid: npt.NDArray[np.bool_]
+    wrong: npt.NDArray[np.bool_]
+    logits: Mapping[str, npt.NDArray[np.floating]]
+
+    @classmethod
+    def of(cls, truth: npt.NDArray[np.uint8], branches: Branches) -> GridErrors:
+        """From the true class ids of a frame, `uint8 [H, W]`, and what the branches say of it."""
+        on_grid = truth_on_grid(truth, branches.geometry)
+        valid = on_grid != IGNORE
+        semantic = branches.logits[:, valid]
+        scores = {P_EP: branches.error_logit[valid], **baseline_logits(semantic)}
+        return cls(valid, semantic.argmax(axis=0) != on_grid[valid], scores)
+
+    @property
+    def hard(self) -> npt.NDArray[np.bool_]:
+        """Whether the pixel is wrong and its max P_sb above rho, `bool [N]`."""
+        hard: npt.NDArray[np.bool_] = self.wrong & (self.logits["max_softmax"] < math.log((1 - RHO) / RHO))
+        return hard
 
 
 class ErrorMaps:
@@ -39,14 +85,6 @@ class ErrorMaps:
         correct, wrong = self.histograms[P_EP].counts.sum(axis=0).tolist()
         return correct, wrong
 
-    def fit(self) -> dict[str, Calibration]:
-        """The calibration map of each score that these pixels bear out.
-
-        Raises:
-            ValueError: There is no pixel.
-        """
-        return {name: fit_histogram(histogram) for name, histogram in self.histograms.items()}
-
     def to_dict(self, calibrations: Mapping[str, Calibration]) -> dict[str, Any]:
         """Scores of P_ep, and under `baselines` those of each baseline; uncalibrated ones have no `ece` and `brier`."""
         scored = {name: error_scores(histogram, calibrations.get(name)) for name, histogram in self.histograms.items()}
@@ -67,3 +105,32 @@ class ErrorMaps:
             total.hard += part.hard
             total.histograms = {name: total.histograms[name] + part.histograms[name] for name in SCORES}
         return total
+
+
+def baseline_logits(logits: npt.NDArray[np.floating]) -> dict[str, Logits]:
+    """The logit of each baseline score.
+
+    `max_softmax` is 1 - max P_sb, `entropy` that of P_sb over its largest value log C, `margin` is 1 minus the
+    difference of the two largest P_sb.
+
+    Args:
+        logits: Of the semantic branch, `[C, ...]`, finite.
+
+    Returns:
+        By the names in `BASELINES`, `float64 [...]`; +inf where a score is 1 (a tie of the two largest), -inf where it
+        is 0 in float64.
+    """
+    shifted = logits.astype(np.float64) - logits.max(axis=0)
+    powers = np.exp(shifted)
+    top = np.expand_dims(shifted.argmax(axis=0), 0)
+    np.put_along_axis(powers, top, 0, axis=0)
+    others = powers.sum(axis=0)  # relative to the top's power, which is 1
+    second = powers.max(axis=0)
+    # log1p: the entropy is exact also where the others are tiny.
+    entropy = np.log1p(others) - (powers * shifted).sum(axis=0) / (1 + others)
+    with np.errstate(divide="ignore"):
+        return {
+            "max_softmax": np.log(others),
+            "entropy": np.log(entropy) - np.log(np.maximum(np.log(len(logits)) - entropy, 0)),
+            "margin": np.log(others + second) - np.log(1 - second),
+        }

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.calibration import Calibration
-from errseg_rt.evaluation.groups import equal_mass
-from errseg_rt.evaluation.histogram import Counts, ErrorHistogram
+from errseg_rt.evaluation.histogram import Counts, ErrorHistogram, equal_mass
 
 GROUPS = 15
 """Groups of equal mass in a calibration error."""
@@ -86,11 +85,14 @@ class Reliability:
 
 def error_scores(histogram: ErrorHistogram, calibration: Calibration | None) -> dict[str, float | None]:
     """All scores by name; `ece` and `brier` are None without a calibration."""
-    ranking = asdict(Ranking.of(histogram))
+    known = Reliability(None, None) if calibration is None else reliability(histogram, calibration)
+    return {**asdict(Ranking.of(histogram)), **asdict(known)}
+
+
+def reliability(histogram: ErrorHistogram, calibration: Calibration) -> Reliability:
+    """What a calibration map makes of a score."""
     values, counts = histogram.filled()
-    if calibration is None:
-        return {**ranking, "ece": None, "brier": None}
-    return {**ranking, **asdict(Reliability.of(calibration(values).astype(np.float64), counts))}
+    return Reliability.of(calibration(values).astype(np.float64), counts)
 
 
 def reliability_curve(probability: Values, counts: Counts, groups: int = GROUPS) -> tuple[Values, Values, Values]:

@@ -12,11 +12,10 @@ import numpy.typing as npt
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
-from errseg_rt.evaluation.error_maps import ErrorMaps
-from errseg_rt.evaluation.grid_errors import P_EP, GridErrors
+from errseg_rt.evaluation.calibration import fit_calibrations
+from errseg_rt.evaluation.error_maps import P_EP, ErrorMaps, GridErrors
 from errseg_rt.evaluation.label_scores import LabelScores
-from errseg_rt.evaluation.multi_scale import View, multi_scale_labels
-from errseg_rt.evaluation.native import native_labels
+from errseg_rt.evaluation.labels import View, multi_scale_labels, native_labels
 from errseg_rt.evaluation.sweep import ThresholdSweep, flagged_share
 from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import fuse_labels
@@ -100,17 +99,13 @@ class Evaluation:
         """Error maps of all frames."""
         return ErrorMaps.sum(self.folds)
 
-    def calibration(self) -> Calibration:
-        """The map from error logit to error probability that these frames bear out.
+    def calibrations(self) -> dict[str, Calibration]:
+        """The maps from logit to error probability that these frames bear out, of P_ep and every baseline by name.
 
         Raises:
             ValueError: No frame has a valid pixel.
         """
-        return self.calibrations()[P_EP]
-
-    def calibrations(self) -> dict[str, Calibration]:
-        """The same for P_ep and every baseline, by name."""
-        return self.errors.fit()
+        return fit_calibrations(self.errors)
 
     def to_dict(self, classes: ClassSet, calibrations: Mapping[str, Calibration] | None = None) -> dict[str, Any]:
         """All scores, nested: shares and scores in 0..1, None where there is nothing to score.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.errors import ErrsegError
 from errseg_rt.evaluation.evaluation import Evaluation
-from errseg_rt.evaluation.multi_scale import View
+from errseg_rt.evaluation.labels import View
 from errseg_rt.frames.branches import Branches
 from errseg_rt.runtime import Runtime
 from errseg_rt.system.progress import track

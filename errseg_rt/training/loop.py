@@ -21,8 +21,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from errseg_rt.datasets import LabelledFrames, open_dataset
 from errseg_rt.errors import DataError
-from errseg_rt.evaluation.grid_errors import P_EP
-from errseg_rt.evaluation.uncertainty import BASELINES
+from errseg_rt.evaluation.error_maps import BASELINES, P_EP
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.system.atomic import write_atomically
 from errseg_rt.system.progress import track
@@ -301,7 +300,7 @@ def _notes(cascade: Cascade, recipe: Recipe, held: LabelledFrames, val: Labelled
         for name, frames in sets.items()
         if len(frames)
     }
-    fitted = scored["held_out"].errors.fit()
+    fitted = scored["held_out"].calibrations()
     return {
         "recipe": asdict(recipe),
         "calibration": asdict(fitted[P_EP]),

@@ -16,8 +16,7 @@ from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.datasets.truth import truth_on_grid
 from errseg_rt.evaluation.error_maps import SCORES
 from errseg_rt.evaluation.evaluation import Evaluation
-from errseg_rt.evaluation.multi_scale import View, multi_scale_labels
-from errseg_rt.evaluation.native import native_labels
+from errseg_rt.evaluation.labels import View, multi_scale_labels, native_labels
 from errseg_rt.kernels.fuse_labels import fuse_labels
 
 
@@ -91,7 +90,6 @@ def test_folds_add_up_to_the_whole(sample, classes: ClassSet) -> None:
     whole, parts = evaluated(samples), evaluated(samples, folds=3)
     assert parts.to_dict(classes) == whole.to_dict(classes)
     assert parts.calibrations() == whole.calibrations()
-    assert parts.calibration() == whole.calibrations()["p_ep"]
     assert [sum(fold.pixels) for fold in parts.folds] == [
         sum(sum(evaluated([samples[index]]).errors.pixels) for index in range(first, 5, 3)) for first in range(3)
     ]
@@ -119,11 +117,11 @@ def test_json_holds_numbers_or_null(sample, classes: ClassSet, case) -> None:
     if rate is None:
         assert scores["gain"] is None
         with pytest.raises(ValueError, match="no pixel to fit a calibration on"):
-            evaluation.calibration()
+            evaluation.calibrations()
     else:
         assert (scores["gain"]["miou"], scores["gain"]["tie"]) == (0, True)
         assert scores["errors"]["brier"] == 0.25
-        assert evaluation.calibration()(np.zeros(1)) == rate
+        assert all(fitted(np.zeros(1)) == rate for fitted in evaluation.calibrations().values())
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""Counting pixels by their logits."""
+"""Counting pixels by their logits, and groups of equal mass."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from errseg_rt.evaluation.histogram import ErrorHistogram
+from errseg_rt.evaluation.histogram import ErrorHistogram, equal_mass
 
 
 def counted(logit, wrong) -> ErrorHistogram:
@@ -55,3 +55,26 @@ def test_pixels_must_pair() -> None:
 def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="1 of 2 logits are NaN"):
         counted([0, np.nan], [True, False])
+
+
+@pytest.mark.parametrize(("bins", "groups"), [(12, 4), (13, 4), (100, 7), (3, 3)])
+def test_even_bins_make_even_groups(bins, groups) -> None:
+    sizes = np.bincount(equal_mass(np.ones(bins), groups), minlength=groups)
+    assert sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_group_is_off_by_more_than_a_bin(seed) -> None:
+    mass = np.random.default_rng(seed).random(500)
+    group = equal_mass(mass, 9)
+    assert (np.diff(group) >= 0).all()
+    assert (group.min(), group.max()) == (0, 8)
+    assert np.abs(np.bincount(group, mass) - mass.sum() / 9).max() <= mass.max()
+
+
+def test_a_heavy_bin_leaves_groups_empty() -> None:
+    assert equal_mass(np.array([1, 98, 1]), 10).tolist() == [0, 5, 9]
+
+
+def test_fewer_bins_than_groups() -> None:
+    assert equal_mass(np.ones(2), 10).tolist() == [2, 7]

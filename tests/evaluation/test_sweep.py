@@ -1,4 +1,4 @@
-"""The table over thresholds, against its words taken pixel by pixel."""
+"""The table over thresholds, against its words taken pixel by pixel, and the threshold that comes of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sklearn.metrics import jaccard_score, precision_score, recall_score
 from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.datasets.truth import truth_on_grid
-from errseg_rt.evaluation.grid_errors import RHO, GridErrors
-from errseg_rt.evaluation.sweep import THRESHOLDS, ThresholdSweep
+from errseg_rt.evaluation.error_maps import RHO, GridErrors
+from errseg_rt.evaluation.sweep import THRESHOLDS, ThresholdSweep, propose
 from errseg_rt.kernels.fuse_labels import fuse_labels_reference
 
 ROW_WORK = (7, 4, 2)
@@ -98,10 +98,37 @@ def test_one_kind_of_pixel(sample, is_wrong) -> None:
             assert (row.recall, row.hard_recall, row.error_iou, row.precision) == (None, None, 0, 0)
 
 
-def test_hard_errors_are_sure_and_wrong(sample) -> None:
-    truth, branches = sample(1)
-    errors = GridErrors.of(truth, branches)
-    largest = softmax(branches.logits[:, errors.valid].astype(np.float64), axis=0).max(axis=0)
-    np.testing.assert_array_equal(errors.hard, errors.wrong & (largest > 0.95))
-    assert errors.hard.any()
-    assert (errors.wrong & ~errors.hard).any()
+class Row:
+    def __init__(self, t, gain, work):
+        self.t, self.gain, self.work, self.flagged = t, gain, work, work and work / 2
+
+
+class Sweep:
+    """Rows as given; each frame takes the mean work, more or less."""
+
+    def __init__(self, rows):
+        self.given = [Row(*row) for row in rows]
+        self.work = {row.t: [row.work * part for part in np.linspace(0.5, 1.5, 101)] for row in self.given if row.work}
+
+    def rows(self, without):
+        return self.given
+
+
+def test_the_cheapest_that_keeps_95_percent_of_the_gain() -> None:
+    sweep = Sweep([(0.1, 0.0100, 0.4), (0.5, 0.0099, 0.2), (0.7, 0.0095, 0.1), (0.9, 0.0094, 0.05)])
+    found = propose(sweep, 0.5)
+    assert (found.t, found.gain, found.work, found.flagged) == (0.7, 0.0095, 0.1, 0.05)
+    assert found.budget == pytest.approx(0.1 * 1.45)
+    assert np.mean(np.array(sweep.work[0.7]) <= found.budget + 1e-12) >= 0.95
+
+
+def test_a_gain_that_falls_again_is_left_aside() -> None:
+    found = propose(Sweep([(0.1, -0.02, 0.4), (0.5, 0.01, 0.2), (0.9, 0.001, 0.05)]), 0.5)
+    assert found.t == 0.5
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [(0.5, 0.0, 0.2)], [(0.3, -0.1, 0.3), (0.5, -0.2, 0.2)], [(0.5, None, 0.2)], [(0.5, None, None)]]
+)
+def test_where_nothing_gains_nothing_is_proposed(rows) -> None:
+    assert propose(Sweep(rows), 0.5) is None

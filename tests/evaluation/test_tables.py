@@ -8,7 +8,7 @@ import pytest
 
 from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.evaluation.evaluation import Evaluation
-from errseg_rt.evaluation.multi_scale import View
+from errseg_rt.evaluation.labels import View
 from errseg_rt.evaluation.tables import Figures, figures_of, write_csv
 
 

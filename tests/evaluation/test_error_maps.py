@@ -1,4 +1,4 @@
-"""The baselines, against their formulas on probabilities, and where probabilities have no digits left."""
+"""Errors of a frame, and the baselines: against their formulas, and where probabilities have no digits left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from scipy.special import logit, softmax
 from scipy.stats import entropy
 
-from errseg_rt.evaluation.uncertainty import BASELINES, baseline_logits
+from errseg_rt.evaluation.error_maps import BASELINES, GridErrors, baseline_logits
 
 
 @pytest.mark.parametrize("classes", [2, 3, 11])
@@ -55,3 +55,12 @@ def test_classes_may_be_renamed() -> None:
 
 def test_no_pixel() -> None:
     assert all(scores.shape == (0,) for scores in baseline_logits(np.empty((4, 0), np.float32)).values())
+
+
+def test_hard_errors_are_sure_and_wrong(sample) -> None:
+    truth, branches = sample(1)
+    errors = GridErrors.of(truth, branches)
+    largest = softmax(branches.logits[:, errors.valid].astype(np.float64), axis=0).max(axis=0)
+    np.testing.assert_array_equal(errors.hard, errors.wrong & (largest > 0.95))
+    assert errors.hard.any()
+    assert (errors.wrong & ~errors.hard).any()

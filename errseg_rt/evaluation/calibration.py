@@ -1,4 +1,4 @@
-"""Calibration maps fitted on a user's own frames, and what they are worth on frames they have not seen."""
+"""Fitting calibration maps, from the logit of a score to how often it is followed by an error, and judging them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,53 @@ import numpy as np
 
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.manifest import Manifest
-from errseg_rt.evaluation.error_maps import SCORES, ErrorMaps
+from errseg_rt.evaluation.error_maps import BASELINES, P_EP, SCORES, ErrorMaps
 from errseg_rt.evaluation.error_scores import Reliability
-from errseg_rt.evaluation.grid_errors import P_EP
+from errseg_rt.evaluation.histogram import ErrorHistogram, equal_mass
 from errseg_rt.evaluation.sweep import THRESHOLDS
-from errseg_rt.evaluation.uncertainty import BASELINES
 
+KNOTS = 32
+"""Knots of a map, where there are pixels enough."""
 FOLDS = 5
 """Blocks of consecutive frames for cross-validation."""
 
 
-def reliability(pixels: ErrorMaps, calibration: Calibration, name: str) -> Reliability:
-    """What a map makes of a score on some pixels."""
-    values, counts = pixels.histograms[name].filled()
-    return Reliability.of(calibration(values).astype(np.float64), counts)
+def fit_calibration(histogram: ErrorHistogram, knots: int = KNOTS) -> Calibration:
+    """Isotonic regression of the error rate over groups of pixels.
+
+    Groups are even in correct and wrong pixels together, each kind weighing the same in total: where errors are rare,
+    groups even in pixels would leave one knot to all that is likely wrong.
+
+    Args:
+        histogram: Pixels of frames that the semantic branch did not learn from, by the logit of the score.
+        knots: Most knots of the map.
+
+    Raises:
+        ValueError: There is no pixel.
+    """
+    from scipy.optimize import isotonic_regression
+
+    values, counts = histogram.filled()
+    if not values.size:
+        raise ValueError("no pixel to fit a calibration on")
+    totals = counts.sum(axis=0)
+    group = equal_mass((counts[:, totals > 0] / totals[totals > 0]).sum(axis=1), knots)
+    pixels = np.bincount(group, counts.sum(axis=1))
+    used = pixels > 0
+    pixels = pixels[used]
+    centers = np.bincount(group, counts.sum(axis=1) * values)[used] / pixels
+    rates = np.bincount(group, counts[:, 1])[used] / pixels
+    fitted = isotonic_regression(rates, weights=pixels).x
+    return Calibration(tuple(centers.tolist()), tuple(np.clip(fitted, 0, 1).tolist()))
+
+
+def fit_calibrations(pixels: ErrorMaps) -> dict[str, Calibration]:
+    """The map of each score, by the names in `SCORES`.
+
+    Raises:
+        ValueError: There is no pixel.
+    """
+    return {name: fit_calibration(histogram) for name, histogram in pixels.histograms.items()}
 
 
 def cross_validated(folds: Sequence[ErrorMaps]) -> dict[str, dict[str, float | None]]:
@@ -34,7 +67,7 @@ def cross_validated(folds: Sequence[ErrorMaps]) -> dict[str, dict[str, float | N
     folds = [fold for fold in folds if any(fold.pixels)]
     if len(folds) < 2:
         return {name: asdict(Reliability(None, None)) for name in SCORES}
-    maps = [ErrorMaps.sum(other for other in folds if other is not fold).fit() for fold in folds]
+    maps = [fit_calibrations(ErrorMaps.sum(other for other in folds if other is not fold)) for fold in folds]
     scores = {}
     for name in SCORES:
         bins = [fold.histograms[name].filled() for fold in folds]
@@ -59,7 +92,7 @@ def recalibrated(manifest: Manifest, pixels: ErrorMaps, *, name: str, note: str,
     Raises:
         ValueError: There is no pixel.
     """
-    maps = pixels.fit()
+    maps = fit_calibrations(pixels)
     return replace(
         manifest,
         name=name,

@@ -1,17 +1,35 @@
-"""Multi-scale inference: one label map from several views of a frame (the rows MS of the paper's table 6)."""
+"""Label maps of a frame's size, made other than by fusion: the network's own, and multi-scale inference.
+
+Argmax is taken over class maps that never lie in memory together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from errseg_rt.evaluation.class_maps import argmax_of
 from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import upsample
+
+
+def native_labels(branches: Branches, threads: int = 1) -> npt.NDArray[np.uint8]:
+    """Labels as a segmentation network makes them on its own: its logits, interpolated bilinearly, then argmax.
+
+    Fusion interpolates probabilities, which is another function between grid pixels. The logits are interpolated
+    straight at the frame's pixels, through the same geometry, so that nothing is rounded to a size in between.
+
+    Args:
+        branches: What the branches say of the frame.
+        threads: CPU threads.
+
+    Returns:
+        `uint8 [H, W]`, the lowest class on ties.
+    """
+    return argmax_of(upsample(logits, branches.geometry, threads) for logits in branches.logits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +48,7 @@ class View:
 def multi_scale_labels(
     views: Sequence[View], threshold: float | None = None, threads: int = 1
 ) -> npt.NDArray[np.uint8]:
-    """Mean of the views' probabilities at every pixel of the frame, then argmax.
+    """Mean of the views' probabilities at every pixel, then argmax (the rows MS of the paper's table 6).
 
     Args:
         views: At least one; all of one frame.
@@ -42,6 +60,24 @@ def multi_scale_labels(
     """
     fused = [_probabilities(view.branches, threshold) for view in views]
     return argmax_of(_sums(views, fused, threads))
+
+
+def argmax_of(maps: Iterable[npt.NDArray[np.float32]]) -> npt.NDArray[np.uint8]:
+    """The class of the largest value at each pixel.
+
+    Args:
+        maps: One `float32 [H, W]` a class, at least one, in the order of the ids.
+
+    Returns:
+        `uint8 [H, W]`, the lowest class on ties.
+    """
+    rest = iter(maps)
+    largest = next(rest).copy()
+    labels = np.zeros(largest.shape, np.uint8)
+    for index, candidate in enumerate(rest, 1):
+        labels[candidate > largest] = index
+        np.maximum(largest, candidate, out=largest)
+    return labels
 
 
 def _sums(
