@@ -71,6 +71,7 @@ def test_json_is_all_of_stdout_and_equals_the_summary(cli, images: Path, tmp_pat
     }
     stages = ["preprocess", "front", "select", "refine", "fuse"]
     for item in summary["frames"]:
+        assert item["outputs"].keys() == {"labels", "colors", "error", "overlay"}
         assert all((out / path).is_file() for path in item["outputs"].values())
         assert list(item["milliseconds"]) == stages
     for stage in stages:
@@ -110,6 +111,7 @@ def test_a_budget_and_what_it_leaves_out(cli, images: Path, tmp_path: Path) -> N
     arguments = ("segment", "--threads", "1", images, "-o", tmp_path / "out", "--threshold", "0.2", "--budget", "0.1")
     summary = json.loads(cli(*arguments, "--json").out)
     assert (summary["budget"], summary["detail"]) == (0.1, "sparse")
+    assert len(summary["frames"]) == len(SIZES)
     with Runtime(threshold=0.2, budget=0.1, threads=1) as limited:
         for item in summary["frames"]:
             result = limited.segment(read(Path(item["input"])))
@@ -133,9 +135,12 @@ def test_dense_refinement_gives_the_same_labels(cli, images: Path, tmp_path: Pat
         summary = json.loads(cli(*arguments, "--threshold", "0.5").out)
         assert summary["detail"] == detail
         assert (summary["work"] == 1) == (detail == "dense")
-    for path in (tmp_path / "sparse").rglob("*_labels.png"):
-        other = read(tmp_path / "dense" / path.relative_to(tmp_path / "sparse"))
-        assert (read(path) != other).sum() <= 1  # a tie within rounding
+    for name, size in SIZES.items():
+        sparse, dense = (
+            read(tmp_path / way / f"{Path(name).with_suffix('')}_labels.png") for way in ("sparse", "dense")
+        )
+        assert sparse.shape == dense.shape == size
+        assert (sparse != dense).sum() <= 1  # a tie within rounding
 
 
 def test_a_deadline_that_no_frame_meets(cli, images: Path, tmp_path: Path) -> None:

@@ -121,7 +121,9 @@ def test_json_holds_numbers_or_null(sample, classes: ClassSet, case) -> None:
     else:
         assert (scores["gain"]["miou"], scores["gain"]["tie"]) == (0, True)
         assert scores["errors"]["brier"] == 0.25
-        assert all(fitted(np.zeros(1)) == rate for fitted in evaluation.calibrations().values())
+        assert {name: fitted(np.zeros(1)) for name, fitted in evaluation.calibrations().items()} == dict.fromkeys(
+            SCORES, rate
+        )
 
 
 @pytest.mark.parametrize(

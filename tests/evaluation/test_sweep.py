@@ -45,7 +45,9 @@ def test_rows_equal_the_definitions(sample, geometry) -> None:
         rows, cols = branches.geometry.seen()
         seen.append(expit(branches.error_logit[:rows, :cols].astype(np.float64)))
     wrong, p_ep, largest = map(np.concatenate, (wrong, p_ep, largest))
-    for row in swept(samples).rows(0.25):
+    rows = swept(samples).rows(0.25)
+    assert tuple(row.t for row in rows) == THRESHOLDS
+    for row in rows:
         flagged = p_ep > row.t
         ious = jaccard_score(wrong, flagged, average=None, labels=[0, 1])
         assert row.error_iou == pytest.approx(ious[1])
@@ -89,6 +91,7 @@ def test_one_kind_of_pixel(sample, is_wrong) -> None:
     branches.logits[3] = 40
     truth[:] = 0 if is_wrong else 3
     rows = swept([(truth, branches)]).rows(0.0)
+    assert len(rows) == len(THRESHOLDS)
     for row in rows:
         if is_wrong:
             assert row.precision == 1
