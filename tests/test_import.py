@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 
 import pytest
 
@@ -24,7 +24,9 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    loaded = loaded_by("import errseg_rt, errseg_rt.errors, errseg_rt.kernels")
+    loaded = loaded_by(
+        "import errseg_rt, errseg_rt.errors, errseg_rt.kernels, errseg_rt.datasets, errseg_rt.evaluation"
+    )
     assert "errseg_rt" in loaded
     assert not loaded & HEAVY
 
@@ -43,6 +45,16 @@ def test_public_names_resolve(name) -> None:
     assert value.__name__ == name
     assert value.__doc__
     assert name in dir(errseg_rt)
+
+
+@pytest.mark.parametrize("package", ["datasets", "evaluation", "kernels", "scenes"])
+def test_public_names_of_the_packages_resolve(package) -> None:
+    public = import_module(f"errseg_rt.{package}")
+    assert public.__all__
+    for name in public.__all__:
+        assert getattr(public, name).__doc__
+    with pytest.raises(AttributeError, match=f"module 'errseg_rt.{package}' has no attribute 'nothing'"):
+        _ = public.nothing
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:

@@ -48,7 +48,7 @@ def calibrate(
     The frames should be new to the bundle: on those it was trained with, it errs too little. Without --out, the bundle
     is left as it is and the figures are only shown.
     """
-    from errseg_rt.datasets.labelled import open_labelled
+    from errseg_rt.datasets import open_labelled
     from errseg_rt.evaluation.calibration import FOLDS, cross_validated, recalibrated
     from errseg_rt.evaluation.error_maps import P_EP
     from errseg_rt.evaluation.error_scores import reliability

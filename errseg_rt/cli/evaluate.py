@@ -71,7 +71,7 @@ def evaluate(
 
     A frame that cannot be read is reported at the end, and the others are scored.
     """
-    from errseg_rt.datasets.labelled import open_labelled
+    from errseg_rt.datasets import open_labelled
     from errseg_rt.evaluation.error_maps import P_EP
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.plots import check_plots, plot_curves

@@ -1,17 +1,41 @@
-"""Labelled frames on disk: plain folders, Cityscapes and ADE20K in their official layouts."""
+"""Labelled frames on disk (plain folders, Cityscapes and ADE20K in their official layouts), and scores against them."""
 
-from errseg_rt.datasets.ade20k import ADE20KData
-from errseg_rt.datasets.cityscapes import CityscapesData
-from errseg_rt.datasets.folder import FolderData
-from errseg_rt.datasets.frames import LabelledFiles, LabelledFrames, Sample
-from errseg_rt.datasets.layouts import open_dataset
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from errseg_rt.kernels.lazy import lazy
+
+if TYPE_CHECKING:
+    from errseg_rt.datasets.ade20k import ADE20KData
+    from errseg_rt.datasets.cityscapes import CityscapesData
+    from errseg_rt.datasets.folder import FolderData
+    from errseg_rt.datasets.frames import LabelledFiles, LabelledFrames, Sample
+    from errseg_rt.datasets.layouts import open_dataset, open_labelled
+    from errseg_rt.datasets.scores import ConfusionMatrix
+    from errseg_rt.datasets.truth import truth_on_grid
+
+_HOMES = {
+    "ade20k": ("ADE20KData",),
+    "cityscapes": ("CityscapesData",),
+    "folder": ("FolderData",),
+    "frames": ("LabelledFiles", "LabelledFrames", "Sample"),
+    "layouts": ("open_dataset", "open_labelled"),
+    "scores": ("ConfusionMatrix",),
+    "truth": ("truth_on_grid",),
+}
 
 __all__ = [
     "ADE20KData",
     "CityscapesData",
+    "ConfusionMatrix",
     "FolderData",
     "LabelledFiles",
     "LabelledFrames",
     "Sample",
     "open_dataset",
+    "open_labelled",
+    "truth_on_grid",
 ]
+
+__getattr__ = lazy(__name__, {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from errseg_rt.bundle.classes import ADE20K, CITYSCAPES, ClassSet
+from errseg_rt.bundle.classes import ADE20K, CITYSCAPES, IGNORE, ClassSet
 from errseg_rt.datasets.ade20k import ADE20KData
 from errseg_rt.datasets.cityscapes import CityscapesData
 from errseg_rt.datasets.folder import FolderData
@@ -45,6 +45,27 @@ def open_dataset(root: Path, classes: ClassSet, *, split: str | None = None, voi
         _check_fit(f"{root}: ADE20K", ADE20K, classes, void)
         return ADE20KData(root, split or "validation")
     return FolderData(_plain_folder(root, split, found), len(classes), void)
+
+
+def open_labelled(
+    root: Path, classes: ClassSet, split: str | None = None, void: Sequence[int] | None = None
+) -> LabelledFiles:
+    """Open a data set with the classes of a bundle, in one of the layouts of `open_dataset`.
+
+    Args:
+        root: Folder of the data set.
+        classes: The bundle's classes.
+        split: Part of the data set; None: its own choice.
+        void: Label ids that mean "no class" beside 255; None: in a plain folder the one after the last class, as
+            CamVid has it; other layouts have ids of their own.
+
+    Raises:
+        DataError: It is no data set, or does not fit the classes.
+    """
+    data = open_dataset(root, classes, split=split, void=void or ())
+    if void is None and isinstance(data, FolderData) and len(classes) < IGNORE:
+        return open_dataset(root, classes, split=split, void=(len(classes),))
+    return data
 
 
 def _check_fit(layout: str, own: ClassSet, classes: ClassSet, void: Sequence[int]) -> None:

@@ -1,1 +1,41 @@
 """How good a cascade is on labelled frames: labels, error map, calibration, and what the detail branch gains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from errseg_rt.kernels.lazy import lazy
+
+if TYPE_CHECKING:
+    from errseg_rt.evaluation.bootstrap import PairedDifference, paired_bootstrap
+    from errseg_rt.evaluation.calibration import FOLDS, cross_validated, recalibrated
+    from errseg_rt.evaluation.evaluation import Evaluation
+    from errseg_rt.evaluation.labels import View
+    from errseg_rt.evaluation.run import Done, evaluate_frames
+    from errseg_rt.evaluation.sweep import THRESHOLDS, Proposal, propose
+
+_HOMES = {
+    "bootstrap": ("PairedDifference", "paired_bootstrap"),
+    "calibration": ("FOLDS", "cross_validated", "recalibrated"),
+    "evaluation": ("Evaluation",),
+    "labels": ("View",),
+    "run": ("Done", "evaluate_frames"),
+    "sweep": ("THRESHOLDS", "Proposal", "propose"),
+}
+
+__all__ = [
+    "FOLDS",
+    "THRESHOLDS",
+    "Done",
+    "Evaluation",
+    "PairedDifference",
+    "Proposal",
+    "View",
+    "cross_validated",
+    "evaluate_frames",
+    "paired_bootstrap",
+    "propose",
+    "recalibrated",
+]
+
+__getattr__ = lazy(__name__, {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names})

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from errseg_rt.bundle.classes import CAMVID
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.bundle.manifest import Manifest
-from errseg_rt.datasets.labelled import open_labelled
+from errseg_rt.datasets import open_labelled
 from errseg_rt.frames.images import find_images, read_frame
 from errseg_rt.scenes import StreetScene
 

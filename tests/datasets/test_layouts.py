@@ -1,18 +1,22 @@
-"""A data set is told by its tree; a wrong tree, split or class set is named."""
+"""A data set is told by its tree; a wrong tree, split or class set is named, and so are ids that mean "no class"."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
 from errseg_rt.bundle.classes import ADE20K, CAMVID, CITYSCAPES, IGNORE
-from errseg_rt.datasets import ADE20KData, CityscapesData, FolderData, open_dataset
+from errseg_rt.datasets import ADE20KData, CityscapesData, FolderData, open_dataset, open_labelled
 from errseg_rt.errors import DataError
 
 CITY = {"leftImg8bit/{}/ulm/ulm_0_leftImg8bit.png", "gtFine/{}/ulm/ulm_0_gtFine_labelIds.png"}
 ADE = {"images/{}/a.jpg", "annotations/{}/a.png"}
 PLAIN = {"images/a.png", "labels/a.png"}
 SPLITS = {"{}/images/a.png", "{}/labels/a.png"}
+IDS = np.array([[0, 10, 11, 255, 30]], np.uint8)  # in classes of CamVid
 
 
 @pytest.fixture
@@ -129,3 +133,49 @@ def test_no_folder(tmp_path, name):
     (tmp_path / "a.png").touch()
     with pytest.raises(DataError, match=f"{name}: no such folder"):
         open_dataset(tmp_path / name, CAMVID)
+
+
+def labelled(folder: Path, ids: np.ndarray) -> Path:
+    for name, picture in (("images", np.zeros((*ids.shape, 3), np.uint8)), ("labels", ids)):
+        (folder / name).mkdir(parents=True)
+        cv2.imwrite(str(folder / name / "a.png"), picture)
+    return folder
+
+
+def test_the_id_after_the_last_class_is_void(tmp_path: Path) -> None:
+    _, labels = open_labelled(labelled(tmp_path, IDS[:, :4]), CAMVID)[0]
+    assert labels.tolist() == [[0, 10, IGNORE, IGNORE]]
+
+
+def test_other_ids_are_not(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"label ids \[30\] are neither classes nor void"):
+        open_labelled(labelled(tmp_path, IDS), CAMVID)[0]
+
+
+def test_void_ids_as_given(tmp_path: Path) -> None:
+    _, labels = open_labelled(labelled(tmp_path, IDS), CAMVID, void=[11, 30])[0]
+    assert labels.tolist() == [[0, 10, IGNORE, IGNORE, IGNORE]]
+
+
+def test_given_ids_take_the_place_of_the_usual_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"label ids \[11\] are neither"):
+        open_labelled(labelled(tmp_path, IDS), CAMVID, void=[30])[0]
+
+
+def test_a_split_of_a_folder(tmp_path: Path) -> None:
+    labelled(tmp_path / "train", IDS[:, :1])
+    labelled(tmp_path / "test", IDS[:, 1:3])
+    _, labels = open_labelled(tmp_path, CAMVID, "test")[0]
+    assert labels.tolist() == [[10, IGNORE]]
+
+
+def test_other_layouts_have_void_ids_of_their_own(tmp_path: Path) -> None:
+    for kind, end, picture in (
+        ("leftImg8bit", "_leftImg8bit.png", np.zeros((1, 3, 3), np.uint8)),
+        ("gtFine", "_gtFine_labelIds.png", np.array([[7, 33, 19]], np.uint8)),
+    ):
+        path = tmp_path / kind / "val" / "bonn" / f"bonn_000000_000001{end}"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), picture)
+    _, labels = open_labelled(tmp_path, CITYSCAPES)[0]
+    assert labels.tolist() == [[0, 18, 6]]
