@@ -23,9 +23,10 @@ from errseg_rt.datasets import LabelledFrames, open_dataset
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.error_maps import P_EP
 from errseg_rt.evaluation.evaluation import Evaluation
-from errseg_rt.evaluation.stamp import machine_stamp
 from errseg_rt.evaluation.sweep import THRESHOLDS
+from errseg_rt.places.driver import gpu_name
 from errseg_rt.system.progress import track
+from errseg_rt.system.stamp import machine_stamp
 from errseg_rt.training.checkpoint import load_cascade
 from errseg_rt.training.data import RenderedData
 from errseg_rt.training.evaluation import evaluate
@@ -88,7 +89,7 @@ def main() -> None:
     if not args.no_scores:
         results = {
             "command": f"python -m benchmarks.accuracy {' '.join(sys.argv[1:])}",
-            "machine": machine_stamp(),
+            "machine": machine_stamp(gpu_name()),
             "sets": {
                 name: _score(runs, frames, args.runs / f"taps_{name}") for name, frames in _sets(args.data).items()
             },

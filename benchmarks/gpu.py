@@ -20,12 +20,12 @@ import json
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from importlib import metadata, util
+from importlib import util
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.report import RESULTS, Row
-from errseg_rt.evaluation.stamp import machine_stamp
+from errseg_rt.system.stamp import machine_stamp, version_of
 
 PARTS = ("kernels", "frame", "ahead", "tiles")
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     timer = Timer(torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index))
     has_tensorrt = util.find_spec("tensorrt") is not None
     rows, failed = measure(args.only, timer, Size(), Plan(repeats=args.repeats), Runtime, has_tensorrt=has_tensorrt)
-    write(args.json, rows, failed, {**machine_stamp(), "gpu": stamp(timer.device)})
+    write(args.json, rows, failed, {**machine_stamp(None), "gpu": stamp(timer.device)})
     return bool(failed)
 
 
@@ -155,7 +155,6 @@ def stamp(device: Any) -> dict[str, Any]:
     import triton
 
     properties = torch.cuda.get_device_properties(device)
-    tensorrt = metadata.version("tensorrt") if util.find_spec("tensorrt") else None
     return {
         "name": properties.name,
         "capability": f"{properties.major}.{properties.minor}",
@@ -164,7 +163,7 @@ def stamp(device: Any) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "triton": triton.__version__,
-        "tensorrt": tensorrt,
+        "tensorrt": version_of("tensorrt"),
     }
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from errseg_rt.evaluation.stamp import machine_stamp
+from errseg_rt.places.driver import gpu_name
+from errseg_rt.system.stamp import machine_stamp
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -76,7 +77,7 @@ def finish(rows: Sequence[Row], stem: str, arguments: Sequence[str] | None = Non
     for row in rows:
         against = "" if row.ratio is None else f"  {row.ratio:.2f} x better than {row.baseline:.4g} {row.unit}"
         print(f"{row.name}: {row.value:.4g} {row.unit}{against}{row.note and f'  ({row.note})'}")
-    content = {"machine": machine_stamp(), "rows": [asdict(row) for row in rows]}
+    content = {"machine": machine_stamp(gpu_name()), "rows": [asdict(row) for row in rows]}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -79,6 +79,11 @@ class Bundle:
             raise BundleError(f"{self.folder}: the bundle has no file {name}; export it again")
         return self.folder / name
 
+    def stamp(self) -> dict[str, str]:
+        """Its name, and the SHA-256 of its manifest, which holds those of all its files."""
+        digest = hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
+        return {"name": self.manifest.name, "sha256": digest}
+
     @property
     def engines(self) -> EngineStore:
         """What was built of it."""

@@ -54,9 +54,10 @@ def calibrate(
     from errseg_rt.evaluation.error_scores import reliability
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.run import evaluate_frames
-    from errseg_rt.evaluation.stamp import bundle_stamp, machine_stamp
     from errseg_rt.evaluation.sweep import THRESHOLDS, propose
     from errseg_rt.evaluation.tables import figures_of
+    from errseg_rt.places.driver import gpu_name
+    from errseg_rt.system.stamp import machine_stamp
 
     if save_threshold and out is None:
         raise typer.BadParameter("is for a new bundle: give --out.", param_hint="'--save-threshold'")
@@ -83,7 +84,7 @@ def calibrate(
     proposal = propose(evaluation.sweep, evaluation.semantic.confusion.miou())
     scores = evaluation.to_dict(manifest.classes)
     answer = {
-        "bundle": bundle_stamp(opened),
+        "bundle": opened.stamp(),
         "data": {"folder": str(data), "split": split},
         **stamp(runtime),
         "frames": len(done.scored),
@@ -92,7 +93,7 @@ def calibrate(
         "proposal": asdict(proposal) if proposal else None,
         "thresholds": scores["thresholds"],
         "failed": done.failed,
-        "machine": machine_stamp(),
+        "machine": machine_stamp(gpu_name()),
     }
     _print_calibration(answer)
     for table in figures_of(scores):

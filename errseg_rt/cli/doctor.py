@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from errseg_rt.cli.options import JsonOption, print_json, print_table
 from errseg_rt.engines import ENGINES
 from errseg_rt.errors import EngineError, ErrsegError
 from errseg_rt.places.driver import find_gpu
+from errseg_rt.system.stamp import version_of
 
 _PACKAGES = (
     "errseg-rt", "numpy", "opencv-python", "onnxruntime", "numba", "av", "safetensors", "scikit-learn", "scipy",
@@ -30,7 +30,7 @@ def doctor(as_json: JsonOption = False) -> None:
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "gpu": _gpu(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: version_of(name) for name in _PACKAGES},
         "bundles": zoo_names(),
         "engines": engines,
     }
@@ -66,10 +66,3 @@ def _gpu() -> str:
     return f"{gpu.name} (compute capability {capability}, {gpu.memory / 1e9:.0f} GB; driver for CUDA {cuda}); " + (
         f"{gpu.count} device(s)"
     )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

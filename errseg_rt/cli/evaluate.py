@@ -76,9 +76,10 @@ def evaluate(
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.plots import check_plots, plot_curves
     from errseg_rt.evaluation.run import evaluate_frames
-    from errseg_rt.evaluation.stamp import bundle_stamp, machine_stamp
     from errseg_rt.evaluation.sweep import THRESHOLDS
     from errseg_rt.evaluation.tables import figures_of, write_csv
+    from errseg_rt.places.driver import gpu_name
+    from errseg_rt.system.stamp import machine_stamp
 
     if plots is not None:
         check_plots()
@@ -105,7 +106,7 @@ def evaluate(
         print("\n".join([_summary(scores), *notes]))
         if json_file is not None:
             answer = {
-                "bundle": bundle_stamp(runtime.bundle),
+                "bundle": runtime.bundle.stamp(),
                 "data": {"folder": str(data), "split": split},
                 **stamp(runtime),
                 "scales": factors,
@@ -114,7 +115,7 @@ def evaluate(
                 "per_frame": _per_frame(evaluation, frames, done.scored),
                 "failed": done.failed,
                 "notes": notes,
-                "machine": machine_stamp(),
+                "machine": machine_stamp(gpu_name()),
             }
             write_json(answer, json_file)
         if csv_file is not None:

@@ -60,6 +60,14 @@ def find_gpu(index: int = 0) -> Gpu:
     )
 
 
+def gpu_name() -> str | None:
+    """Name of the first GPU; None where the driver finds none, or there is no driver."""
+    try:
+        return find_gpu().name
+    except EngineError:
+        return None
+
+
 def free_memory(index: int = 0) -> int:
     """Bytes of a GPU that nobody has taken.
 

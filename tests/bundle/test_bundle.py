@@ -27,6 +27,11 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_a_bundle_is_known_by_its_manifest(tiny_bundle: Path) -> None:
+    digest = hashlib.sha256((tiny_bundle / MANIFEST).read_bytes()).hexdigest()
+    assert Bundle.open(tiny_bundle).stamp() == {"name": "tiny", "sha256": digest}
+
+
 def test_round_trip(manifest: Manifest, tmp_path: Path) -> None:
     folder = tmp_path / "not" / "there" / "yet"
     written = write_bundle(folder, manifest, FILES)

@@ -15,6 +15,7 @@ import pytest
 
 from errseg_rt.bundle.bundle import Bundle, write_bundle
 from errseg_rt.datasets.scores import ConfusionMatrix
+from errseg_rt.places.driver import gpu_name
 from errseg_rt.runtime import Runtime
 
 VOID = 11
@@ -64,6 +65,7 @@ def test_figures_are_those_of_the_runtime(cli, data: Path, tmp_path: Path, runti
     assert scores["bundle"] == {"name": "camvid", "sha256": digest}
     assert (scores["frames"], scores["failed"], scores["engine"]) == (3, {}, "onnxruntime")
     assert scores["machine"]["packages"]["numpy"] == np.__version__
+    assert scores["machine"]["gpu"] == gpu_name()
     assert [row["name"] for row in scores["per_frame"]] == ["f0", "f1", "f2"]
     assert [row["flagged"] for row in scores["per_frame"]] == pytest.approx(flagged, abs=1e-4)
     assert [row["t"] for row in scores["thresholds"]] == pytest.approx(np.arange(1, 10) / 10)

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
-from errseg_rt.bundle.bundle import MANIFEST, Bundle
 from errseg_rt.system.machine import processor_name
 
 _PACKAGES = ("errseg-rt", "numpy", "numba", "onnxruntime", "opencv-python", "scikit-learn", "scipy", "torch")
 
 
-def machine_stamp() -> dict[str, Any]:
-    """Date, machine and versions; None for a package that is missing."""
+def machine_stamp(gpu: str | None) -> dict[str, Any]:
+    """Date, machine and versions.
+
+    Args:
+        gpu: Name of the GPU; None where there is none.
+
+    Returns:
+        For JSON; the version of a package that is missing is None.
+    """
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "cpu": processor_name(),
         "cores": os.cpu_count(),
+        "gpu": gpu,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: version_of(name) for name in _PACKAGES},
     }
 
 
-def bundle_stamp(bundle: Bundle) -> dict[str, str]:
-    """Name of a bundle, and the SHA-256 of its manifest, which holds those of all its files."""
-    digest = hashlib.sha256((bundle.folder / MANIFEST).read_bytes()).hexdigest()
-    return {"name": bundle.manifest.name, "sha256": digest}
-
-
-def _version(name: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Version of an installed package; None where there is none of that name."""
     try:
-        return metadata.version(name)
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
