@@ -20,6 +20,7 @@ from typing import Any
 
 from errseg_rt.bundle.manifest import FileRecord
 from errseg_rt.errors import BundleError, EngineError
+from errseg_rt.system.atomic import write_json
 
 RECORD, REPORT = "engine.json", "report.json"
 ANY_SHAPE = "any"
@@ -295,9 +296,7 @@ def _write_record(built: BuiltEngine) -> None:
         "profiles": {graph: dict(inputs) for graph, inputs in built.profiles.items()},
         "files": {name: asdict(record) for name, record in built.files.items()},
     }
-    temporary = built.folder / f".{RECORD}"
-    temporary.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(built.folder / RECORD)
+    write_json(built.folder / RECORD, table)
 
 
 def _remove(folder: Path) -> None:

@@ -18,10 +18,10 @@ from errseg_rt.cli.labelled import (
     SplitOption,
     VoidOption,
     report_failures,
-    write_json,
 )
 from errseg_rt.cli.options import DeviceOption, EngineOption, PrecisionOption, ThreadsOption, print_table
 from errseg_rt.errors import BundleError, DataError
+from errseg_rt.system.atomic import write_json
 
 if TYPE_CHECKING:
     from errseg_rt.bundle.bundle import Bundle
@@ -101,7 +101,7 @@ def calibrate(
             print_table(table.title, table.headings(), table.text())
     _print_proposal(answer)
     if json_file is not None:
-        write_json(answer, json_file)
+        write_json(json_file, answer)
     if out is not None:
         today = datetime.now(timezone.utc).date().isoformat()
         note = f"{len(done.scored)} frames of {data.resolve().name}{f', {split}' if split else ''}; {today}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +32,7 @@ from errseg_rt.cli.options import (
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.errors import DataError
 from errseg_rt.frames.segmentation import Segmentation
-from errseg_rt.system.atomic import write_atomically
+from errseg_rt.system.atomic import write_json
 from errseg_rt.system.progress import track
 
 _FPS = 15.0
@@ -94,8 +93,7 @@ def demo(
             **run_summary(runtime, done),
             "scores": {"semantic": semantic.to_dict(classes), "fused": fused.to_dict(classes)},
         }
-    with write_atomically(out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(out / "summary.json", summary)
     if as_json:
         print_json(summary)
         return

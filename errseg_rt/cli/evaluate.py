@@ -17,7 +17,6 @@ from errseg_rt.cli.labelled import (
     SplitOption,
     VoidOption,
     report_failures,
-    write_json,
 )
 from errseg_rt.cli.options import (
     DeviceOption,
@@ -27,6 +26,7 @@ from errseg_rt.cli.options import (
     ThresholdOption,
     print_table,
 )
+from errseg_rt.system.atomic import write_json
 from errseg_rt.system.progress import track
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def evaluate(
                 "notes": notes,
                 "machine": machine_stamp(gpu_name()),
             }
-            write_json(answer, json_file)
+            write_json(json_file, answer)
         if csv_file is not None:
             write_csv(tables, csv_file)
         if plots is not None:

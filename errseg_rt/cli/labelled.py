@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-
-from errseg_rt.system.atomic import write_atomically
 
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="Embedded bundle's name, or a bundle's folder.")]
 DataOption = Annotated[Path, typer.Option(help="Folder with images/ and labels/, or the root of Cityscapes or ADE20K.")]
@@ -25,12 +22,6 @@ VoidOption = Annotated[
     ),
 ]
 JsonFileOption = Annotated[Path | None, typer.Option("--json", help="File for all figures, as JSON.")]
-
-
-def write_json(answer: Mapping[str, Any], path: Path) -> None:
-    """Write an answer for a program to read, whole or not at all."""
-    with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(answer, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def report_failures(failed: Mapping[str, str]) -> None:

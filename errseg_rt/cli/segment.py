@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +31,7 @@ from errseg_rt.cli.options import (
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.frames.images import Item, find_images, read_frame, read_truth
-from errseg_rt.system.atomic import write_atomically
+from errseg_rt.system.atomic import write_json
 from errseg_rt.system.progress import track
 
 
@@ -93,8 +92,7 @@ def segment(
             "frames": frames,
             "failed": failed,
         }
-    with write_atomically(out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(out / "summary.json", summary)
     if as_json:
         print_json(summary)
     elif frames:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -23,3 +25,14 @@ def write_atomically(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, answer: Mapping[str, Any]) -> None:
+    """Write an answer for a program to read, whole or not at all.
+
+    Raises:
+        OSError: The file cannot be written.
+        ValueError: A number is not finite, for which JSON has no word.
+    """
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(answer, indent=2, allow_nan=False) + "\n", encoding="utf-8")

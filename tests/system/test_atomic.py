@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from errseg_rt.system.atomic import write_atomically
+from errseg_rt.system.atomic import write_atomically, write_json
 
 
 def test_what_was_written_takes_the_place(tmp_path: Path) -> None:
@@ -49,3 +50,16 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
         other.write_text("other")
     assert path.read_text() == "one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_whole_and_holds_finite_numbers(tmp_path: Path) -> None:
+    path, answer = tmp_path / "deep" / "answer.json", {"name": "ä", "share": 0.25, "none": None, "list": [1, 2]}
+    write_json(path, answer)
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == answer
+    assert text.endswith("}\n")
+    assert '\n  "share": 0.25' in text
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"share": float("nan")})
+    assert path.read_text(encoding="utf-8") == text
+    assert list(path.parent.iterdir()) == [path]
