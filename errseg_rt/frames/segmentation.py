@@ -86,7 +86,9 @@ class Segmentation:
 
     def colors(self) -> npt.NDArray[np.uint8]:
         """Labels in the colours of their classes, BGR `uint8 [H, W, 3]`."""
-        return self.classes.palette_bgr()[self.labels]
+        # Several times as fast as indexing the palette, which gives the same.
+        table = self.classes.palette_bgr()[:, None]
+        return np.asarray(cv2.applyColorMap(np.ascontiguousarray(self.labels), table), np.uint8)
 
     def heat(self) -> npt.NDArray[np.uint8]:
         """Error map as a picture, black (0) over red to white (1), BGR `uint8 [H, W, 3]`."""

@@ -70,6 +70,16 @@ def test_colors_are_those_of_the_classes(result: Segmentation) -> None:
     np.testing.assert_array_equal(result.colors(), np.array(wanted, np.uint8))
 
 
+@pytest.mark.parametrize("view", [np.s_[:], np.s_[:, ::-1], np.s_[::2, 1::3]], ids=["whole", "mirrored", "strided"])
+def test_every_id_has_the_colour_of_the_palette(result: Segmentation, view) -> None:
+    rng = np.random.default_rng(2)
+    classes = ClassSet(tuple(map(str, range(200))), tuple(map(tuple, rng.integers(0, 256, (200, 3)).tolist())))
+    labels = np.tile(np.arange(256, dtype=np.uint8).reshape(16, 16), (3, 5))[view]
+    colors = replace(result, labels=labels, classes=classes).colors()
+    np.testing.assert_array_equal(colors, classes.palette_bgr()[labels])
+    assert (colors.dtype, colors.flags.c_contiguous) == (np.uint8, True)
+
+
 def test_heat_goes_from_black_over_red_to_white(result: Segmentation) -> None:
     result.error_probability[:] = np.linspace(0, 1, GRID[1], dtype=np.float32)
     heat, levels = result.heat(), np.rint(result.error_map() * 255).astype(int)
