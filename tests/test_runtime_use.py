@@ -7,14 +7,18 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.errors import BundleError, EngineError, ErrsegError, FrameError
+from errseg_rt.kernels.fuse_labels import fuse_labels_reference
 from errseg_rt.runtime import Runtime
 
 GOOD = np.zeros((32, 48, 3), np.uint8)
@@ -68,6 +72,29 @@ def test_a_frame_over_the_limit() -> None:
         assert runtime.segment(GOOD.transpose(1, 0, 2)).labels.shape == (48, 32)
         with pytest.raises(FrameError, match="33x48 pixels, over the limit of 1536; shrink it, or raise max_pixels"):
             runtime.segment(np.zeros((33, 48, 3), np.uint8))
+
+
+def test_a_frame_over_the_limit_on_work_is_seen_as_if_reduced_by_hand(runtime: Runtime, frame) -> None:
+    height, width = frame.shape[:2]
+
+    def limited(pixels: int) -> Bundle:
+        spec = replace(runtime.manifest.input, scale=1.0, work_pixels=pixels)
+        return replace(runtime.bundle, manifest=replace(runtime.manifest, input=spec))
+
+    with Runtime(limited(4000), threads=1, threshold=0.2) as bounded, Runtime(limited(0), threads=1) as free:
+        result = bounded.segment(frame)
+        content = result.geometry.content_size
+        branches = free.branches(cv2.resize(frame, content[::-1], interpolation=cv2.INTER_AREA))
+        assert bounded.segment(frame[:50, :80]).scale == 1.0
+    assert content[0] * content[1] <= 4000 < height * width
+    assert result.labels.shape == result.error_map().shape == (height, width)
+    assert result.scale == pytest.approx((content[0] * content[1] / (height * width)) ** 0.5)
+    assert result.flagged.any()
+    np.testing.assert_array_equal(result.error_probability, runtime.manifest.calibration(branches.error_logit))
+    back = replace(branches.geometry, output_size=(height, width))
+    wanted = fuse_labels_reference(branches.logits, branches.detail_logits, result.flagged, back)
+    # Two classes may tie within float32's rounding in a pixel or two.
+    assert (result.labels == wanted.labels).mean() >= 0.9999
 
 
 def test_an_unknown_order_of_colours(runtime: Runtime) -> None:

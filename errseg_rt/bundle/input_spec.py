@@ -22,6 +22,9 @@ class InputSpec:
         scale: Factor from frame to input.
         enlarge_up_to: Pixels at which enlarging stops; a frame that already has as many is taken as it is, since the
             factor is there to show small frames at the size the network knows. 0: no limit.
+        work_pixels: Most pixels, height times width, of the frame within the input; what `scale` would make larger is
+            reduced to that, since the network knows no objects that large, and time and memory grow with every pixel.
+            0: no limit.
         multiple: The padded sides are multiples of this.
         plus_one: The padded sides are one more than a multiple (networks whose grids align corners).
         mean: Mean colour, RGB in 0..1; also what the padding holds.
@@ -30,6 +33,7 @@ class InputSpec:
 
     scale: float = 1.0
     enlarge_up_to: int = 0
+    work_pixels: int = 0
     multiple: int = 16
     plus_one: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -39,12 +43,13 @@ class InputSpec:
         """Raises ValueError for values that no frame can be brought to."""
         if not 0 < self.scale <= _LARGEST_SCALE:
             raise ValueError(f"scale must be a positive number up to {_LARGEST_SCALE}, got {self.scale}")
-        if type(self.multiple) is not int or type(self.plus_one) is not bool or type(self.enlarge_up_to) is not int:
-            raise ValueError(
-                f"sizes are whole numbers: {self.multiple = }, {self.plus_one = }, {self.enlarge_up_to = }"
-            )
-        if self.multiple < 1 or self.enlarge_up_to < 0:
-            raise ValueError(f"sizes must be positive: {self.multiple = }, {self.enlarge_up_to = }")
+        limits = f"{self.multiple = }, {self.enlarge_up_to = }, {self.work_pixels = }"
+        if any(type(size) is not int for size in (self.multiple, self.enlarge_up_to, self.work_pixels)):
+            raise ValueError(f"sizes are whole numbers: {limits}")
+        if type(self.plus_one) is not bool:
+            raise ValueError(f"plus_one is true or false, got {self.plus_one!r}")
+        if self.multiple < 1 or self.enlarge_up_to < 0 or self.work_pixels < 0:
+            raise ValueError(f"sizes must be positive, limits may be 0 for none: {limits}")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < part < math.inf for part in self.std):
             raise ValueError(f"mean and std are three numbers, std positive: {self.mean = }, {self.std = }")
         if not all(map(math.isfinite, self.mean)):
@@ -55,7 +60,10 @@ class InputSpec:
         scale = self.scale
         if scale > 1 and self.enlarge_up_to:
             scale = max(1.0, min(scale, math.sqrt(self.enlarge_up_to / (frame[0] * frame[1]))))
-        return max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
+        content = max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
+        if self.work_pixels and content[0] * content[1] > self.work_pixels:
+            return _reduced(content, self.work_pixels)
+        return content
 
     def input_size(self, frame: Size) -> Size:
         """Size of the padded input."""
@@ -67,15 +75,27 @@ class InputSpec:
 
         Args:
             frame: Height and width.
-            scale: A factor on top of this one's own, which has no limit of `enlarge_up_to`.
+            scale: A factor on top of this one's own, which neither `enlarge_up_to` nor `work_pixels` limits.
 
         Raises:
             ValueError: `scale` is no scale.
         """
         content = self.content_size(frame)
-        spec = replace(self, scale=scale, enlarge_up_to=0)
+        spec = replace(self, scale=scale, enlarge_up_to=0, work_pixels=0)
         return spec.content_size(content), spec.input_size(content)
 
     def _padded(self, side: int) -> int:
         extra = int(self.plus_one)
         return max(1, math.ceil((side - extra) / self.multiple)) * self.multiple + extra
+
+
+def _reduced(size: Size, pixels: int) -> Size:
+    """The largest size of the same aspect, to a rounding, that has at most as many pixels and no longer side.
+
+    The short side is rounded down and the long one follows it, so that the aspect is off by less than a pixel of the
+    long side, unless the short one is a single pixel. In whole numbers: no size is ever a pixel over.
+    """
+    short, long = sorted(size)
+    reduced = max(1, math.isqrt(pixels * short // long))
+    longer = min(round(reduced * long / short), pixels // reduced)
+    return (reduced, longer) if size[0] <= size[1] else (longer, reduced)

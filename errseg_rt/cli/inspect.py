@@ -26,10 +26,12 @@ def inspect(
     spec = manifest.input
     padding = f"multiples of {spec.multiple}" + (" plus one" if spec.plus_one else "")
     limit = f", enlarging up to {spec.enlarge_up_to} pixels" if spec.scale > 1 and spec.enlarge_up_to else ""
+    work = f"at most {spec.work_pixels} pixels; larger frames are reduced" if spec.work_pixels else "frames of any size"
     facts = [
         ["folder", str(opened.folder)],
         ["classes", f"{len(manifest.classes)}: {', '.join(manifest.classes.names)}"],
         ["input scale", f"{spec.scale}{limit}"],
+        ["network sees", work],
         ["padded to", padding],
         ["grid", f"stride {manifest.grid_stride}, align_corners {str(manifest.align_corners).lower()}"],
         ["threshold t", f"{manifest.threshold} (lowest evaluated {manifest.lowest_threshold})"],

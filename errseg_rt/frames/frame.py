@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from errseg_rt.bundle.input_spec import InputSpec
@@ -61,7 +62,8 @@ def check_frame(dtype: str, shape: tuple[int, ...], spec: InputSpec, max_pixels:
         raise FrameError(
             f"the frame has {height}x{width} pixels, over the limit of {max_pixels}; shrink it, or raise max_pixels"
         )
-    padded = spec.input_size((height, width))
+    # Judged without the limit on work: reduced, a sliver is padded by as much all the same.
+    padded = replace(spec, work_pixels=0).input_size((height, width))
     if padded[0] * padded[1] > _MOST_PADDING * max(1.0, spec.scale) ** 2 * max_pixels:
         raise FrameError(
             f"the frame of {height}x{width} pixels is so narrow that the network's input would be "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +51,18 @@ class Segmentation:
         height, width = self.labels.shape
         rows, cols = self.flagged.shape
         left_out = f" ({self.left_out} pixels left out)" if self.left_out else ""
+        content = self.geometry.content_size
+        seen = f" seen at {content[0]}x{content[1]}" if self.scale < 1 else ""
         return (
-            f"Segmentation({height}x{width}, {len(self.classes)} classes, grid {rows}x{cols}, "
+            f"Segmentation({height}x{width}{seen}, {len(self.classes)} classes, grid {rows}x{cols}, "
             f"{self.flagged_share:.1%} flagged{left_out}, {self.work:.1%} of the dense work, "
             f"{self.milliseconds:.1f} ms)"
         )
+
+    @property
+    def scale(self) -> float:
+        """Factor from the frame to what the network saw of it, side by side: below 1 where it was reduced."""
+        return math.sqrt(math.prod(self.geometry.content_size) / math.prod(self.geometry.output_size))
 
     @property
     def refined(self) -> int:

@@ -51,8 +51,13 @@ class Profile:
         return cls(sizes[0], sizes[len(sizes) // 2], sizes[-1])
 
     def of_input(self, spec: InputSpec) -> Profile:
-        """The same for the network's input, where these are sizes of frames."""
-        return Profile(*(spec.input_size(size) for size in (self.smallest, self.best, self.largest)))
+        """The same for the network's input, where these are sizes of frames.
+
+        It holds the input of each of the three; of a larger frame that may be the less wide or high one.
+        """
+        sizes = [spec.input_size(size) for size in (self.smallest, self.best, self.largest)]
+        rows, cols = zip(*sizes, strict=True)
+        return Profile((min(rows), min(cols)), sizes[1], (max(rows), max(cols)))
 
     def shapes(self, graph: onnx.GraphProto) -> Shapes:
         """Shapes of a graph's inputs, batch 1: those of the front or the refine graph.

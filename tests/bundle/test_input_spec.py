@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
+from dataclasses import replace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from errseg_rt.bundle.input_spec import InputSpec
 
@@ -58,6 +62,60 @@ def test_a_limit_on_enlarging_does_not_hold_back_shrinking(frame) -> None:
     assert limited.content_size(frame) == free.content_size(frame)
 
 
+def scaled(spec: InputSpec, frame: tuple[int, int]) -> tuple[int, int]:
+    """Content before anything is reduced: the scale, and the limit of enlarging."""
+    scale = spec.scale
+    if scale > 1 and spec.enlarge_up_to:
+        scale = max(1.0, min(scale, math.sqrt(spec.enlarge_up_to / math.prod(frame))))
+    return max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
+
+
+sides = st.tuples(st.integers(1, 5000), st.integers(1, 5000)) | st.tuples(st.integers(1, 9), st.integers(1, 4_000_000))
+specs = st.builds(
+    InputSpec,
+    scale=st.just(1.0) | st.floats(0.01, 4.0),
+    enlarge_up_to=st.just(0) | st.integers(1, 2_000_000),
+    work_pixels=st.integers(1, 4_000_000),
+)
+
+
+@given(specs, sides)
+@example(InputSpec(work_pixels=2_100_225), (5, 4_000_000))
+@example(InputSpec(work_pixels=2_100_225), (1, 4_000_000))
+@example(InputSpec(scale=1.5, enlarge_up_to=921_600, work_pixels=2_100_225), (2160, 3840))
+@example(InputSpec(scale=0.5, work_pixels=1), (7, 3))
+def test_what_is_over_the_limit_on_work_is_reduced_to_it(spec, frame) -> None:
+    whole, content = scaled(spec, frame), spec.content_size(frame)
+    assert replace(spec, work_pixels=0).content_size(frame) == whole
+    assert spec.content_size(frame[::-1]) == content[::-1]
+    if math.prod(whole) <= spec.work_pixels:
+        assert content == whole
+        return
+    assert math.prod(content) <= spec.work_pixels
+    assert all(1 <= side <= uncut for side, uncut in zip(content, whole, strict=True))
+    (short, long), (whole_short, whole_long) = sorted(content), sorted(whole)
+    # The largest there is: with a short side of one more, the same aspect would be over the limit.
+    assert (short + 1) ** 2 * whole_long > spec.work_pixels * whole_short
+    if whole_long <= spec.work_pixels * whole_short:  # else not even a short side of one pixel keeps the aspect
+        assert abs(long * whole_short - short * whole_long) < whole_short  # off by less than a pixel of the long side
+
+
+@given(specs, sides, st.integers(1, 4_000_000))
+def test_a_higher_limit_on_work_reduces_no_further(spec, frame, other) -> None:
+    low, high = sorted([spec.work_pixels, other])
+    smaller, larger = (replace(spec, work_pixels=limit).content_size(frame) for limit in (low, high))
+    assert all(a <= b for a, b in zip(smaller, larger, strict=True))
+
+
+@given(st.integers(1, 4_000_000), sides, st.integers(2, 5))
+def test_a_larger_picture_of_the_same_is_seen_no_smaller(limit, frame, times) -> None:
+    spec = InputSpec(work_pixels=limit)
+    content, larger = (spec.content_size((factor * frame[0], factor * frame[1])) for factor in (1, times))
+    assert all(a <= b for a, b in zip(content, larger, strict=True))
+    if math.prod(frame) > limit:
+        assert larger == content
+
+
 @frames
 def test_a_portrait_is_a_landscape_turned(frame) -> None:
     spec = InputSpec(scale=1.5, enlarge_up_to=80_000, multiple=16)
@@ -74,6 +132,10 @@ def test_a_portrait_is_a_landscape_turned(frame) -> None:
         ({"scale": float("inf")}, "scale must be a positive number"),
         ({"multiple": 0}, "multiple = 0"),
         ({"enlarge_up_to": -1}, "enlarge_up_to = -1"),
+        ({"work_pixels": -1}, "positive, limits may be 0 for none: .*work_pixels = -1"),
+        ({"work_pixels": 2.5e6}, "whole numbers: .*work_pixels = 2500000.0"),
+        ({"work_pixels": True}, "whole numbers: .*work_pixels = True"),
+        ({"plus_one": 1}, "plus_one is true or false, got 1"),
         ({"mean": (0.5, 0.5)}, "three numbers"),
         ({"std": (0.2, 0.0, 0.2)}, "std positive"),
         ({"std": (0.2, 0.2, 0.2, 0.2)}, "three numbers"),
@@ -90,7 +152,7 @@ def test_values_that_no_frame_can_be_brought_to(values, message) -> None:
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.75])
 @pytest.mark.parametrize("frame", [(360, 480), (1024, 2048), (1, 7)], ids=str)
 def test_sizes_scale_the_content_and_pad_it(frame, scale):
-    spec = InputSpec(scale=1.5, enlarge_up_to=921_600, multiple=16, plus_one=True)
+    spec = InputSpec(scale=1.5, enlarge_up_to=921_600, work_pixels=1_000_000, multiple=16, plus_one=True)
     content, padded = spec.sizes(frame, scale)
     assert content == tuple(max(1, round(side * scale)) for side in spec.content_size(frame))
     for side, inside in zip(padded, content, strict=True):

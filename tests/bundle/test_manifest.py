@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -91,6 +91,7 @@ def test_a_newer_version_is_refused_by_name(manifest: Manifest, version) -> None
         {"surprise": 1},
         {"classes": {"names": [["a"], ["b"]], "colors": [[0, 0, 0], [1, 1, 1]]}},
         {"input": {"multiple": 16.5}},
+        {"input": {"work_pixels": -1}},
         {"input": {"plus_one": "no"}},
         {"input": {"scale": 1e9}},
         {"align_corners": "false"},
@@ -105,6 +106,13 @@ def test_fields_that_are_wrong(manifest: Manifest, values) -> None:
 @pytest.mark.parametrize("field", ["provenance", "metrics", "baseline_calibrations"])
 def test_fields_that_older_writers_may_leave_out(manifest: Manifest, field) -> None:
     assert getattr(Manifest.from_json(changed(manifest, **{field: ...}), WHERE), field) == {}
+
+
+def test_an_older_manifest_does_not_limit_work(manifest: Manifest) -> None:
+    limited = replace(manifest, input=replace(manifest.input, work_pixels=5000))
+    assert Manifest.from_json(limited.to_json(), WHERE) == limited
+    older = {name: value for name, value in asdict(limited.input).items() if name != "work_pixels"}
+    assert Manifest.from_json(changed(limited, input=older), WHERE) == manifest
 
 
 OUTSIDE = ["../a", "a/../../b", "a/..", "/etc/passwd", "..\\a", "a\\b", "C:/a", "C:a", "", "."]

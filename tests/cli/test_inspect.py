@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle, write_bundle
 
 
 @pytest.mark.parametrize("arguments", [(), ("camvid",)], ids=["default", "by_name"])
@@ -31,8 +32,6 @@ def test_text_for_a_person(cli) -> None:
 
 
 def test_model_card_and_licence_are_shown(cli, manifest, tmp_path: Path) -> None:
-    from errseg_rt.bundle.bundle import write_bundle
-
     files = {
         "MODEL_CARD.md": b"# Card\n\nMade for *tests*.",
         "LICENSE.md": "Free — wholly.".encode(),
@@ -50,6 +49,17 @@ def test_a_folder(cli, tiny_bundle: Path) -> None:
     assert done.code == 0
     for text in ("Bundle tiny", str(tiny_bundle), "1.5, enlarging up to 5000 pixels", "multiples of 8", "500"):
         assert text in done.out
+
+
+def test_a_limit_on_work(cli, manifest, tmp_path: Path) -> None:
+    limited = replace(manifest, input=replace(manifest.input, work_pixels=7000))
+    for name, each, says in (
+        ("free", manifest, "frames of any size"),
+        ("limited", limited, "at most 7000 pixels; larger frames are reduced"),
+    ):
+        write_bundle(tmp_path / name, each, {})
+        (line,) = (line for line in cli("inspect", tmp_path / name).out.splitlines() if "network sees" in line)
+        assert says in line
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])

@@ -53,6 +53,16 @@ def test_repr_says_what_a_reader_looks_for(result: Segmentation) -> None:
     assert repr(replace(result, left_out=5)) == f"{start} (5 pixels left out), 37.5% of the dense work, {end}"
 
 
+def test_a_reduced_frame_says_at_what_size_it_was_seen(result: Segmentation) -> None:
+    assert result.scale == 1.0
+    reduced = replace(result, geometry=replace(SEEN, content_size=(8, 12)))
+    assert reduced.scale == pytest.approx(np.sqrt(8 / 17 * 12 / 25))
+    assert repr(reduced).startswith("Segmentation(17x25 seen at 8x12, 11 classes, ")
+    enlarged = replace(result, geometry=replace(SEEN, content_size=(20, 28)))
+    assert enlarged.scale > 1
+    assert "seen" not in repr(enlarged)
+
+
 def test_error_map_is_the_grid_interpolated(result: Segmentation) -> None:
     # float32 against float64, of values below 1.
     np.testing.assert_allclose(result.error_map(), upsample_reference(result.error_probability, SEEN), atol=1e-6)

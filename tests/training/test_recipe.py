@@ -151,6 +151,13 @@ def test_changes_take_the_place_of_the_recipes_own(toml):
     assert replace(changed, detail=recipe.detail, views=None) == recipe
 
 
+def test_the_input_may_be_limited(toml):
+    assert load_recipe(str(toml)).input.work_pixels == 0
+    assert load_recipe(str(toml), ["input.work_pixels=1_000_000"]).input.work_pixels == 1_000_000
+    with pytest.raises(DataError, match=r"limits may be 0 for none: .*work_pixels = -1"):
+        load_recipe(str(toml), ["input.work_pixels=-1"])
+
+
 def test_a_base_may_have_a_base_and_be_a_file(toml, tmp_path):
     (tmp_path / "second.toml").write_text(f'base = "{toml}"\nseed = 8\n[detail]\nrate = 0.25\n')
     # The path of a base starts from the recipe's folder.

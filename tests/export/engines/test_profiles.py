@@ -42,6 +42,15 @@ def test_frames_become_inputs() -> None:
     assert str(Profile.parse("360x480..1024x2048").of_input(spec)) == "369x481..1025x2049..1025x2049"
 
 
+def test_sizes_of_inputs_hold_what_a_limit_reduces() -> None:
+    """1024x2048 is wider as it is than 2160x3840 reduced, and less high."""
+    spec = InputSpec(multiple=16, plus_one=True, work_pixels=2_100_225)
+    assert spec.input_size((2160, 3840)) == (1089, 1937)
+    profile = Profile.parse("360x480..1024x2048..2160x3840").of_input(spec)
+    assert str(profile) == "369x481..1025x2049..1089x2049"
+    assert str(Profile.parse("1024x2048..2160x3840").of_input(spec)) == "1025x1937..1089x1937..1089x2049"
+
+
 @pytest.mark.parametrize("size", [(97, 129), (50, 62), (161, 49), (33, 33)])
 def test_shapes_are_those_that_the_front_graph_gives(bundle, size) -> None:
     graphs = {name: bundle.read(f"graphs/{name}.onnx") for name in ("front", "refine")}
