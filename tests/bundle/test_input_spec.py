@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.bundle.input_spec import InputSpec
 
 FRAMES = [(1, 1), (1, 300), (17, 33), (96, 128), (359, 481), (720, 960), (1025, 2049)]
@@ -114,6 +115,23 @@ def test_a_larger_picture_of_the_same_is_seen_no_smaller(limit, frame, times) ->
     assert all(a <= b for a, b in zip(content, larger, strict=True))
     if math.prod(frame) > limit:
         assert larger == content
+
+
+@pytest.fixture(scope="module")
+def embedded() -> InputSpec:
+    """That of the embedded bundle."""
+    return Bundle.open("camvid").manifest.input
+
+
+@given(frame=sides)
+@example(frame=(1025, 2049))
+@example(frame=(1080, 1920))
+@example(frame=(1, 600_000))
+def test_the_embedded_bundle_reduces_no_frame_up_to_1025x2049(embedded, frame) -> None:
+    if math.prod(frame) <= 1025 * 2049:
+        assert embedded.content_size(frame) == scaled(embedded, frame)
+    else:
+        assert math.prod(embedded.content_size(frame)) <= embedded.work_pixels
 
 
 @frames

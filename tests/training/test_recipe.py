@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from errseg_rt import training
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.errors import DataError
 from errseg_rt.networks import Cascade
 from errseg_rt.training.recipe import (
@@ -156,6 +157,10 @@ def test_the_input_may_be_limited(toml):
     assert load_recipe(str(toml), ["input.work_pixels=1_000_000"]).input.work_pixels == 1_000_000
     with pytest.raises(DataError, match=r"limits may be 0 for none: .*work_pixels = -1"):
         load_recipe(str(toml), ["input.work_pixels=-1"])
+
+
+def test_the_embedded_bundle_has_the_input_of_its_recipe():
+    assert Bundle.open("camvid").manifest.input == load_recipe("camvid").input
 
 
 def test_a_base_may_have_a_base_and_be_a_file(toml, tmp_path):
