@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from errseg_rt.cli.options import JsonOption, print_json, print_table
 from errseg_rt.engines import ENGINES
 from errseg_rt.errors import EngineError, ErrsegError
 from errseg_rt.places.driver import find_gpu
+from errseg_rt.system.cores import Cores, find_cores
 from errseg_rt.system.stamp import version_of
 
 _PACKAGES = (
@@ -25,10 +26,11 @@ _PACKAGES = (
 def doctor(as_json: JsonOption = False) -> None:
     """Say what is installed, which engines work here, and why others do not."""
     engines = {engine: _try(engine) for engine in ENGINES}
+    cores = find_cores()
     report: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": os.cpu_count(),
+        "cores": {"usable": cores.usable, **asdict(cores)},
         "gpu": _gpu(),
         "packages": {name: version_of(name) for name in _PACKAGES},
         "bundles": zoo_names(),
@@ -37,7 +39,8 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(report)
         return
-    machine = [[key, str(report[key])] for key in ("python", "platform", "cores", "gpu")]
+    machine = [[key, str(report[key])] for key in ("python", "platform", "gpu")]
+    machine.insert(2, ["cores", _cores(cores)])
     machine.append(["bundles", ", ".join(report["bundles"]) or "none"])
     print_table("Machine", ["", "value"], machine)
     print_table("Packages", ["package", "version"], [[k, v or "-"] for k, v in report["packages"].items()])
@@ -54,6 +57,12 @@ def _try(engine: str) -> str:
     except (ErrsegError, ImportError, OSError) as error:
         return " ".join(str(error).split())
     return "works"
+
+
+def _cores(cores: Cores) -> str:
+    """The cores in words."""
+    quota = "no quota" if cores.quota is None else f"a quota of {cores.quota:g}"
+    return f"{cores.usable} usable: {cores.machine} of the machine, {cores.affinity} in the affinity mask, {quota}"
 
 
 def _gpu() -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from errseg_rt.bundle import bundle as bundle_module
+from errseg_rt.cli.doctor import _cores
 from errseg_rt.cli.options import print_table
+from errseg_rt.system.cores import Cores
 
 
 @pytest.fixture
@@ -27,7 +29,8 @@ def test_json_says_what_is_installed(cli, broken_torch) -> None:
     report = json.loads(done.out)
     assert (done.code, done.err) == (0, "")
     assert report["python"] == platform.python_version()
-    assert report["cores"] >= 1
+    assert set(report["cores"]) == {"usable", "machine", "affinity", "quota"}
+    assert 1 <= report["cores"]["usable"] <= report["cores"]["affinity"] <= report["cores"]["machine"]
     assert isinstance(report["gpu"], str)
     assert "camvid" in report["bundles"]
     for name in ("errseg-rt", "numpy", "onnxruntime", "numba", "av"):
@@ -54,6 +57,13 @@ def test_text_for_a_person(cli, broken_torch) -> None:
     for word in ("Machine", "Packages", "Engines", "onnxruntime", "works", "camvid", "errseg-rt"):
         assert word in done.out
     assert "engine torch is not installed" in done.out
+
+
+@pytest.mark.parametrize(("quota", "words"), [(None, "no quota"), (1.5, "a quota of 1.5")])
+def test_cores_in_words(quota: float | None, words: str) -> None:
+    usable = 4 if quota is None else 2
+    text = f"{usable} usable: 8 of the machine, 4 in the affinity mask, {words}"
+    assert _cores(Cores(8, 4, quota)) == text
 
 
 def test_without_an_embedded_bundle_it_still_reports(cli, broken_torch, tmp_path: Path, monkeypatch) -> None:
