@@ -39,7 +39,8 @@ class EngineKey:
         engine: `"tensorrt"` or `"onnxruntime"`.
         version: Its version.
         device: Name of the GPU, or of the processor.
-        capability: Compute capability of the GPU, `"9.0"`; the processor's architecture.
+        capability: Compute capability of the GPU, `"9.0"`; architecture and instruction sets of the processor,
+            `"x86_64 avx512-vnni"`, since processors with and without them bear one name.
         precision: `"fp32"`, `"fp16"`, `"bf16"` or `"int8"`.
         shape: Sizes of the network's input, `"1025x2049"` or `"257x513..1025x2049"`, or `ANY_SHAPE`.
         graphs: Digest of the graphs that it was built from.
@@ -65,7 +66,7 @@ class EngineKey:
             "engine": "engine",
             "version": f"{self.engine}'s version",
             "device": "device",
-            "capability": "compute capability",
+            "capability": "compute capability" if self.engine == "tensorrt" else "instruction sets",
             "precision": "precision",
         }
         pairs = {word: (getattr(self, name), getattr(other, name)) for name, word in words.items()}

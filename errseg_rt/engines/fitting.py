@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from importlib import metadata
 
 from errseg_rt.bundle.built import ANY_SHAPE, BuiltEngine, EngineKey, graphs_digest
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.errors import EngineError
-from errseg_rt.system.machine import processor_name
+from errseg_rt.system.machine import instruction_sets, processor_name
 
 BUILT_PRECISIONS = {"onnxruntime": ("int8",), "tensorrt": ("fp32", "fp16", "bf16", "int8")}
 """What can be built for an engine. The fp32 graphs of a bundle run in onnxruntime as they are."""
@@ -26,7 +25,7 @@ def key_here(bundle: Bundle, engine: str, precision: str, shape: str = ANY_SHAPE
         raise EngineError(f"{engine} is not built in {precision}: choose from {', '.join(allowed) or 'nothing'}{hint}")
     digest = graphs_digest(bundle.manifest.files)
     if engine == "onnxruntime":
-        version, device, capability = metadata.version("onnxruntime"), processor_name(), platform.machine()
+        version, device, capability = metadata.version("onnxruntime"), processor_name(), instruction_sets()
     else:
         from errseg_rt.engines.tensorrt_library import load_tensorrt
         from errseg_rt.places.driver import find_gpu

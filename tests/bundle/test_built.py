@@ -108,6 +108,16 @@ def test_a_stale_engine_is_named_with_its_reason(store: EngineStore, change, rea
     assert store.fitting(KEY) == store.all()
 
 
+@pytest.mark.parametrize("capability", ["x86_64", "x86_64 avx512-vnni"], ids=["key without sets", "VNNI"])
+def test_a_processor_of_the_same_name_without_its_instructions(store: EngineStore, capability: str) -> None:
+    key = EngineKey("onnxruntime", "1.31.1", "AMD EPYC", capability, "int8", "any", "ab" * 32)
+    build(store, key, "any", {}, {"front.onnx": b"front"})
+    reason = f"built with instruction sets {capability} where this is x86_64 avx2"
+    with pytest.raises(EngineError, match=rf"the onnxruntime engine in int8 is stale \(.*: {reason}\); build it"):
+        store.fitting(replace(key, capability="x86_64 avx2"))
+    assert store.find(replace(key, capability="x86_64 avx2")) is None
+
+
 def test_a_missing_engine_is_named(store: EngineStore) -> None:
     with pytest.raises(
         EngineError, match=r"no tensorrt engine in int8 has been built; build it: errseg-rt build-engine"
