@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
@@ -19,6 +20,7 @@ from errseg_rt.export.engines.precision import fp32_nodes
 _SHARE = 0.5  # of the newest frame in the moving average of the ranges: an outlier in one frame does not widen them
 _FEWEST_CHANNELS = 16  # of a group: below, int8 took 1.5 to 5 times as long (onnxruntime 1.31, AVX-512 VNNI)
 _LEAST_WORK = 12  # products per value read or written, to begin int8 with: 1x1 of 16 to 16 channels (8) gained nothing
+_PAIR = 127  # steps that two weights of a channel may be worth: rounded up, they are 128 at most, and 255 * 128 < 2**15
 _ONNXRUNTIME_OPS = ["Add", "AveragePool", "Concat", "Conv", "MaxPool", "Mul", "Relu", "Resize"]
 
 
@@ -28,6 +30,11 @@ def quantise(model: bytes, feeds: Sequence[Mapping[str, Array]], engine: str) ->
     What stays fp32 in fp16 graphs stays fp32 here. For onnxruntime, activations are uint8 with a zero point, since its
     kernels for processors are fast in that; whatever lies between two convolutions is quantised too, and narrow groups
     are merged. TensorRT takes symmetric int8 alone, and fuses best where only the inputs of convolutions are quantised.
+
+    On x86-64 without VNNI, onnxruntime adds products of uint8 and int8 two by two in 16 bits, and what does not fit is
+    cut off. Weights take steps so large that this cannot happen: a graph computes the same on every processor.
+    (onnxruntime's own remedy, the option `session.x64quantprecision`, has it multiply uint8 and uint8, on processors
+    with VNNI as well, where int8 was then slower than fp32.)
 
     Args:
         model: An fp32 ONNX model.
@@ -48,6 +55,7 @@ def quantise(model: bytes, feeds: Sequence[Mapping[str, Array]], engine: str) ->
     if is_cpu:
         _merge_narrow_groups(proto.graph)
         fp32 = {node.name for node in proto.graph.node} - _gaining(proto.graph, fp32)
+        options["TensorQuantOverrides"] = _round_weights(proto.graph, fp32)
     else:
         options |= {"ActivationSymmetric": True, "QuantizeBias": False, "OpTypesToExcludeOutputQuantization": ["Conv"]}
     with TemporaryDirectory() as folder, _without_advice():
@@ -129,6 +137,47 @@ def _gains(node: onnx.NodeProto, weight: Sequence[int]) -> bool:
     outputs, channels = weight[:2]
     products = outputs * int(np.prod(weight[1:]))
     return channels >= _FEWEST_CHANNELS and products >= _LEAST_WORK * (groups * channels + outputs)
+
+
+def _round_weights(graph: onnx.GraphProto, fp32: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """Round the weights of convolutions to multiples of a step, and say the steps, as the quantiser takes them.
+
+    No two weights of an output channel are worth more than 128 together, so that no two products with uint8 overflow 16
+    bits, whichever of them a kernel adds first. The quantiser's `reduce_range` is safe, too, and coarser: it grants no
+    weight more than half.
+
+    Args:
+        graph: The graph, whose weights are replaced.
+        fp32: Names of nodes that are not quantised.
+    """
+    names = {node.input[1] for node in graph.node if node.op_type == "Conv" and node.name not in fp32}
+    steps = {}
+    for tensor in graph.initializer:
+        if tensor.name not in names:
+            continue
+        weight = numpy_helper.to_array(tensor)  # [O, C / groups, kh, kw]
+        rows = weight.reshape(len(weight), -1).astype(np.float64)
+        signs = np.pad(np.stack([rows, -rows]).clip(min=0), ((0, 0), (0, 0), (0, 1)))  # products of one sign add up
+        scales = np.sort(signs, axis=-1)[..., -2:].sum(axis=-1).max(axis=0).astype(np.float32) / np.float32(_PAIR)
+        scales[scales == 0] = 1  # nothing but zeros
+        rounded = scales[:, None] * _round_keeping_sums(rows / scales[:, None])
+        tensor.CopyFrom(numpy_helper.from_array(rounded.astype(np.float32).reshape(weight.shape), tensor.name))
+        steps[tensor.name] = [{"axis": 0, "scale": scale, "zero_point": np.int8(0)} for scale in scales]
+    return steps
+
+
+def _round_keeping_sums(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Round up or down, to the nearest but for as many as keep each row's sum within a half.
+
+    Activations behind a ReLU have one sign, so that what a channel's errors sum up to shifts all that it gives.
+    """
+    rounded = np.rint(rows)
+    for row, values in zip(rounded, rows, strict=True):
+        errors = values - row
+        missing = round(errors.sum())
+        turned = np.argsort(-np.sign(missing) * errors, kind="stable")[: abs(missing)]
+        row[turned] += np.sign(missing)
+    return rounded
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
-from errseg_rt.export.engines.quantise import _merge_narrow_groups, quantise
+from errseg_rt.export.engines.quantise import _merge_narrow_groups, _round_weights, quantise
 from errseg_rt.export.engines.tensorrt.operators import refused
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.scenes import StreetScene
@@ -37,6 +37,21 @@ def quantised(request, front: bytes):
 
 def makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     return {each: node for node in model.graph.node for each in node.output}
+
+
+def largest_sum(model: onnx.ModelProto) -> int:
+    """The largest sum, by its amount, of two products of a uint8 and weights of one output channel."""
+    made, constants = makers(model), {each.name: each for each in model.graph.initializer}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv" and has_int8_weight(node, made)]
+    sums = []
+    for node in convolutions:
+        weight = onnx.numpy_helper.to_array(constants[made[node.input[1]].input[0]]).astype(np.int64)
+        rows = weight.reshape(len(weight), -1)
+        for signed in (rows, -rows):
+            two = np.sort(signed.clip(min=0), axis=1)[:, -2:]  # alone with a zero where there is but one weight
+            sums.append(255 * two.sum(axis=1).max())
+    assert len(sums) > 100
+    return int(max(sums))
 
 
 def has_int8_weight(node: onnx.NodeProto, made: dict[str, onnx.NodeProto]) -> bool:
@@ -138,6 +153,55 @@ def test_inputs_and_outputs_stay(quantised, front: bytes) -> None:
             each.name for each in getattr(original.graph, kind)
         ]
         assert {each.type.tensor_type.elem_type for each in getattr(model.graph, kind)} == {TensorProto.FLOAT}
+
+
+def test_no_two_products_overflow_16_bits(quantised) -> None:
+    """So that x86-64 without VNNI, which adds them two by two with saturation, computes what all others do.
+
+    This holds in whatever order a kernel takes the weights, and for whatever lies in a frame.
+    """
+    engine, model = quantised
+    assert (largest_sum(model) <= np.iinfo(np.int16).max) == (engine == "onnxruntime")
+
+
+def conv(weight: np.ndarray) -> onnx.GraphProto:
+    values = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], "conv")
+    return onnx.helper.make_graph([node], "g", values[:1], values[1:], [onnx.numpy_helper.from_array(weight, "w")])
+
+
+@pytest.mark.parametrize(
+    ("weights", "largest"),
+    [
+        ([1.0], 127),  # alone
+        ([1.0, 0.1, -1.0], 115),  # products of opposite signs do not add up
+        ([1.0, 0.001], 127),
+        ([1.0, 1.0, 0.5], 64),
+        ([-1.0, -1.0, 1.0], 64),
+        ([0.0, 0.0], 0),
+    ],
+)
+def test_steps_are_no_coarser_than_two_weights_want(weights: list[float], largest: int) -> None:
+    graph = conv(np.float32(weights).reshape(1, -1, 1, 1))
+    ((step,),) = _round_weights(graph, set()).values()
+    rounded = onnx.numpy_helper.to_array(graph.initializer[0])
+    assert np.abs(rounded / step["scale"]).max() == pytest.approx(largest, rel=1e-6)
+    assert _round_weights(graph, {"conv"}) == {}
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 3, 3), (4, 1, 5, 5), (3, 64, 1, 1), (2, 1, 1, 1)], ids=str)
+def test_weights_move_by_less_than_a_step_and_their_sums_by_half_of_one(shape: tuple[int, ...]) -> None:
+    weight = np.random.default_rng(shape[0]).standard_normal(shape).astype(np.float32)
+    weight[0, 0, 0, 0] = 0
+    graph = conv(weight)
+    (steps,) = _round_weights(graph, set()).values()
+    step = np.array([each["scale"] for each in steps], np.float64).reshape(-1, 1, 1, 1)
+    rounded = onnx.numpy_helper.to_array(graph.initializer[0]) / step
+    np.testing.assert_allclose(rounded, np.rint(rounded), atol=1e-4)  # 127 steps in float32
+    moved = np.rint(rounded) - weight / step
+    assert np.abs(moved).max() < 1
+    assert np.abs(moved.sum(axis=(1, 2, 3))).max() <= 0.5 + 1e-6
+    assert rounded[0, 0, 0, 0] == 0
 
 
 def test_labels_stay_above_the_bar(quantised, front: bytes) -> None:
