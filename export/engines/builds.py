@@ -14,7 +14,7 @@ import onnx
 from errseg_rt.bundle.built import ANY_SHAPE, REPORT, BuiltEngine, EngineKey, EngineStore, Shapes, add_file
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.engines.engine import Array
-from errseg_rt.engines.fitting import key_here
+from errseg_rt.engines.fitting import BUILT_PRECISIONS, key_here
 from errseg_rt.errors import EngineError
 from errseg_rt.export.engines.frames import Frames, load_frames
 from errseg_rt.export.engines.parity import compare
@@ -198,9 +198,17 @@ def _check(
     lost = parity.under(bar)
     if lost:
         shares = ", ".join(f"{branch} {share:.3%}" for branch, share in lost.items())
-        better = {"int8": "fp16 or bf16", "fp16": "bf16", "bf16": "fp16"}.get(options.precision, "another engine")
+        better = better_than(options.engine, options.precision)
         raise EngineError(
             f"{options.engine} in {options.precision} loses too many labels on {parity.frames} frames: {shares}, where "
             f"{bar:.2%} are wanted; nothing was built: try {better}, --frames like your own, or a lower --bar"
         )
     return {"bar": bar, "frames_from": str(options.frames or "rendered streets"), **asdict(parity)}
+
+
+def better_than(engine: str, precision: str) -> str:
+    """What of that engine loses fewer labels than a precision, in words."""
+    if precision == "fp32":
+        return "another engine"
+    others = [each for each in LOW_PRECISIONS if each != precision and each in BUILT_PRECISIONS[engine]]
+    return " or ".join(others) or "fp32, which needs no building"

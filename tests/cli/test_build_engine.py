@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from errseg_rt.bundle.bundle import MANIFEST, Bundle
+from errseg_rt.engines import fitting
 from errseg_rt.errors import EngineError
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene
 
 pytest.importorskip("onnx")
+
+from errseg_rt.export.engines.builds import better_than
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +73,36 @@ def test_under_the_bar_nothing_is_built(cli, tmp_path: Path, frames: Path) -> No
     done = build(cli, tmp_path / "b", frames, "--bar", "1")
     assert done.code == 2
     assert "onnxruntime in int8 loses too many labels on 2 frames: " in done.err
-    assert "where 100.00% are wanted; nothing was built" in done.err
+    advice = "try fp32, which needs no building, --frames like your own, or a lower --bar"
+    assert f"where 100.00% are wanted; nothing was built: {advice}" in done.err
     assert done.err.count("\n") == 1
     assert Bundle.open(tmp_path / "b").engines.all() == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "words"),
+    [
+        ("onnxruntime", "int8", "fp32, which needs no building"),
+        ("tensorrt", "int8", "fp16 or bf16"),
+        ("tensorrt", "fp16", "bf16"),
+        ("tensorrt", "bf16", "fp16"),
+        ("tensorrt", "fp32", "another engine"),
+    ],
+)
+def test_what_is_advised_the_engine_has(engine: str, precision: str, words: str) -> None:
+    assert better_than(engine, precision) == words
+
+
+def test_an_engine_of_a_processor_with_vnni_is_stale_without(bundle_copy: Path, monkeypatch) -> None:
+    """Though both bear one name: its parity was earned with other sums."""
+    bundle = Bundle.open(bundle_copy)
+    monkeypatch.setattr(fitting, "instruction_sets", lambda: "x86_64 avx512-vnni")
+    front = bundle.read("graphs/front.onnx")
+    bundle.engines.put(fitting.key_here(bundle, "onnxruntime", "int8"), "any", {}, {"front.onnx": front})
+    Runtime(bundle_copy, precision="int8", threads=1).close()
+    monkeypatch.setattr(fitting, "instruction_sets", lambda: "x86_64 avx2")
+    with pytest.raises(EngineError, match="instruction sets x86_64 avx512-vnni where this is x86_64 avx2"):
+        Runtime(bundle_copy, precision="int8", threads=1)
 
 
 def test_a_precision_that_was_not_built(bundle_copy: Path) -> None:
