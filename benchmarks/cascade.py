@@ -62,8 +62,7 @@ def overhead(runtime: Runtime, name: str, frames: Sequence[Frame], pairs: int) -
         segmentation = runtime.segment(frame)
         if index < 2:
             continue
-        timings = dict(segmentation.timings)
-        timings.pop("preprocess")
+        timings = {step: took for step, took in segmentation.timings.items() if step != "preprocess"}
         alone.append(took)
         parts.append(timings)
         flagged.append(segmentation.flagged_share)
@@ -103,7 +102,7 @@ def _run(frames: Sequence[Frame], **limits: float) -> tuple[list[float], list[fl
         for frame in frames[:3]:
             runtime.segment(frame)
         results = [runtime.segment(frame) for frame in frames]
-    return [result.milliseconds for result in results], [result.work for result in results]
+    return [sum(result.timings.values()) for result in results], [result.work for result in results]
 
 
 def _times(name: str, times: Sequence[float], note: str) -> Row:

@@ -12,8 +12,10 @@ import torch
 
 from benchmarks.report import Row, compare, finish
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.engines import open_engine
+from errseg_rt.engines.open import open_engine
 from errseg_rt.kernels.preprocess import preprocess
+from errseg_rt.options import Options
+from errseg_rt.places.cpu import Cpu
 from errseg_rt.scenes import StreetScene
 
 _LARGEST_DIFFERENCE = 1e-3
@@ -28,7 +30,9 @@ def measure(height: int, width: int) -> Row:
     feeds = {"image": preprocess(frame, content, padded, mean=spec.mean, std=spec.std)}
     cores = os.cpu_count() or 1
     torch.set_num_threads(cores)
-    ours, theirs = (open_engine(engine, bundle, "front", threads=cores) for engine in ("onnxruntime", "torch"))
+    ours, theirs = (
+        open_engine(bundle, "front", Options(engine, threads=cores), Cpu(cores)) for engine in ("onnxruntime", "torch")
+    )
     for name, value in ours.run(feeds).items():
         difference = float(np.abs(value - theirs.run(feeds)[name]).max())
         if difference > _LARGEST_DIFFERENCE:

@@ -79,10 +79,12 @@ def measure(
     """Rows of some parts, and in words what failed or was wrong; the others are measured all the same."""
     from benchmarks.on_gpu import ahead, cascade, kernels
     from benchmarks.on_gpu.timing import measure_ceilings
-    from errseg_rt.engines import open_device_engine
+    from errseg_rt.engines.open import open_engine
+    from errseg_rt.options import Options
 
     rows: list[Row] = []
     failed: list[str] = []
+    options = Options("torch", device="cuda", precision="fp16")
 
     def take(name: str, part: Callable[[], Iterator[Row]]) -> None:
         print(f"== {name}", flush=True)
@@ -116,7 +118,7 @@ def measure(
                     if row.name.startswith("frame/"):
                         frame_ms[row.name.removeprefix("frame/")] = row.value
                     yield row
-                engine = open_device_engine("torch", bundle, "front", gpu=open_torch(timer.device), precision="fp16")
+                engine = open_engine(bundle, "front", options, open_torch(timer.device))
                 yield from cascade.overhead(bundle, plan, engine, timer, frame_ms)
 
             take("whole frames", frame)
@@ -125,10 +127,7 @@ def measure(
 
             def without_torch() -> Iterator[Row]:
                 bundle, gpu = cascade.make_bundle(Path(folder) / "bundle", plan, timer.device), open_torch(timer.device)
-                front, stage3 = (
-                    open_device_engine("torch", bundle, graph, gpu=gpu, precision="fp16")
-                    for graph in ("front", "refine")
-                )
+                front, stage3 = (open_engine(bundle, graph, options, gpu) for graph in ("front", "refine"))
                 yield from ahead.measure(bundle, plan, (front, stage3), gpu, open_cuda_core)
 
             take("kernels compiled ahead", without_torch)

@@ -1,4 +1,4 @@
-"""What does `import errseg_rt` add to `import numpy, cv2`?
+"""What does `import errseg_rt` add to `import numpy, cv2`, and what does opening a bundle cost, all of it checked?
 
 python -m benchmarks.import_time
 """
@@ -9,7 +9,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+
 from benchmarks.report import Row, finish
+from errseg_rt.bundle.bundle import Bundle
 
 _RUNS = 10
 
@@ -31,5 +34,18 @@ def measure() -> Row:
     return Row("import/added", ours - bare, "s", note=note)
 
 
+def opening() -> Row:
+    """Opening the embedded bundle: its manifest is read, and the SHA-256 of every file computed."""
+    times = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        bundle = Bundle.open("camvid")
+        times.append(time.perf_counter() - start)
+    size = sum(record.size for record in bundle.manifest.files.values())
+    low, middle, high = (float(q) for q in np.quantile(times, (0.1, 0.5, 0.9)))
+    note = f"{size / 1e6:.1f} MB in {len(bundle.manifest.files)} files; bar: 0.1 s"
+    return Row("bundle/open", middle, "s", quantiles=(low, middle, high), note=note)
+
+
 if __name__ == "__main__":
-    finish([measure()], "import_time")
+    finish([measure(), opening()], "import_time")

@@ -97,15 +97,15 @@ def measure(case: Case, pairs: int) -> Iterator[Row]:
     weights = _weights(detail, case)
     whole = dense.run(feeds)["detail_logits"][0]
     for pattern, mask in _masks(rng):
-        supports = supports_reference(mask)
-        rows = refine(weights, supports, logits, low, coarse, gate, threads=threads)
+        selection = supports_reference(mask)
+        rows = refine(weights, selection, logits, low, coarse, gate, threads=threads)
         difference = float(np.abs(rows - whole[:, mask].T).max())
         if difference > 1e-3:
             raise SystemExit(f"{case.name}, {pattern}: sparse differs from dense by {difference}; nothing is timed")
-        work = share_of_work(weights, supports)
+        work = share_of_work(weights, selection)
         timed = compare(
             "",
-            lambda supports=supports: refine(weights, supports, logits, low, coarse, gate, threads=threads),  # type: ignore[misc]
+            lambda selection=selection: refine(weights, selection, logits, low, coarse, gate, threads=threads),  # type: ignore[misc]
             lambda: dense.run(feeds),
             pairs=pairs,
         )

@@ -39,7 +39,7 @@ def measure(error_logit: npt.NDArray[np.float32], share: float) -> list[Row]:
     """Time selection of a share of the grid, after checking it where the definition is fast enough."""
     threshold = float(1 / (1 + np.exp(-np.quantile(error_logit, 1 - share))))
     everything = select(error_logit, threshold, row_work=ROW_WORK)
-    budget = everything.supports.work(ROW_WORK) // 2
+    budget = everything.work(ROW_WORK) // 2
 
     def free() -> Selection:
         return select(error_logit, threshold, row_work=ROW_WORK)
@@ -47,9 +47,9 @@ def measure(error_logit: npt.NDArray[np.float32], share: float) -> list[Row]:
     def bound() -> Selection:
         return select(error_logit, threshold, row_work=ROW_WORK, budget=budget)
 
-    if not np.array_equal(free().supports.rows1, select_reference(error_logit, threshold).supports.rows1):
+    if not np.array_equal(free().support(1), select_reference(error_logit, threshold).support(1)):
         raise RuntimeError("the supports differ from the definition's; nothing was timed")
-    if not bound().supports.work(ROW_WORK) <= budget or not bound().left_out:
+    if not bound().work(ROW_WORK) <= budget or not bound().left_out:
         raise RuntimeError("the budget does not bind, or does not hold; nothing was timed")
     return [
         _row(f"select/free@{share:.0%}", free, error_logit, threshold, everything),
@@ -65,7 +65,7 @@ def _row(
     found: Selection,
 ) -> Row:
     row = compare(name, work, lambda: plain(error_logit, threshold), pairs=60)
-    note = f"{GRID[0]}x{GRID[1]}, {found.supports.counts[2]} flagged, {found.left_out} left out, one thread"
+    note = f"{GRID[0]}x{GRID[1]}, {found.counts[2]} flagged, {found.left_out} left out, one thread"
     return Row(row.name, row.value, row.unit, note=note)
 
 

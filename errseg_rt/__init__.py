@@ -7,35 +7,64 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from errseg_rt.system.lazy import lazy
+
 if TYPE_CHECKING:
     from errseg_rt.bundle.bundle import Bundle
+    from errseg_rt.bundle.classes import ClassSet
     from errseg_rt.errors import BundleError, DataError, EngineError, ErrsegError, FrameError
+    from errseg_rt.frames.branches import Branches
+    from errseg_rt.frames.frame import DeviceFrame
     from errseg_rt.frames.segmentation import Segmentation
+    from errseg_rt.kernels.geometry import Geometry
+    from errseg_rt.options import Limits, Options
+    from errseg_rt.pipeline.in_flight import FrameInFlight
+    from errseg_rt.pipeline.outcome import Outcome
     from errseg_rt.runtime import Runtime
 
+_HOMES = {
+    "bundle.bundle": ("Bundle",),
+    "bundle.classes": ("ClassSet",),
+    "errors": ("BundleError", "DataError", "EngineError", "ErrsegError", "FrameError"),
+    "frames.branches": ("Branches",),
+    "frames.frame": ("DeviceFrame",),
+    "frames.segmentation": ("Segmentation",),
+    "kernels.geometry": ("Geometry",),
+    "options": ("Limits", "Options"),
+    "pipeline.in_flight": ("FrameInFlight",),
+    "pipeline.outcome": ("Outcome",),
+    "runtime": ("Runtime",),
+}
+
 __all__ = [
+    "Branches",
     "Bundle",
     "BundleError",
+    "ClassSet",
     "DataError",
+    "DeviceFrame",
     "EngineError",
     "ErrsegError",
     "FrameError",
+    "FrameInFlight",
+    "Geometry",
+    "Limits",
+    "Options",
+    "Outcome",
     "Runtime",
     "Segmentation",
 ]
 
-_HOMES = {"Bundle": "bundle.bundle", "Runtime": "runtime", "Segmentation": "frames.segmentation"}
+_get = lazy(__name__, {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names})
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name where it is first used: importing the package stays cheap."""
-    from importlib import import_module, metadata
-
     if name == "__version__":
+        from importlib import metadata
+
         return metadata.version("errseg-rt")
-    if name not in __all__:
-        raise AttributeError(f"module 'errseg_rt' has no attribute {name!r}")
-    return getattr(import_module(f"errseg_rt.{_HOMES.get(name, 'errors')}"), name)
+    return _get(name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Kernels: one folder per operation, with its definition (`reference.py`) beside `cpu.py` and `gpu.py`.
+"""Kernels: one folder per operation, with its definition (`reference.py`) beside `cpu.py` and `launches.py`.
 
     from errseg_rt.kernels import fuse_labels
 
@@ -11,33 +11,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from errseg_rt.kernels.fuse_labels import fuse_labels
-from errseg_rt.kernels.lazy import lazy
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.kernels.refine import refine
 from errseg_rt.kernels.select import select
+from errseg_rt.system.lazy import lazy
 
 if TYPE_CHECKING:
     from errseg_rt.kernels.fuse_labels import FusedLabels, fuse_labels_reference, upsample, upsample_reference
     from errseg_rt.kernels.geometry import Geometry
     from errseg_rt.kernels.preprocess import preprocess_reference
-    from errseg_rt.kernels.refine import RefineWeights, refine_reference
-    from errseg_rt.kernels.select import DeviceSelection, Selection, Supports, select_reference, supports_reference
+    from errseg_rt.kernels.refine import DeviceWeights, RefineWeights, refine_reference
+    from errseg_rt.kernels.select import Selection, select_reference, supports_reference
 
 _HOMES = {
     "geometry": ("Geometry",),
     "fuse_labels": ("FusedLabels", "fuse_labels_reference", "upsample", "upsample_reference"),
     "preprocess": ("preprocess_reference",),
-    "refine": ("RefineWeights", "refine_reference"),
-    "select": ("DeviceSelection", "Selection", "Supports", "select_reference", "supports_reference"),
+    "refine": ("DeviceWeights", "RefineWeights", "refine_reference"),
+    "select": ("Selection", "select_reference", "supports_reference"),
 }
 
 __all__ = [
-    "DeviceSelection",
+    "DeviceWeights",
     "FusedLabels",
     "Geometry",
     "RefineWeights",
     "Selection",
-    "Supports",
     "fuse_labels",
     "fuse_labels_reference",
     "preprocess",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from errseg_rt.engines import open_engine
 from errseg_rt.kernels.fuse_labels import fuse_labels_reference
 from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene
+from tests.opening import engine_on_cpu
 
 # Two classes may tie within float32's rounding in a pixel or two; the definition is in float64.
 ALIKE = 0.9999
@@ -27,7 +27,7 @@ def crop(rendered, size) -> np.ndarray:
 def composed(runtime: Runtime, frame: np.ndarray, threshold: float):
     """Semantic labels, fused labels, confidence and flagged pixels from the graphs and the definitions alone."""
     manifest, bundle = runtime.manifest, runtime.bundle
-    front_engine, refine_engine = (open_engine("onnxruntime", bundle, name, threads=1) for name in ("front", "refine"))
+    front_engine, refine_engine = (engine_on_cpu("onnxruntime", bundle, name) for name in ("front", "refine"))
     content, padded = manifest.input.content_size(frame.shape[:2]), manifest.input.input_size(frame.shape[:2])
     image = preprocess(frame, content, padded, mean=manifest.input.mean, std=manifest.input.std)
     front = front_engine.run({"image": image})
@@ -43,11 +43,10 @@ def composed(runtime: Runtime, frame: np.ndarray, threshold: float):
 
 @every_size
 @pytest.mark.parametrize("threshold", [0.2, 0.7])
-def test_equals_the_composition_of_definitions(runtime: Runtime, rendered, size, threshold, monkeypatch) -> None:
-    monkeypatch.setattr(runtime, "threshold", threshold)
+def test_equals_the_composition_of_definitions(runtime: Runtime, rendered, size, threshold) -> None:
     frame = crop(rendered, size)
     semantic, fused, flagged, error_logit = composed(runtime, frame, threshold)
-    result = runtime.segment(frame, confidence=True, semantic=True)
+    result = runtime.segment(frame, confidence=True, semantic=True, threshold=threshold)
     np.testing.assert_array_equal(result.flagged, flagged)
     np.testing.assert_array_equal(result.error_probability, runtime.manifest.calibration(error_logit))
     assert (result.labels == fused.labels).mean() >= ALIKE
@@ -77,17 +76,15 @@ def test_the_threshold_is_the_bundles_unless_given(runtime: Runtime) -> None:
         assert other.threshold == 0.25
 
 
-def test_near_one_nothing_is_flagged_and_labels_are_the_semantic_ones(runtime: Runtime, frame, monkeypatch) -> None:
-    monkeypatch.setattr(runtime, "threshold", 1 - 2**-53)
-    result = runtime.segment(frame, semantic=True)
+def test_near_one_nothing_is_flagged_and_labels_are_the_semantic_ones(runtime: Runtime, frame) -> None:
+    result = runtime.segment(frame, semantic=True, threshold=1 - 2**-53)
     assert not result.flagged.any()
     assert result.flagged_share == 0
     np.testing.assert_array_equal(result.labels, result.semantic_labels)
 
 
-def test_near_zero_everything_is_flagged(runtime: Runtime, frame, monkeypatch) -> None:
-    monkeypatch.setattr(runtime, "threshold", 1e-300)
-    result = runtime.segment(frame)
+def test_near_zero_everything_is_flagged(runtime: Runtime, frame) -> None:
+    result = runtime.segment(frame, threshold=1e-300)
     rows, cols = result.geometry.seen()
     assert result.flagged_share == 1
     assert result.flagged[:rows, :cols].all()
@@ -95,9 +92,8 @@ def test_near_zero_everything_is_flagged(runtime: Runtime, frame, monkeypatch) -
     assert not result.flagged[:, cols:].any()
 
 
-def test_where_nothing_flagged_is_near_labels_are_the_semantic_ones(runtime: Runtime, frame, monkeypatch) -> None:
-    monkeypatch.setattr(runtime, "threshold", 0.3)
-    result = runtime.segment(frame, semantic=True)
+def test_where_nothing_flagged_is_near_labels_are_the_semantic_ones(runtime: Runtime, frame) -> None:
+    result = runtime.segment(frame, semantic=True, threshold=0.3)
     rows, cols = result.geometry.rows(), result.geometry.cols()
     last_row, last_col = (count - 1 for count in result.flagged.shape)
     touched = np.zeros(frame.shape[:2], bool)

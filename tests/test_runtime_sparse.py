@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt import runtime as runtime_module
 from errseg_rt.errors import BundleError
 from errseg_rt.kernels.refine import BREAK_EVEN
 from errseg_rt.kernels.select import supports_reference
+from errseg_rt.kernels.select.operands import Bounds
+from errseg_rt.places import cpu
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene
 
@@ -48,10 +49,13 @@ def read(path: Path) -> np.ndarray:
 def check_sparse_equals_dense(sparse: Runtime, dense: Runtime, frame: np.ndarray, threshold: float) -> None:
     """Flagged logits within rounding, and labels the same wherever the dense margin exceeds twice that."""
     branches = dense.branches(frame)
-    front = sparse._front.run({"image": sparse._preprocess(frame, "bgr")[0]})
-    refinement = sparse._refinement
-    selection = refinement.select(branches.error_logit, threshold, branches.geometry, None)
-    refined = refinement.refine(front, selection, 0)  # budget 0: not even all pixels are refined densely
+    pipeline = sparse._way.pipeline
+    plan = pipeline.plan(frame.shape[:2])
+    front = pipeline._dense(frame, "bgr", plan, pipeline.place.marks())
+    bounds = Bounds(threshold)
+    selection = pipeline.place.select(branches.error_logit, bounds, seen=plan.seen, row_work=sparse.row_work)
+    # With a budget of 0 the dense stage never takes over.
+    refined = pipeline.refinement.run(front, selection, plan, bounds._replace(budget=0))
     flagged = branches.flagged(threshold)
     np.testing.assert_array_equal(selection.flagged, flagged)
     if flagged.any():
@@ -62,32 +66,21 @@ def check_sparse_equals_dense(sparse: Runtime, dense: Runtime, frame: np.ndarray
         is_clear = first - second > 2 * difference
         np.testing.assert_array_equal(refined.detail.argmax(1)[is_clear], wanted.argmax(1)[is_clear])
 
-    one, other = sparse.segment(frame), dense.segment(frame)
+    one, other = (runtime.segment(frame, threshold=threshold) for runtime in (sparse, dense))
     np.testing.assert_array_equal(one.flagged, other.flagged)
     assert one.left_out == other.left_out == 0
     # A pixel in a frame may tie within rounding between the same two classes.
     assert (one.labels != other.labels).sum() <= max(1, one.labels.size // 100_000)
 
 
-@pytest.fixture
-def at_threshold(runtime: Runtime, dense: Runtime, monkeypatch) -> Callable[[float], None]:
-    def change(threshold: float) -> None:
-        for one in (runtime, dense):
-            monkeypatch.setattr(one, "threshold", threshold)
-
-    return change
-
-
 @every_size
 @every_threshold
-def test_rendered_frames(runtime: Runtime, dense: Runtime, street, at_threshold, size, threshold) -> None:
-    at_threshold(threshold)
+def test_rendered_frames(runtime: Runtime, dense: Runtime, street, size, threshold) -> None:
     check_sparse_equals_dense(runtime, dense, np.ascontiguousarray(street[: size[0], : size[1]]), threshold)
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.7])
-def test_real_frames(runtime: Runtime, dense: Runtime, camvid_val, at_threshold, threshold) -> None:
-    at_threshold(threshold)
+def test_real_frames(runtime: Runtime, dense: Runtime, camvid_val, threshold) -> None:
     for path in sorted((camvid_val / "images").iterdir())[:40:20]:
         check_sparse_equals_dense(runtime, dense, read(path), threshold)
 
@@ -109,40 +102,32 @@ def test_the_number_of_threads_changes_nothing(dense: Runtime, street, threads) 
         check_sparse_equals_dense(sparse, dense, street, sparse.threshold)
 
 
-def test_all_flagged_and_none_flagged(runtime: Runtime, street, monkeypatch) -> None:
-    monkeypatch.setattr(runtime, "threshold", ALMOST_ZERO)
-    everything = runtime.segment(street)
+def test_all_flagged_and_none_flagged(runtime: Runtime, street) -> None:
+    everything = runtime.segment(street, threshold=ALMOST_ZERO)
     rows, cols = everything.geometry.seen()
     assert (everything.refined, everything.left_out) == (rows * cols, 0)
     assert everything.work == 1
-    monkeypatch.setattr(runtime, "threshold", ALMOST_ONE)
-    nothing = runtime.segment(street, semantic=True)
+    nothing = runtime.segment(street, semantic=True, threshold=ALMOST_ONE)
     assert (nothing.refined, nothing.left_out, nothing.work) == (0, 0, 0)
     np.testing.assert_array_equal(nothing.labels, nothing.semantic_labels)
 
 
-def test_work_is_that_of_the_supports(runtime: Runtime, street, monkeypatch) -> None:
-    monkeypatch.setattr(runtime, "threshold", 0.95)
-    result, refinement = runtime.segment(street), runtime._refinement
-    work = supports_reference(result.flagged).work(refinement.row_work)
-    assert 0 < result.work == work / refinement.dense_work(result.flagged.shape) < BREAK_EVEN
+def test_work_is_that_of_the_supports(runtime: Runtime, street) -> None:
+    result = runtime.segment(street, threshold=0.95)
+    work = supports_reference(result.flagged).work(runtime.row_work)
+    assert 0 < result.work == work / (result.flagged.size * sum(runtime.row_work)) < BREAK_EVEN
 
 
 BUDGETS = [0.0, 1e-9, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.8, 0.999, 1.0]
 
 
 @pytest.mark.parametrize("threshold", [ALMOST_ZERO, 0.2, 0.7])
-def test_the_budget_is_never_exceeded_and_more_of_it_never_refines_less(
-    runtime: Runtime, street, threshold, monkeypatch
-) -> None:
-    monkeypatch.setattr(runtime, "threshold", threshold)
-    whole, error_logit = runtime.segment(street), runtime.branches(street).error_logit
-    refinement, before = runtime._refinement, np.zeros_like(whole.flagged)
+def test_the_budget_is_never_exceeded_and_more_of_it_never_refines_less(runtime: Runtime, street, threshold) -> None:
+    whole, error_logit = runtime.segment(street, threshold=threshold), runtime.branches(street).error_logit
+    before, dense_work = np.zeros_like(whole.flagged), whole.flagged.size * sum(runtime.row_work)
     for budget in BUDGETS:
-        monkeypatch.setattr(runtime, "budget", budget)
-        result = runtime.segment(street)
-        dense_work = refinement.dense_work(result.flagged.shape)
-        spent = supports_reference(result.flagged).work(refinement.row_work)
+        result = runtime.segment(street, threshold=threshold, budget=budget)
+        spent = supports_reference(result.flagged).work(runtime.row_work)
         assert spent <= int(budget * dense_work)
         if budget < 1:  # a budget of 1 leaves room for the dense stage
             assert result.work == spent / dense_work
@@ -155,7 +140,7 @@ def test_the_budget_is_never_exceeded_and_more_of_it_never_refines_less(
         if left_out.any():
             more = result.flagged.copy()
             more.flat[np.where(left_out, error_logit, -np.inf).argmax()] = True
-            assert supports_reference(more).work(refinement.row_work) > int(budget * dense_work)
+            assert supports_reference(more).work(runtime.row_work) > int(budget * dense_work)
         before = result.flagged
     assert (before == whole.flagged).all()
 
@@ -186,20 +171,22 @@ class Machine:
     def __init__(self, runtime: Runtime, front_ms: float, per_work: float) -> None:
         self.front_ms, self.per_work = front_ms, per_work
         self.now_ms = 0.0
-        self._front, self._refine = runtime._front, runtime._refinement.refine
-        runtime._front = SimpleNamespace(run=self._run_front)
-        runtime._refinement.refine = self._run_refinement
+        pipeline = runtime._way.pipeline
+        self._engine, self._refine = pipeline._front, pipeline.refinement.run
+        pipeline._front = SimpleNamespace(inputs=self._engine.inputs, run=self._run_front)
+        pipeline.refinement.run = self._run_refinement
 
     def perf_counter(self) -> float:
         return self.now_ms / 1000
 
     def _run_front(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         self.now_ms += self.front_ms
-        return self._front.run(feeds)
+        return self._engine.run(feeds)
 
-    def _run_refinement(self, *arguments: Any) -> Any:
-        refined = self._refine(*arguments)
-        self.now_ms += 0.2 + self.per_work * refined.work if refined.work else 0.0
+    def _run_refinement(self, front: Any, selection: Any, plan: Any, bounds: Any) -> Any:
+        refined = self._refine(front, selection, plan, bounds)
+        work = plan.dense_work if refined.row_work is None else selection.work(refined.row_work)
+        self.now_ms += 0.2 + self.per_work * work if work else 0.0
         return refined
 
 
@@ -207,7 +194,7 @@ class Machine:
 def machine(monkeypatch) -> Callable[..., Machine]:
     def make(runtime: Runtime, front_ms: float, per_work: float) -> Machine:
         made = Machine(runtime, front_ms, per_work)
-        monkeypatch.setattr(runtime_module, "time", made)
+        monkeypatch.setattr(cpu, "time", made)
         return made
 
     return make
@@ -215,7 +202,7 @@ def machine(monkeypatch) -> Callable[..., Machine]:
 
 def test_a_deadline_becomes_a_budget_that_follows_the_machine(street, machine) -> None:
     with Runtime(threads=1, threshold=ALMOST_ZERO, deadline_ms=30) as limited:
-        dense_work = limited._refinement.dense_work(limited.branches(street).geometry.grid_size)
+        dense_work = limited.branches(street).error_logit.size * sum(limited.row_work)
         fast = machine(limited, front_ms=10, per_work=40 / dense_work)  # half of the dense stage in 20 ms
         results = [limited.segment(street) for _ in range(4)]
         assert all(result.milliseconds <= 30 for result in results)
@@ -261,7 +248,7 @@ def test_a_deadline_on_several_threads(runtime: Runtime, street) -> None:
 
 def test_sparse_is_the_default_and_is_told(runtime: Runtime, dense: Runtime) -> None:
     assert (runtime.detail, dense.detail) == ("sparse", "dense")
-    assert (runtime.budget, runtime.deadline_ms) == (None, None)
+    assert (runtime.limits.budget, runtime.limits.deadline_ms) == (None, None)
 
 
 def test_a_bundle_without_frozen_norms_is_refined_densely(dense: Runtime, bundle_copy: Path, street) -> None:
@@ -281,8 +268,8 @@ def test_a_bundle_without_frozen_norms_is_refined_densely(dense: Runtime, bundle
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"detail": "Sparse"}, "detail must be 'sparse' or 'dense', got 'Sparse'"),
-        ({"detail": ""}, "detail must be 'sparse' or 'dense', got ''"),
+        ({"detail": "Sparse"}, "detail must be sparse or dense, got 'Sparse'"),
+        ({"detail": ""}, "detail must be sparse or dense, got ''"),
         ({"budget": -0.1}, r"budget must be a share in 0\.\.1, got -0\.1"),
         ({"budget": 1.1}, r"budget must be a share in 0\.\.1, got 1\.1"),
         ({"budget": float("nan")}, r"budget must be a share in 0\.\.1, got nan"),
@@ -291,8 +278,8 @@ def test_a_bundle_without_frozen_norms_is_refined_densely(dense: Runtime, bundle
         ({"deadline_ms": float("inf")}, "deadline_ms must be a positive number, got inf"),
         ({"deadline_ms": float("nan")}, "deadline_ms must be a positive number, got nan"),
         ({"budget": 0.5, "deadline_ms": 20}, r"give one of them, got budget = 0\.5 and deadline_ms = 20"),
-        ({"detail": "dense", "budget": 0.5}, r"needs sparse refinement, got budget = 0\.5"),
-        ({"detail": "dense", "deadline_ms": 20}, "needs sparse refinement, got .*deadline_ms = 20, detail = 'dense'"),
+        ({"detail": "dense", "budget": 0.5}, "detail must be sparse for a budget or a deadline, got 'dense'"),
+        ({"detail": "dense", "deadline_ms": 20}, "detail must be sparse for a budget or a deadline, got 'dense'"),
     ],
     ids=str,
 )

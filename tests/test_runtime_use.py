@@ -19,6 +19,7 @@ import pytest
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.errors import BundleError, EngineError, ErrsegError, FrameError
 from errseg_rt.kernels.fuse_labels import fuse_labels_reference
+from errseg_rt.options import Limits, Options
 from errseg_rt.runtime import Runtime
 
 GOOD = np.zeros((32, 48, 3), np.uint8)
@@ -110,7 +111,7 @@ def test_a_threshold_that_is_none(threshold) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_too_few_threads(threads) -> None:
-    with pytest.raises(ValueError, match=f"threads must be at least 1, got {threads}"):
+    with pytest.raises(ValueError, match=f"threads must be a whole number of at least 1, got {threads}"):
         Runtime(threads=threads)
 
 
@@ -134,7 +135,7 @@ def test_a_moved_bundle_says_the_same(runtime: Runtime, bundle_copy: Path, frame
 
 
 def test_an_unknown_engine() -> None:
-    with pytest.raises(EngineError, match="no engine is called 'tensorflow'"):
+    with pytest.raises(ValueError, match="engine must be onnxruntime, tensorrt or torch, got 'tensorflow'"):
         Runtime(engine="tensorflow")
 
 
@@ -150,12 +151,12 @@ def test_non_finite_outputs(own: Runtime, frame, name, value) -> None:
         outputs[name] = outputs[name].copy()
         outputs[name].flat[-1] = value
 
-    own.threshold = 1e-9  # all pixels are flagged, so that the refine graph is run
-    graph, holder = ("refine", own._refinement) if name == "detail_logits" else ("front", own)
-    engine = "_engine" if graph == "refine" else "_front"
-    setattr(holder, engine, Stub(getattr(holder, engine), spoil))
-    with pytest.raises(EngineError, match=f"the {graph} graph gave non-finite {name}"):
-        own.segment(frame)
+    pipeline = own._way.pipeline
+    holder, attribute = (pipeline, "_front") if name != "detail_logits" else (pipeline.refinement, "_stage3")
+    setattr(holder, attribute, Stub(getattr(holder, attribute), spoil))
+    branch = {"logits": "semantic", "low": "semantic", "error_logit": "error-prediction"}.get(name, "detail")
+    with pytest.raises(EngineError, match=f"^the {branch} branch gave values that are not finite"):
+        own.segment(frame, threshold=1e-9)  # all pixels are flagged, so that the refine graph is run
 
 
 def test_several_threads_say_what_one_says(runtime: Runtime, scene) -> None:
@@ -209,9 +210,9 @@ def test_a_with_block_closes(own: Runtime) -> None:
 
 
 def test_closing_lets_a_frame_under_way_finish(own: Runtime, runtime: Runtime, frame) -> None:
-    own.threshold = 1e-9
-    own._front = Stub(own._front, lambda _: own.close())
-    result = own.segment(frame)
+    pipeline = own._way.pipeline
+    pipeline._front = Stub(pipeline._front, lambda _: own.close())
+    result = own.segment(frame, threshold=1e-9)
     assert result.flagged.any()
     with pytest.raises(EngineError, match="closed"):
         own.segment(frame)
@@ -255,8 +256,7 @@ with Runtime(threshold=0.01, budget=0.5) as runtime:
     assert any(name.startswith("errseg_rt.kernels.refine") and kernel for name, kernel in ahead.items())
     result = runtime.segment(frame, confidence=True, semantic=True)
     assert 0 < result.work < 0.5
-    runtime.budget = None
-    runtime.segment(frame).error_map()
+    runtime.segment(frame, budget=1.0).error_map()
     assert compiled() == ahead, set(map(str, compiled().items())) ^ set(map(str, ahead.items()))
 """
 
@@ -264,3 +264,55 @@ with Runtime(threshold=0.01, budget=0.5) as runtime:
 def test_after_warming_up_nothing_is_left_to_compile() -> None:
     done = subprocess.run([sys.executable, "-c", WARM_UP], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_limits_may_differ_from_frame_to_frame(runtime: Runtime, frame) -> None:
+    with Runtime(threads=1, threshold=0.3, budget=0.02) as other:
+        wanted = other.segment(frame)
+    found = runtime.segment(frame, threshold=0.3, budget=0.02)
+    assert 0 < found.left_out == wanted.left_out
+    for name in ("labels", "flagged"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    # A frame's limits are its own.
+    assert runtime.segment(frame).left_out == 0
+    assert runtime.limits.budget is None
+    assert runtime.submit(frame, deadline_ms=1e-6).result().work == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"threshold": 1}, "threshold must lie between 0 and 1, got 1"),
+        ({"budget": 2}, r"budget must be a share in 0\.\.1, got 2"),
+        ({"deadline_ms": 0}, "deadline_ms must be a positive number, got 0"),
+        ({"budget": 0.1, "deadline_ms": 3}, "give one of them, got budget = 0.1 and deadline_ms = 3"),
+    ],
+    ids=str,
+)
+def test_limits_of_a_frame_that_are_none(runtime: Runtime, frame, limits, message) -> None:
+    for call in (runtime.segment, runtime.submit):
+        with pytest.raises(ValueError, match=message):
+            call(frame, **limits)
+
+
+def test_what_is_refined_densely_has_no_budget(frame) -> None:
+    with (
+        Runtime(threads=1, detail="dense") as dense,
+        pytest.raises(ValueError, match="budget and deadline_ms need sparse"),
+    ):
+        dense.segment(frame, budget=0.5)
+
+
+def test_options_are_one_thing_and_can_be_changed_by_name(frame) -> None:
+    options = Options(threads=1, budget=0.1)
+    with Runtime(options=options, threshold=0.4) as runtime:
+        assert runtime.options == replace(options, threshold=0.4)
+        assert runtime.limits == Limits(0.4, 0.1)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'thread'"):
+        Runtime(thread=1)
+
+
+@pytest.mark.parametrize("name", ["threshold"])
+def test_what_frames_are_given_is_read_only(own: Runtime, name) -> None:
+    with pytest.raises(AttributeError):
+        setattr(own, name, 0.5)

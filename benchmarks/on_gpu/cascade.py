@@ -248,7 +248,7 @@ def overhead(bundle: Bundle, plan: Plan, engine: Any, timer: Any, frame_ms: dict
     Args:
         bundle: What `make_bundle` made.
         plan: What is run.
-        engine: The front graph, a `TorchDeviceEngine` in fp16.
+        engine: The front graph, a `TorchGpuEngine` in fp16.
         timer: Times work.
         frame_ms: Milliseconds of the frame by variant.
     """

@@ -20,7 +20,7 @@ from errseg_rt.bundle.stage3 import refine_weights
 from errseg_rt.kernels import Geometry, fuse_labels, fuse_labels_reference, preprocess, refine, select
 from errseg_rt.kernels.preprocess import preprocess_reference
 from errseg_rt.kernels.refine import DeviceWeights, RefineWeights, launches, refine_reference
-from errseg_rt.kernels.select import DeviceSelection, select_reference, supports_reference
+from errseg_rt.kernels.select import Selection, select_reference, supports_reference
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.fold import fold_norms
 from errseg_rt.scenes import StreetScene
@@ -203,16 +203,16 @@ def refinement(size: Size, timer: Timer, ceilings: Ceilings) -> Iterator[Row]:
     for share in SHARES:
         threshold = threshold_of(error_logit, share)
 
-        def selected(threshold: float = threshold) -> DeviceSelection:
+        def selected(threshold: float = threshold) -> Selection:
             return select(on_device, threshold, row_work=row_work)
 
-        def refined(selection: DeviceSelection) -> torch.Tensor:
+        def refined(selection: Selection) -> torch.Tensor:
             return refine(weights, selection, made.logits, made.low, made.coarse, made.gate)
 
-        def both(selected: Callable[[], DeviceSelection] = selected) -> torch.Tensor:
+        def both(selected: Callable[[], Selection] = selected) -> torch.Tensor:
             return refined(selected())
 
-        def post_front(selected: Callable[[], DeviceSelection] = selected) -> torch.Tensor:
+        def post_front(selected: Callable[[], Selection] = selected) -> torch.Tensor:
             selection = selected()
             where = selection.slots[2].view(size.grid)
             return fuse_labels(made.logits, refined(selection), where, size.geometry).labels
@@ -294,7 +294,7 @@ def _check_refinement(size: Size, timer: Timer) -> None:
 
 
 def _check_selection(
-    selection: DeviceSelection,
+    selection: Selection,
     error_logit: npt.NDArray[np.float32],
     threshold: float,
     row_work: tuple[int, int, int],
@@ -302,14 +302,14 @@ def _check_selection(
     whole: torch.Tensor,
 ) -> float:
     """Hold select against the definition, and sparse against dense; the share of flagged labels that are alike."""
-    wanted = select_reference(error_logit, threshold, row_work=row_work).supports
-    same = selection.counts.tolist() == list(wanted.counts)
+    wanted = select_reference(error_logit, threshold, row_work=row_work)
+    same = selection.counts.tolist() == wanted.counts.tolist()
     for layer, count in enumerate(wanted.counts):
         found = selection.rows[layer, :count].cpu().numpy()
-        same = same and np.array_equal(found, getattr(wanted, f"rows{layer + 1}"))
+        same = same and np.array_equal(found, wanted.support(layer + 1))
     if not same:
         raise Wrong("select: the supports differ from the definition's")
-    flagged = torch.from_numpy(wanted.rows3).long().to(rows.device)
+    flagged = torch.from_numpy(wanted.support(3)).long().to(rows.device)
     agreement = float((rows[: len(flagged)].argmax(1) == whole.flatten(1)[:, flagged].argmax(0)).float().mean())
     if agreement < 0.999:
         raise Wrong(f"refine: only {agreement:.3%} of the flagged labels are those of the dense stage")
@@ -325,7 +325,7 @@ def _dense(made: Stage) -> torch.Tensor:
 
 
 def _gathered(
-    made: Stage, weights: DeviceWeights, selection: DeviceSelection, counts: list[int], wanted: torch.Tensor
+    made: Stage, weights: DeviceWeights, selection: Selection, counts: list[int], wanted: torch.Tensor
 ) -> Callable[[], torch.Tensor]:
     """Refinement by gathering rows and multiplying matrices, held against the kernels' rows; sizes are the host's."""
     height, width = selection.grid_size

@@ -284,8 +284,8 @@ def how_to_build(bundle: Path, wanted: EngineKey) -> str:
     """What to type."""
     shape = "" if wanted.shape == ANY_SHAPE else " --shape HxW"
     return (
-        f"build it: errseg-rt build-engine {bundle} --engine {wanted.engine} --precision {wanted.precision}{shape}, "
-        "or pass build='auto'"
+        f"build it: errseg-rt build-engine {bundle} --engine {wanted.engine} --precision {wanted.precision}{shape}; "
+        "in Python, a Runtime with the build auto does so"
     )
 
 

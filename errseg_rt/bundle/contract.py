@@ -1,15 +1,66 @@
-"""Which branch of the cascade each output of the front and the refine graph comes from."""
+"""The tensors that a bundle's graphs take and give: what graphs and kernels hand on to each other.
+
+`front` makes of `image` all but the last; `refine` makes `detail_logits` of `logits`, `low`, `coarse` and `gate`, as
+the kernel of that name does for some pixels.
+"""
 
 from __future__ import annotations
 
-BRANCHES = {
-    "semantic": ("logits", "low"),
-    "error": ("error_logit",),
-    "detail": ("coarse", "gate", "detail_logits"),
+from dataclasses import dataclass
+
+Size = tuple[int, int]
+GRID_STRIDE = 4
+"""Input pixels from one grid pixel to the next, in all networks so far; a bundle's manifest holds its own."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One of them, `[1, channels, h, w]`.
+
+    Attributes:
+        name: In the graphs.
+        lies: On the `"input"`, on the `"grid"`, `"coarse"` at twice the grid's stride, or one vector a `"frame"`.
+        channels: 3 colours, K classes, Cl of `low`, Cc of stage 2, or C of stage 3.
+        branch: Which branch of the cascade makes it; what several branches need belongs to the first of them.
+        stays_float32: Whatever the precision: pixels are ranked by it, or it is what a frame becomes.
+    """
+
+    name: str
+    lies: str
+    channels: str
+    branch: str
+    stays_float32: bool = False
+
+    def shape(self, channels: int, size: Size, grid_stride: int) -> tuple[int, int, int, int]:
+        """Its shape, batch 1, for a network's input of a size `(H, W)` in pixels."""
+        if self.lies == "frame":
+            return (1, channels, 1, 1)
+        stride = {"input": 1, "grid": grid_stride, "coarse": 2 * grid_stride}[self.lies]
+        return (1, channels, *on_stride(size, stride))
+
+
+CONTRACT = {
+    tensor.name: tensor
+    for tensor in (
+        Tensor("image", "input", "3", "", stays_float32=True),
+        Tensor("logits", "grid", "K", "semantic"),
+        Tensor("error_logit", "grid", "1", "error", stays_float32=True),
+        Tensor("low", "grid", "Cl", "semantic"),
+        Tensor("coarse", "coarse", "Cc", "detail"),
+        Tensor("gate", "frame", "C", "detail"),
+        Tensor("detail_logits", "grid", "K", "detail"),
+    )
 }
-"""Outputs by branch. What several branches need belongs to the first of them."""
+"""All of them, by name."""
+BRANCHES = ("semantic", "error", "detail")
+"""The branches, in the order in which a frame meets them."""
 
 
-def branch_of_output(output: str) -> str:
-    """The branch that gives an output."""
-    return next(branch for branch, outputs in BRANCHES.items() if output in outputs)
+def on_stride(size: Size, stride: int) -> Size:
+    """Size of a map with this stride over an input of a size."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def outputs_of(branch: str) -> list[str]:
+    """Names of what a branch makes."""
+    return [tensor.name for tensor in CONTRACT.values() if tensor.branch == branch]

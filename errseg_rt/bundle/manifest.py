@@ -11,6 +11,7 @@ from typing import Any
 
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.bundle.contract import GRID_STRIDE
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import BundleError
 
@@ -59,7 +60,7 @@ class Manifest:
     lowest_threshold: float
     calibration: Calibration
     cascade: Mapping[str, Any]
-    grid_stride: int = 4
+    grid_stride: int = GRID_STRIDE
     baseline_calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)

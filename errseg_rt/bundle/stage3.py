@@ -7,11 +7,35 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from errseg_rt.bundle.bundle import WEIGHTS, Bundle
 from errseg_rt.errors import BundleError
 from errseg_rt.kernels.refine.weights import RefineWeights
 
 _EPS = 1e-5  # what a frozen norm adds to its variance
 Array = npt.NDArray[np.float32]
+
+
+def stage3_weights(bundle: Bundle) -> RefineWeights:
+    """Weights of a bundle's stage 3, its norms folded.
+
+    Raises:
+        BundleError: They are damaged, or not those of a stage whose norms are frozen.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = bundle.path(WEIGHTS)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys() if name.startswith("detail.")}  # noqa: SIM118
+    except SafetensorError as error:
+        raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
+    manifest = bundle.manifest
+    return refine_weights(
+        weights,
+        str(path),
+        residual=bool(manifest.cascade.get("residual", True)),
+        align_corners=manifest.align_corners,
+    )
 
 
 def refine_weights(weights: Mapping[str, Array], where: str, *, residual: bool, align_corners: bool) -> RefineWeights:
@@ -44,7 +68,7 @@ def refine_weights(weights: Mapping[str, Array], where: str, *, residual: bool, 
         )
     except KeyError as error:
         raise BundleError(
-            f"{where}: no {error}, so that the detail branch has no frozen norms; use detail='dense', or train it with "
+            f"{where}: no {error}, so that the detail branch has no frozen norms; refine it densely, or train it with "
             "frozen norms and export it again"
         ) from error
     except (IndexError, ValueError) as error:

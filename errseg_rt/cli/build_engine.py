@@ -130,6 +130,5 @@ def _print_report(report: Mapping[str, Any]) -> None:
     ]
     columns = ["branch", "labels equal, %", "largest dP", "mean dP", "mIoU fp32, %", "mIoU, %"]
     print_table(f"Against fp32 ({report['frames']} frames, bar {100 * report['bar']:.2f} %)", columns, rows)
-    stages = report["milliseconds"]
-    times = [[stage, f"{report['reference_milliseconds'][stage]:.1f}", f"{stages[stage]:.1f}"] for stage in stages]
-    print_table("Median time per frame", ["stage", "fp32, ms", "ms"], times)
+    ours, reference = report["milliseconds"], report["reference_milliseconds"]
+    print(f"median time of a frame: {reference:.1f} ms in fp32 with onnxruntime on the CPU, {ours:.1f} ms")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from errseg_rt.cli.execution import open_runtime, stamp, warm_up
+from errseg_rt.bundle.input_spec import MAX_PIXELS
+from errseg_rt.cli.execution import options_of, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
@@ -19,7 +20,17 @@ from errseg_rt.cli.labelled import (
     VoidOption,
     report_failures,
 )
-from errseg_rt.cli.options import DeviceOption, EngineOption, PrecisionOption, ThreadsOption, print_table
+from errseg_rt.cli.options import (
+    CompiledOption,
+    DeviceOption,
+    EngineOption,
+    MaxPixelsOption,
+    PrecisionOption,
+    ProvidersOption,
+    ThreadsOption,
+    WorkPixelsOption,
+    print_table,
+)
 from errseg_rt.errors import BundleError, DataError
 from errseg_rt.system.atomic import write_json
 
@@ -40,7 +51,11 @@ def calibrate(
     engine: EngineOption = "onnxruntime",
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    compiled: CompiledOption = False,
+    providers: ProvidersOption = None,
     threads: ThreadsOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    work_pixels: WorkPixelsOption = None,
     json_file: JsonFileOption = None,
 ) -> None:
     """Fit the map from P_ep to error probability on labelled frames, and propose t and a budget.
@@ -57,11 +72,22 @@ def calibrate(
     from errseg_rt.evaluation.sweep import THRESHOLDS, propose
     from errseg_rt.evaluation.tables import figures_of
     from errseg_rt.places.driver import gpu_name
+    from errseg_rt.runtime import Runtime
     from errseg_rt.system.stamp import machine_stamp
 
+    options = options_of(
+        engine=engine,
+        precision=precision,
+        device=device,
+        compiled=compiled,
+        providers=providers,
+        threads=threads,
+        max_pixels=max_pixels,
+        work_pixels=work_pixels,
+    )
     if save_threshold and out is None:
         raise typer.BadParameter("is for a new bundle: give --out.", param_hint="'--save-threshold'")
-    with open_runtime(bundle, engine, precision, device, threads=threads) as runtime:
+    with Runtime(bundle, options=options) as runtime:
         opened, manifest = runtime.bundle, runtime.manifest
         if out is not None and out.resolve() == opened.folder.resolve():
             raise BundleError(f"{out}: is the bundle that is calibrated; give another folder")
@@ -73,7 +99,7 @@ def calibrate(
             thresholds=THRESHOLDS,
             folds=FOLDS,
             row_work=runtime.row_work,
-            threads=threads or 1,
+            threads=runtime.options.cores,
         )
         done = evaluate_frames(runtime, frames, evaluation, "calibrate")
     pixels = evaluation.errors

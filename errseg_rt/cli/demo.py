@@ -11,18 +11,23 @@ import numpy.typing as npt
 import typer
 
 from errseg_rt.bundle.classes import CAMVID
-from errseg_rt.cli.execution import open_runtime, stamp, warm_up
+from errseg_rt.bundle.input_spec import MAX_PIXELS
+from errseg_rt.cli.execution import options_of, stamp, warm_up
 from errseg_rt.cli.options import (
     BudgetOption,
     BundleOption,
+    CompiledOption,
     DeadlineOption,
     DetailOption,
     DeviceOption,
     EngineOption,
     JsonOption,
+    MaxPixelsOption,
     PrecisionOption,
+    ProvidersOption,
     ThreadsOption,
-    check_limits,
+    ThresholdOption,
+    WorkPixelsOption,
     frame_summary,
     print_json,
     print_run,
@@ -49,10 +54,15 @@ def demo(
     engine: EngineOption = "onnxruntime",
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    compiled: CompiledOption = False,
+    providers: ProvidersOption = None,
+    threads: ThreadsOption = None,
+    threshold: ThresholdOption = None,
     detail: DetailOption = None,
     budget: BudgetOption = None,
     deadline_ms: DeadlineOption = None,
-    threads: ThreadsOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    work_pixels: WorkPixelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Render a street, segment it, and show frame, labels and error map side by side.
@@ -60,15 +70,28 @@ def demo(
     Writes demo.mp4, a few stills and summary.json; prints stage times and the mIoU of semantic and fused labels.
     """
     from errseg_rt.frames.video import VideoWriter
+    from errseg_rt.runtime import Runtime
     from errseg_rt.scenes import StreetScene
 
-    check_limits(detail, budget, deadline_ms)
+    options = options_of(
+        engine=engine,
+        precision=precision,
+        device=device,
+        compiled=compiled,
+        providers=providers,
+        threads=threads,
+        threshold=threshold,
+        detail=detail,
+        budget=budget,
+        deadline_ms=deadline_ms,
+        max_pixels=max_pixels,
+        work_pixels=work_pixels,
+    )
     scene = StreetScene(seed, height, width, _FPS)
     stills = set(np.linspace(0, frames - 1, min(_STILLS, frames)).astype(int).tolist())
     done: list[dict[str, Any]] = []
-    limits: dict[str, Any] = {"detail": detail, "budget": budget, "deadline_ms": deadline_ms}
     with (
-        open_runtime(bundle, engine, precision, device, **limits, threads=threads) as runtime,
+        Runtime(bundle, options=options) as runtime,
         VideoWriter(out / "demo.mp4", _FPS) as video,
     ):
         classes = runtime.manifest.classes

@@ -10,8 +10,8 @@ import numpy as np
 
 from errseg_rt.bundle.bundle import zoo_names
 from errseg_rt.cli.options import JsonOption, print_json, print_table
-from errseg_rt.engines import ENGINES
 from errseg_rt.errors import EngineError, ErrsegError
+from errseg_rt.options import ENGINES
 from errseg_rt.places.driver import find_gpu
 from errseg_rt.system.cores import Cores, find_cores
 from errseg_rt.system.stamp import version_of

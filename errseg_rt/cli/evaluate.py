@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from errseg_rt.cli.execution import open_runtime, stamp, warm_up
+from errseg_rt.bundle.input_spec import MAX_PIXELS
+from errseg_rt.cli.execution import options_of, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
@@ -19,11 +20,15 @@ from errseg_rt.cli.labelled import (
     report_failures,
 )
 from errseg_rt.cli.options import (
+    CompiledOption,
     DeviceOption,
     EngineOption,
+    MaxPixelsOption,
     PrecisionOption,
+    ProvidersOption,
     ThreadsOption,
     ThresholdOption,
+    WorkPixelsOption,
     print_table,
 )
 from errseg_rt.system.atomic import write_json
@@ -61,7 +66,11 @@ def evaluate(
     engine: EngineOption = "onnxruntime",
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    compiled: CompiledOption = False,
+    providers: ProvidersOption = None,
     threads: ThreadsOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    work_pixels: WorkPixelsOption = None,
     json_file: JsonFileOption = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="File for the tables, as CSV.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for plots and the worst frames, as PNG.")] = None,
@@ -79,12 +88,24 @@ def evaluate(
     from errseg_rt.evaluation.sweep import THRESHOLDS
     from errseg_rt.evaluation.tables import figures_of, write_csv
     from errseg_rt.places.driver import gpu_name
+    from errseg_rt.runtime import Runtime
     from errseg_rt.system.stamp import machine_stamp
 
+    options = options_of(
+        engine=engine,
+        precision=precision,
+        device=device,
+        compiled=compiled,
+        providers=providers,
+        threads=threads,
+        threshold=threshold,
+        max_pixels=max_pixels,
+        work_pixels=work_pixels,
+    )
     if plots is not None:
         check_plots()
     factors = tuple(float(part) for part in scales.split(","))
-    with open_runtime(bundle, engine, precision, device, threshold=threshold, threads=threads) as runtime:
+    with Runtime(bundle, options=options) as runtime:
         manifest = runtime.manifest
         frames = open_labelled(data, manifest.classes, split, void)
         warm_up(runtime)
@@ -94,7 +115,7 @@ def evaluate(
             thresholds=THRESHOLDS,
             boundary=True,
             row_work=runtime.row_work,
-            threads=threads or 1,
+            threads=runtime.options.cores,
         )
         done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip)
         calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}

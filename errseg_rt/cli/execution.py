@@ -1,4 +1,4 @@
-"""Opening a runtime as the sub-commands that run a bundle share it."""
+"""What the sub-commands that run a bundle share: options of a runtime, its start, and what a report says of it."""
 
 from __future__ import annotations
 
@@ -6,35 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from errseg_rt.errors import ErrsegError
+from errseg_rt.options import Options
 from errseg_rt.system.progress import busy
 
 if TYPE_CHECKING:
     from errseg_rt.runtime import Runtime
 
+_CPU_PROVIDERS = ("CPUExecutionProvider",)
 
-def open_runtime(bundle: str, engine: str, precision: str | None, device: str | None, **options: Any) -> Runtime:
-    """A runtime, with what a user asked for; None leaves the choice to it.
+
+def options_of(*, providers: str | None = None, **asked: Any) -> Options:
+    """What a user asked for, as `Options`, which check it.
 
     Args:
-        bundle: Name or folder.
-        engine: What executes the graphs.
-        precision: What they are computed in.
-        device: `"cpu"`, `"cuda"` or `"cuda:N"`.
-        options: More of its options.
+        providers: ONNX Runtime's execution providers, with commas between them.
+        asked: Other options by name; those that are None stay as they are by default.
 
     Raises:
-        ErrsegError: The bundle is damaged, there is no such GPU, or the engine cannot be used here.
-        BadParameter: Options contradict each other, as a deadline and a GPU do.
+        BadParameter: One is out of range, or two of them contradict each other; it names the option.
     """
-    from errseg_rt.runtime import Runtime
-
+    if providers is not None:
+        asked["providers"] = tuple(providers.split(","))
     try:
-        return Runtime(bundle, engine, device=device, precision=precision, **options)
-    except ErrsegError:  # some of which are ValueErrors too
-        raise
+        return Options(**{name: value for name, value in asked.items() if value is not None})
     except ValueError as error:
-        raise typer.BadParameter(f"{error}.") from error
+        name = str(error).partition(" ")[0]
+        raise typer.BadParameter(f"{error}.", param_hint=f"'--{name.replace('_', '-')}'") from error
 
 
 def warm_up(runtime: Runtime) -> None:
@@ -48,6 +45,16 @@ def warm_up(runtime: Runtime) -> None:
             runtime.warm_up()
 
 
-def stamp(runtime: Runtime) -> dict[str, str]:
-    """Engine, precision and device of a runtime's results, for a report."""
-    return {"engine": runtime.engine, "precision": runtime.precision, "device": runtime.device}
+def stamp(runtime: Runtime) -> dict[str, Any]:
+    """Engine, precision and device of a runtime's results, for a report; and what ONNX Runtime runs on, if not a CPU.
+
+    The device is where frames are walked: with providers of other hardware, the graphs run there in between.
+    """
+    found: dict[str, Any] = {
+        "engine": runtime.options.engine,
+        "precision": runtime.precision,
+        "device": runtime.device,
+    }
+    if runtime.options.providers is not None or runtime.providers not in ((), _CPU_PROVIDERS):
+        found["providers"] = list(runtime.providers)
+    return found

@@ -35,7 +35,8 @@ def export(
         from errseg_rt.export.engines.parity import Parity, compare
     except ImportError as error:
         raise EngineError(f"export is not installed ({error}): pip install 'errseg-rt[train]'") from error
-    from errseg_rt.runtime import Runtime
+    from errseg_rt.options import Options
+    from errseg_rt.pipeline.open import open_way
     from errseg_rt.scenes import StreetScene
 
     pictures = [read_frame(item.path, MAX_PIXELS) for item in find_images(frames)] if frames else []
@@ -45,8 +46,9 @@ def export(
     parities: list[Parity] = []
 
     def check(bundle: Bundle) -> None:
-        with Runtime(bundle.folder, "torch") as reference, Runtime(bundle.folder) as runtime:
-            parity = compare(reference, runtime, track(pictures, "check against torch", len(pictures)))
+        opened = Bundle.open(bundle.folder)
+        reference, exported = (open_way(opened, Options(engine)) for engine in ("torch", "onnxruntime"))
+        parity = compare(reference, exported, track(pictures, "check against torch", len(pictures)))
         parities.append(parity)
         if parity.agreement < _LEAST_AGREEMENT:
             raise EngineError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,52 +19,13 @@ if TYPE_CHECKING:
     from errseg_rt.frames.segmentation import Segmentation
     from errseg_rt.runtime import Runtime
 
+# What `errseg_rt.options.Options` holds stands here by the name it has there, and is checked there alone.
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Embedded bundle's name, or a bundle's folder.")]
 EngineOption = Annotated[str, typer.Option(help="What executes the graphs: onnxruntime, tensorrt or torch.")]
-_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-
-
-def _between_zero_and_one(value: float | None) -> float | None:
-    if value is not None and not 0 < value < 1:
-        raise typer.BadParameter(f"{value} does not lie between 0 and 1.")
-    return value
-
-
-def _precision(value: str | None) -> str | None:
-    if value not in (None, *_PRECISIONS):
-        raise typer.BadParameter(f"{value!r} is none of {', '.join(_PRECISIONS)}.")
-    return value
-
-
-def _device(value: str | None) -> str | None:
-    if value is not None and not re.fullmatch("cpu|cuda(:[0-9]+)?", value):
-        raise typer.BadParameter(f"{value!r} is neither cpu nor cuda nor cuda:N.")
-    return value
-
-
-def _sparse_or_dense(value: str | None) -> str | None:
-    if value not in (None, "sparse", "dense"):
-        raise typer.BadParameter(f"{value!r} is neither sparse nor dense.")
-    return value
-
-
-def _share(value: float | None) -> float | None:
-    if value is not None and not 0 <= value <= 1:
-        raise typer.BadParameter(f"{value} is no share in 0..1.")
-    return value
-
-
-def _positive(value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise typer.BadParameter(f"{value} is not a positive number.")
-    return value
-
-
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
-        metavar="|".join(_PRECISIONS),
-        callback=_precision,
+        metavar="fp32|fp16|bf16|int8",
         help="What the graphs are computed in; default: fp16 on a GPU, else fp32. For tensorrt, and in int8 for "
         "onnxruntime, they are built ahead by build-engine.",
     ),
@@ -74,14 +34,27 @@ DeviceOption = Annotated[
     str | None,
     typer.Option(
         metavar="cpu|cuda|cuda:N",
-        callback=_device,
         help="Where frames are segmented; tensorrt and torch know GPUs; default: cuda for tensorrt, else cpu.",
+    ),
+]
+CompiledOption = Annotated[
+    bool, typer.Option("--compiled", help="Fuse the graphs by torch.compile; for torch on a GPU.")
+]
+ProvidersOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME[,NAME]", help="ONNX Runtime's execution providers, best first; default: the CPU's."),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="CPU threads of one frame; default: as many cores as this process may use, by its affinity and quota.",
     ),
 ]
 ThresholdOption = Annotated[
     float | None,
     typer.Option(
-        callback=_between_zero_and_one,
+        metavar="T",
         help="Raw error probability, between 0 and 1, above which a pixel is labelled again; default: bundle's.",
     ),
 ]
@@ -89,7 +62,6 @@ DetailOption = Annotated[
     str | None,
     typer.Option(
         metavar="sparse|dense",
-        callback=_sparse_or_dense,
         help="Compute the last stage of the detail branch where pixels are flagged, or everywhere; default: sparse, "
         "where the bundle's norms are frozen.",
     ),
@@ -98,26 +70,23 @@ BudgetOption = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
-        callback=_share,
         help="Most work of refinement on a frame, as a share of the dense stage, 0..1: the most doubtful pixels first.",
     ),
 ]
 DeadlineOption = Annotated[
     float | None,
+    typer.Option("--deadline-ms", metavar="MS", help="Milliseconds within which a frame shall be done."),
+]
+MaxPixelsOption = Annotated[int, typer.Option(metavar="N", help="Largest frame, height times width.")]
+WorkPixelsOption = Annotated[
+    int | None,
     typer.Option(
-        "--deadline-ms", metavar="MS", callback=_positive, help="Milliseconds within which a frame shall be done."
+        metavar="N",
+        help="Pixels above which a frame is reduced for the network; its labels still come at its own size; 0: never; "
+        "default: the bundle's limit.",
     ),
 ]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of one frame; default: all cores.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-
-
-def check_limits(detail: str | None, budget: float | None, deadline_ms: float | None) -> None:
-    """Refuse limits of refinement that contradict each other."""
-    if budget is not None and deadline_ms is not None:
-        raise typer.BadParameter("Give --budget or --deadline-ms, not both.")
-    if detail == "dense" and (budget, deadline_ms) != (None, None):
-        raise typer.BadParameter("--detail dense takes no --budget or --deadline-ms.")
 
 
 def print_json(answer: Any) -> None:
@@ -136,7 +105,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def frame_summary(result: Segmentation) -> dict[str, Any]:
-    """How a frame was refined, and what its stages took."""
+    """How a frame was refined, and what its steps took, as far as that is known."""
     return {
         "flagged_share": result.flagged_share,
         "pixels": {
@@ -156,13 +125,14 @@ def run_summary(runtime: Runtime, frames: Sequence[Mapping[str, Any]]) -> dict[s
         return float(np.mean([frame[name] for frame in frames])) if frames else None
 
     laps = [frame["milliseconds"] for frame in frames]
-    deadline = math.inf if runtime.deadline_ms is None else runtime.deadline_ms
+    steps = dict.fromkeys(step for lap in laps for step in lap)  # scored frames have one more
+    deadline = math.inf if runtime.limits.deadline_ms is None else runtime.limits.deadline_ms
     return {
         "threshold": runtime.threshold,
         "detail": runtime.detail,
-        "budget": runtime.budget,
-        "deadline_ms": runtime.deadline_ms,
-        "milliseconds": {stage: float(np.median([lap[stage] for lap in laps])) for stage in laps[0]} if laps else {},
+        "budget": runtime.limits.budget,
+        "deadline_ms": runtime.limits.deadline_ms,
+        "milliseconds": {step: float(np.median([lap[step] for lap in laps if step in lap])) for step in steps},
         "late_frames": sum(sum(lap.values()) > deadline for lap in laps),
         "flagged_share": mean("flagged_share"),
         "left_out_pixels": sum(frame["pixels"]["left_out"] for frame in frames),
@@ -181,9 +151,10 @@ def print_scores(scores: Mapping[str, Any]) -> None:
 
 def print_run(summary: Mapping[str, Any]) -> None:
     """Print what `run_summary` gives of one frame or more."""
-    stages = summary["milliseconds"]
-    rows = [[stage, f"{value:.1f}"] for stage, value in stages.items()]
-    print_table("Median time per frame", ["stage", "ms"], [*rows, ["sum", f"{sum(stages.values()):.1f}"]])
+    steps = summary["milliseconds"]
+    rows = [[step, f"{value:.1f}"] for step, value in steps.items()]
+    if rows:
+        print_table("Median time per frame", ["stage", "ms"], [*rows, ["sum", f"{sum(steps.values()):.1f}"]])
     rows = [["flagged", percent(summary["flagged_share"])], ["work of refinement", percent(summary["work"])]]
     print_table(f"Mean per frame ({summary['detail']})", ["share", "%"], rows)
     if summary["left_out_pixels"]:

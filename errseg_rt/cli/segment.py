@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
-from errseg_rt.cli.execution import open_runtime, stamp, warm_up
+from errseg_rt.cli.execution import options_of, stamp, warm_up
 from errseg_rt.cli.options import (
     BudgetOption,
     BundleOption,
+    CompiledOption,
     DeadlineOption,
     DetailOption,
     DeviceOption,
     EngineOption,
     JsonOption,
+    MaxPixelsOption,
     PrecisionOption,
+    ProvidersOption,
     ThreadsOption,
     ThresholdOption,
-    check_limits,
+    WorkPixelsOption,
     frame_summary,
     print_json,
     print_run,
@@ -34,6 +37,9 @@ from errseg_rt.frames.images import Item, find_images, read_frame, read_truth
 from errseg_rt.system.atomic import write_json
 from errseg_rt.system.progress import track
 
+if TYPE_CHECKING:
+    from errseg_rt.runtime import Runtime
+
 
 def segment(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Image files, folders or globs.")],
@@ -42,15 +48,18 @@ def segment(
     engine: EngineOption = "onnxruntime",
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    compiled: CompiledOption = False,
+    providers: ProvidersOption = None,
+    threads: ThreadsOption = None,
     threshold: ThresholdOption = None,
     detail: DetailOption = None,
     budget: BudgetOption = None,
     deadline_ms: DeadlineOption = None,
-    threads: ThreadsOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    work_pixels: WorkPixelsOption = None,
     labels: Annotated[
         Path | None, typer.Option(help="Folder of true labels (PNG, named as the images), to score against.")
     ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, height times width.")] = MAX_PIXELS,
     as_json: JsonOption = False,
 ) -> None:
     """Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.
@@ -58,22 +67,26 @@ def segment(
     A folder that holds images/ and labels/ is scored against its labels. A bad file is reported at the end, and the
     others are done.
     """
-    check_limits(detail, budget, deadline_ms)
-    items = find_images(inputs, labels, out)
-    frames: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    with open_runtime(
-        bundle,
-        engine,
-        precision,
-        device,
+    from errseg_rt.runtime import Runtime
+
+    options = options_of(
+        engine=engine,
+        precision=precision,
+        device=device,
+        compiled=compiled,
+        providers=providers,
+        threads=threads,
         threshold=threshold,
         detail=detail,
         budget=budget,
         deadline_ms=deadline_ms,
-        threads=threads,
         max_pixels=max_pixels,
-    ) as runtime:
+        work_pixels=work_pixels,
+    )
+    items = find_images(inputs, labels, out)
+    frames: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    with Runtime(bundle, options=options) as runtime:
         classes = runtime.manifest.classes
         semantic, fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
         warm_up(runtime)
@@ -107,15 +120,15 @@ def segment(
 
 
 def _segment_one(
-    runtime: Any, item: Item, out: Path, semantic: ConfusionMatrix, fused: ConfusionMatrix
+    runtime: Runtime, item: Item, out: Path, semantic: ConfusionMatrix, fused: ConfusionMatrix
 ) -> dict[str, Any]:
     """Segment, save and score one image; what the summary says of it."""
-    frame = read_frame(item.path, runtime.max_pixels)
+    frame = read_frame(item.path, runtime.options.max_pixels)
     size = (frame.shape[0], frame.shape[1])
     truth = read_truth(item.truth, size, len(runtime.manifest.classes)) if item.truth else None
     result = runtime.segment(frame, semantic=truth is not None)
     saved = result.save(out, item.name, frame)
-    if truth is not None:
+    if truth is not None and result.semantic_labels is not None:
         semantic.add(truth, result.semantic_labels)
         fused.add(truth, result.labels)
     rows, cols = result.geometry.seen()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from errseg_rt.kernels.lazy import lazy
+from errseg_rt.system.lazy import lazy
 
 if TYPE_CHECKING:
     from errseg_rt.datasets.ade20k import ADE20KData

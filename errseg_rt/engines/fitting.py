@@ -1,12 +1,14 @@
-"""Which built engines of a bundle fit this machine; building them is `errseg_rt.export.engines.builds`."""
+"""Which built engines of a bundle fit this machine; `errseg_rt.export.engines.builds` builds them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import metadata
 
 from errseg_rt.bundle.built import ANY_SHAPE, BuiltEngine, EngineKey, graphs_digest
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.errors import EngineError
+from errseg_rt.places.cubins import KERNELS, Cubins
 from errseg_rt.system.machine import instruction_sets, processor_name
 
 BUILT_PRECISIONS = {"onnxruntime": ("int8",), "tensorrt": ("fp32", "fp16", "bf16", "int8")}
@@ -36,30 +38,31 @@ def key_here(bundle: Bundle, engine: str, precision: str, shape: str = ANY_SHAPE
     return EngineKey(engine, version, device, capability, precision, shape, digest)
 
 
-def built_engines(
-    bundle: Bundle, engine: str, precision: str, build: str | None = None, index: int = 0
-) -> list[BuiltEngine]:
+def built_engines(bundle: Bundle, engine: str, precision: str, index: int = 0) -> list[BuiltEngine]:
     """Built engines that can be used here, those for one fixed shape first.
 
     Args:
         bundle: The bundle.
         engine: `"onnxruntime"` or `"tensorrt"`.
         precision: What they compute in.
-        build: `"auto"` builds where there is none, on GPU 0: for the shapes of stale ones, or else for the default one.
         index: Which GPU, for TensorRT.
 
     Raises:
         EngineError: There is none, or it is stale; the message says why, and how to build it.
-        ValueError: `build` is neither None nor "auto".
     """
-    if build not in (None, "auto"):
-        raise ValueError(f"build must be 'auto' or None, got {build!r}")
-    wanted = key_here(bundle, engine, precision, index=index)
-    try:
-        return bundle.engines.fitting(wanted)
-    except EngineError:
-        if build is None:
-            raise
-    from errseg_rt.export.engines.builds import build_again
+    return bundle.engines.fitting(key_here(bundle, engine, precision, index=index))
 
-    return build_again(bundle, wanted)
+
+def kernels_of(built: Sequence[BuiltEngine]) -> Cubins:
+    """The kernels of all engines that fit, for a GPU without torch.
+
+    Raises:
+        EngineError: They were built without any.
+    """
+    files = [each.read(KERNELS) for each in built if KERNELS in each.files]
+    if not files:
+        raise EngineError(
+            f"{built[0].folder}: built without kernels, which are launched where there is no torch for CUDA; build it "
+            "again where triton is installed, or install torch here"
+        )
+    return Cubins.merged([Cubins.from_bytes(data) for data in files])

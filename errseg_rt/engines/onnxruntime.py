@@ -6,17 +6,17 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
-from errseg_rt.engines.engine import Array, TensorSpec
+from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.errors import EngineError
 
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "tensor(float)": np.dtype(np.float32),
-    "tensor(float16)": np.dtype(np.float16),
-    "tensor(int64)": np.dtype(np.int64),
-    "tensor(uint8)": np.dtype(np.uint8),
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
 }
 _LOG_ERRORS_ONLY = 3
 # Idle worker threads spin, by default long after a run too: they would hold the cores that the kernels after it want,
@@ -32,6 +32,9 @@ class OnnxRuntimeEngine:
         name: What the graph is called in messages.
         threads: CPU threads of one run; None: all cores.
         providers: ONNX Runtime's execution providers, in order of preference; None: the CPU.
+
+    Attributes:
+        providers: Those that the graph runs on, the CPU's among them for what the others do not take.
 
     Raises:
         EngineError: A provider is not there, or the graph cannot be loaded.
@@ -63,6 +66,7 @@ class OnnxRuntimeEngine:
             self._session = onnxruntime.InferenceSession(graph, options, providers=wanted)
         except Exception as error:
             raise EngineError(f"onnxruntime cannot load the {name} graph ({error}); export the bundle again") from error
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
 
     @functools.cached_property
     def inputs(self) -> Mapping[str, TensorSpec]:
@@ -74,7 +78,7 @@ class OnnxRuntimeEngine:
         """Outputs by name."""
         return {node.name: _spec(node) for node in self._session.get_outputs()}
 
-    def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
         """Outputs by name, for inputs by name.
 
         Raises:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from errseg_rt.bundle.built import BuiltEngine
-from errseg_rt.engines.device_engine import DeviceSpec
+from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.engines.tensorrt_plan import Plans
 from errseg_rt.errors import EngineError
 from errseg_rt.kernels.launch import dtype_of
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TensorRTEngine:
-    """One graph in TensorRT; see `errseg_rt.engines.device_engine.DeviceEngine`.
+    """One graph in TensorRT; see `errseg_rt.engines.engine.Engine`.
 
     Args:
         built: Built engines that fit this machine.
@@ -32,10 +32,10 @@ class TensorRTEngine:
         with gpu.entered():
             self._plans = Plans(built, graph, gpu)
             first = self._plans.first
-        self.inputs: Mapping[str, DeviceSpec] = first.inputs
-        self.outputs: Mapping[str, DeviceSpec] = first.outputs
+        self.inputs: Mapping[str, TensorSpec] = first.inputs
+        self.outputs: Mapping[str, TensorSpec] = first.outputs
 
-    def run_on_device(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+    def run(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         """Enqueue the graph in the current stream: outputs by name, for inputs by name.
 
         The outputs belong to the inputs' shape: the next call of that shape overwrites them.

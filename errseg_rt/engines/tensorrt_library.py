@@ -74,7 +74,7 @@ def _reason(logger: Any) -> str:
         return ""
     last = str(logger.errors[-1])
     if "out of memory" in last.lower() or "outofmemory" in last.lower():
-        return f"{last}; free memory on the GPU, or take a smaller --shape or --workspace"
+        return f"{last}; free memory on the GPU, or take a smaller shape or workspace"
     return last
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from errseg_rt.bundle.built import BuiltEngine
-from errseg_rt.engines.device_engine import DeviceSpec
+from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.engines.tensorrt_library import checked, load_tensorrt, make_logger, megabytes
 from errseg_rt.errors import EngineError
 from errseg_rt.places.driver import free_memory
@@ -90,13 +90,13 @@ class Plan:
         dtypes = {
             tensorrt.DataType.FLOAT: "float32", tensorrt.DataType.HALF: "float16", tensorrt.DataType.BF16: "bfloat16"
         }  # fmt: skip
-        self.inputs: dict[str, DeviceSpec] = {}
-        self.outputs: dict[str, DeviceSpec] = {}
+        self.inputs: dict[str, TensorSpec] = {}
+        self.outputs: dict[str, TensorSpec] = {}
         for position in range(self.engine.num_io_tensors):
             name = self.engine.get_tensor_name(position)
             is_input = self.engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT
             shape = tuple(size if size >= 0 else None for size in self.engine.get_tensor_shape(name))
-            spec = DeviceSpec(dtypes[self.engine.get_tensor_dtype(name)], shape)
+            spec = TensorSpec(dtypes[self.engine.get_tensor_dtype(name)], shape)
             (self.inputs if is_input else self.outputs)[name] = spec
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from errseg_rt.engines.device_engine import PRECISIONS, DeviceSpec
-from errseg_rt.engines.engine import Array, TensorSpec
+from errseg_rt.bundle.contract import CONTRACT
+from errseg_rt.engines.engine import DTYPES, TensorSpec
 from errseg_rt.errors import EngineError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
 from errseg_rt.networks.fold import fold_norms
 from errseg_rt.networks.graphs import GRAPHS, FrontGraph, RefineGraph
-
-_RANKED = "error_logit"  # pixels are ordered by it: it keeps the digits that it was computed with
 
 
 class TorchEngine:
@@ -35,16 +34,15 @@ class TorchEngine:
     def __init__(self, weights: bytes, cascade: Mapping[str, Any], name: str) -> None:
         self.name = name
         self._graph = _graph(weights, cascade, name)
-        float32 = torch.empty(0).numpy().dtype
         self.inputs: Mapping[str, TensorSpec] = {
-            key: TensorSpec(float32, shape) for key, shape in self._graph.input_shapes().items()
+            key: TensorSpec("float32", shape) for key, shape in self._graph.input_shapes().items()
         }
         self.outputs: Mapping[str, TensorSpec] = {
-            key: TensorSpec(float32, shape) for key, shape in self._graph.output_shapes().items()
+            key: TensorSpec("float32", shape) for key, shape in self._graph.output_shapes().items()
         }
 
     @torch.inference_mode()
-    def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
         """Outputs by name, for inputs by name.
 
         Raises:
@@ -58,8 +56,8 @@ class TorchEngine:
         return {key: value.numpy() for key, value in zip(self.outputs, values, strict=True)}
 
 
-class TorchDeviceEngine:
-    """One graph of a cascade on a GPU: channels last, constant norms folded, a `DeviceEngine`.
+class TorchGpuEngine:
+    """One graph of a cascade on a GPU: channels last, constant norms folded; see `errseg_rt.engines.engine.Engine`.
 
     Convolutions are of the precision; softmax, exponentials, logarithms and what is left of the norms are computed in
     float32 (torch's autocast), and so are the sums of global averages.
@@ -69,7 +67,7 @@ class TorchDeviceEngine:
         cascade: Shape of the networks, from the manifest.
         name: Which graph, a key of `GRAPHS`.
         device: Where it shall run.
-        precision: A key of `PRECISIONS`.
+        precision: A key of `DTYPES`, but for int8.
         compiled: Whether `torch.compile` fuses what lies between the convolutions: minutes, at the first frame of every
             size.
 
@@ -91,7 +89,7 @@ class TorchDeviceEngine:
         compiled: bool = False,
     ) -> None:
         self.name, self._device = name, device
-        self._dtype: torch.dtype = getattr(torch, PRECISIONS[precision])
+        self._dtype: torch.dtype = getattr(torch, DTYPES[precision])
         graph = _graph(weights, cascade, name)
         inputs, outputs = graph.input_shapes(), graph.output_shapes()
         fold_norms(graph)
@@ -103,16 +101,16 @@ class TorchDeviceEngine:
         except RuntimeError as error:
             raise EngineError(f"torch cannot bring the {name} graph to {device}: {error}") from error
         self.graph = torch.compile(graph, dynamic=False) if compiled else graph
-        self.inputs: Mapping[str, DeviceSpec] = {
-            key: DeviceSpec(PRECISIONS[precision], shape) for key, shape in inputs.items()
+        self.inputs: Mapping[str, TensorSpec] = {
+            key: TensorSpec(DTYPES[precision], shape) for key, shape in inputs.items()
         }
-        self.outputs: Mapping[str, DeviceSpec] = {
-            key: DeviceSpec("float32" if key == _RANKED else PRECISIONS[precision], shape)
+        self.outputs: Mapping[str, TensorSpec] = {
+            key: TensorSpec("float32" if CONTRACT[key].stays_float32 else DTYPES[precision], shape)
             for key, shape in outputs.items()
         }
 
     @torch.no_grad()
-    def run_on_device(self, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def run(self, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Enqueue the graph on the current stream: outputs by name, for inputs by name.
 
         Raises:
@@ -142,7 +140,7 @@ def _graph(weights: bytes, cascade: Mapping[str, Any], name: str) -> FrontGraph 
 
 
 def _as_promised(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
-    """Of the dtype and layout that a `DeviceEngine` hands on."""
+    """Of the dtype and layout that an engine hands on."""
     value = value.to(dtype)
     if name == "low" and value.is_contiguous(memory_format=torch.channels_last):
         return value

@@ -115,7 +115,7 @@ class ThresholdSweep:
             )
             labels.add(truth, fused.labels)
             self.flagged[t].append(flagged_share(flagged, branches))
-            self.work[t].append(selection.supports.work(self._row_work) / (flagged.size * sum(self._row_work)))
+            self.work[t].append(selection.work(self._row_work) / (flagged.size * sum(self._row_work)))
             on_valid = flagged[errors.valid]
             self._counts[t] += np.bincount(2 * errors.wrong + on_valid, minlength=4).reshape(2, 2)
             self._hard[t] += np.bincount(on_valid[errors.hard], minlength=2)

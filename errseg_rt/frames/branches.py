@@ -29,4 +29,5 @@ class Branches:
 
     def flagged(self, threshold: float) -> npt.NDArray[np.bool_]:
         """Grid pixels with P_ep > t (eq. 4) that some pixel of the frame is made from, `bool [h, w]`."""
-        return select(self.error_logit, threshold, seen=self.geometry.seen()).flagged
+        flagged: npt.NDArray[np.bool_] = select(self.error_logit, threshold, seen=self.geometry.seen()).flagged
+        return flagged

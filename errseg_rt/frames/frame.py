@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import FrameError
-
-if TYPE_CHECKING:
-    from errseg_rt.frames.segmentation import Segmentation
 
 _MOST_PADDING = 4  # times as many pixels as a frame may have, scaled: only the padding of a sliver makes more
 
@@ -26,20 +23,24 @@ class DeviceFrame(Protocol):
         ...
 
 
-class FrameInFlight(Protocol):
-    """A frame that is under way, or done."""
+class Ask(NamedTuple):
+    """What is wanted of a frame.
 
-    def done(self) -> bool:
-        """Whether `result` would return at once."""
-        ...
+    Attributes:
+        color: Its channel order, `"bgr"` or `"rgb"`.
+        confidence: Also the fused probability of each label.
+        semantic: Also the labels of the semantic branch alone.
+    """
 
-    def result(self) -> Segmentation:
-        """Wait for the frame, and give what is known of it.
+    color: str = "bgr"
+    confidence: bool = False
+    semantic: bool = False
 
-        Raises:
-            EngineError: A branch gave logits that are not finite.
-        """
-        ...
+    def checked(self) -> Ask:
+        """This; ValueError where the order is none."""
+        if self.color not in ("bgr", "rgb"):
+            raise ValueError(f"color must be 'bgr' or 'rgb', got {self.color!r}")
+        return self
 
 
 def check_frame(dtype: str, shape: tuple[int, ...], spec: InputSpec, max_pixels: int) -> None:

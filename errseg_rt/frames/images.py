@@ -184,7 +184,7 @@ def _decode(path: Path, data: bytes, max_pixels: int | None = None) -> npt.NDArr
     size = _header_size(data)
     if max_pixels and size and size[0] * size[1] > max_pixels:
         raise FrameError(
-            f"{path}: {size[0]}x{size[1]} pixels are over the limit of {max_pixels}; shrink it, or raise --max-pixels"
+            f"{path}: {size[0]}x{size[1]} pixels are over the limit of {max_pixels}; shrink it, or raise max_pixels"
         )
     try:
         # Only for a JPEG, which has no alpha to lose, can OpenCV turn the picture as its EXIF says.

@@ -28,7 +28,8 @@ class Segmentation:
             `bool [h, w]`.
         classes: What the ids mean.
         geometry: How the frame lies on the grid.
-        timings: Milliseconds per stage: preprocess, front, select, refine, fuse.
+        timings: Milliseconds by step: on a CPU preprocess, front, select, refine, fuse (with calibration), and where it
+            was asked for, semantic; on a GPU upload, compute, download. Empty where they are not known.
         left_out: Number of grid pixels with P_ep > t for which the budget had no room; they are not in `flagged`.
         work: Work of refinement, as a share of the dense stage's multiply-adds, in 0..1.
         confidence: Fused probability of the winning class, `float32 [H, W]`; None unless asked for.
@@ -53,10 +54,10 @@ class Segmentation:
         left_out = f" ({self.left_out} pixels left out)" if self.left_out else ""
         content = self.geometry.content_size
         seen = f" seen at {content[0]}x{content[1]}" if self.scale < 1 else ""
+        took = "" if self.milliseconds is None else f", {self.milliseconds:.1f} ms"
         return (
             f"Segmentation({height}x{width}{seen}, {len(self.classes)} classes, grid {rows}x{cols}, "
-            f"{self.flagged_share:.1%} flagged{left_out}, {self.work:.1%} of the dense work, "
-            f"{self.milliseconds:.1f} ms)"
+            f"{self.flagged_share:.1%} flagged{left_out}, {self.work:.1%} of the dense work{took})"
         )
 
     @property
@@ -80,9 +81,9 @@ class Segmentation:
         return float(self.refined / np.prod(self.geometry.seen()))
 
     @property
-    def milliseconds(self) -> float:
-        """Sum of the stages' times."""
-        return sum(self.timings.values())
+    def milliseconds(self) -> float | None:
+        """Sum of the steps' times; None where they are not known."""
+        return sum(self.timings.values()) if self.timings else None
 
     def error_map(self) -> npt.NDArray[np.float32]:
         """Error probability at frame size, `float32 [H, W]`, upsampled bilinearly."""

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from errseg_rt.networks.deeplabv3plus import DeepLabV3Plus, deeplabv3plus_resnet50, deeplabv3plus_xception65
+from errseg_rt.networks.deeplabv3plus import deeplabv3plus_resnet50, deeplabv3plus_xception65
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.dupsampling import DUpsampling
 from errseg_rt.networks.error_branch import FEATURES, ErrorBranch
 from errseg_rt.networks.norms import freeze_norms
-from errseg_rt.networks.pspnet import PSPNet, pspnet_resnet50, pspnet_resnet101
+from errseg_rt.networks.pspnet import pspnet_resnet50, pspnet_resnet101
 from errseg_rt.networks.squeezenas import SqueezeNAS
-from errseg_rt.networks.taps import Taps
+from errseg_rt.networks.taps import SemanticNetwork, Taps
 
-SEMANTIC_NETWORKS: dict[str, Callable[[int], SqueezeNAS | DeepLabV3Plus | PSPNet]] = {
+SEMANTIC_NETWORKS: dict[str, Callable[[int], SemanticNetwork]] = {
     "squeezenas": SqueezeNAS,
     "deeplabv3plus-xception65": deeplabv3plus_xception65,
     "deeplabv3plus-resnet50": deeplabv3plus_resnet50,

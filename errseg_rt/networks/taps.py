@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -18,7 +19,7 @@ class Taps(NamedTuple):
 
 
 class SemanticNetwork(Protocol):
-    """A network that hands on its taps; the channel counts size the branches."""
+    """A `torch.nn.Module` that hands on its taps; the channel counts size the branches."""
 
     classes: int
     low_channels: int
@@ -29,4 +30,12 @@ class SemanticNetwork(Protocol):
 
     def __call__(self, image: Tensor) -> Taps:
         """Taps of a normalised image [B, 3, H, W]."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its weights by name."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
+        """Take these weights."""
         ...

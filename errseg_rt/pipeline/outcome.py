@@ -1,50 +1,57 @@
-"""What the runtime knows of a frame whose results stay on the GPU."""
+"""What comes of a frame, where it was computed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.bundle.contract import BRANCHES
 from errseg_rt.errors import EngineError
 from errseg_rt.frames.segmentation import Segmentation
 from errseg_rt.kernels.geometry import Geometry
+from errseg_rt.kernels.select.operands import work_of
+from errseg_rt.places.place import Place
 
 _ARRAYS = (
     "labels", "error_probability", "flagged", "counts", "left_out", "faults", "confidence", "semantic_labels"
 )  # fmt: skip
-BRANCHES = ("the semantic branch", "the error-prediction branch", "the detail branch")
+_WORDS = {"semantic": "the semantic branch", "error": "the error-prediction branch", "detail": "the detail branch"}
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceSegmentation:
-    """Labels of a frame and how far to trust them, as arrays of the GPU; the host knows none of their values.
+class Outcome:
+    """Labels of a frame and how far to trust them, as arrays of the place; the host knows no value that lies on a GPU.
 
     Attributes:
+        place: Where they lie.
+        classes: What the ids mean.
+        geometry: How the frame lies on the grid.
+        row_work: Multiply-adds of a pixel in F1, F2 and F3; None where the whole stage was computed.
         labels: Fused class ids, `uint8 [H, W]`.
         error_probability: Calibrated probability that the semantic label is wrong, on the grid, `float32 [h, w]`.
         flagged: Grid pixels that the detail branch labelled again, `bool [h, w]`.
         counts: How many pixels F1, F2 and F3 have, `int32 [3]`; the last is that of the flagged ones.
         left_out: Number of grid pixels with P_ep > t for which the budget had no room, `int32 []`.
-        faults: Of each of `BRANCHES`, whether a logit of it is not finite, 1 or 0, `int32 [3]`; labels are then worth
-            nothing.
-        classes: What the ids mean.
-        geometry: How the frame lies on the grid.
-        row_work: Multiply-adds of a pixel in F1, F2 and F3; None where the whole stage was computed.
+        faults: For each branch that is watched, whether a logit of it is not finite, 1 or 0, `int32 [n]`; labels are
+            then worth nothing.
+        watched: Names of these branches; on a CPU others were looked at before anything was decided by them.
         confidence: Fused probability of the winning class, `float32 [H, W]`; None unless asked for.
         semantic_labels: Class ids of the semantic branch alone, `uint8 [H, W]`; None unless asked for.
     """
 
+    place: Place
+    classes: ClassSet
+    geometry: Geometry
+    row_work: tuple[int, int, int] | None
     labels: Any
     error_probability: Any
     flagged: Any
     counts: Any
     left_out: Any
     faults: Any
-    classes: ClassSet
-    geometry: Geometry
-    row_work: tuple[int, int, int] | None
+    watched: tuple[str, ...] = BRANCHES
     confidence: Any | None = None
     semantic_labels: Any | None = None
 
@@ -53,53 +60,60 @@ class DeviceSegmentation:
         values = {name: getattr(self, name) for name in _ARRAYS}
         return {name: value for name, value in values.items() if value is not None}
 
-    def with_arrays(self, arrays: Mapping[str, Any]) -> DeviceSegmentation:
+    @property
+    def work(self) -> float:
+        """Work of refinement as a share of the dense stage's, in 0..1, once the counts are on the host."""
+        if self.row_work is None:
+            return 1.0
+        height, width = self.geometry.grid_size
+        return work_of(self.counts, self.row_work) / (height * width * sum(self.row_work))
+
+    def with_arrays(self, arrays: Mapping[str, Any]) -> Outcome:
         """The same with other arrays, by name."""
         changes: dict[str, Any] = dict(arrays)
         return replace(self, **changes)
 
     def cpu(self) -> Segmentation:
-        """Wait for the GPU and copy everything to the host, from torch's tensors; `timings` are unknown, and empty.
+        """Wait for the frame and copy everything to the host; its `timings` are unknown, and empty.
 
         Raises:
-            EngineError: A branch gave logits that are not finite.
+            EngineError: A branch gave values that are not finite.
         """
-        return self.with_arrays({name: tensor.cpu().numpy() for name, tensor in self.arrays().items()}).on_host({})
+        with self.place.entered():
+            arrays = self.place.download(self.arrays())
+            self.place.wait()
+        return self.with_arrays(arrays).on_host({})
 
     def on_host(self, timings: Mapping[str, float]) -> Segmentation:
-        """What is known of the frame, where the arrays are NumPy's.
+        """What is known of the frame, where the arrays were downloaded and have arrived.
 
         Args:
-            timings: Milliseconds per stage.
+            timings: Milliseconds by step.
 
         Raises:
-            EngineError: A branch gave logits that are not finite.
+            EngineError: A branch gave values that are not finite.
         """
-        check_finite(self.faults)
-        grid = self.geometry.grid_size
-        work = 1.0
-        if self.row_work is not None:
-            counted = sum(count * work for count, work in zip(self.counts.tolist(), self.row_work, strict=True))
-            work = counted / (grid[0] * grid[1] * sum(self.row_work))
+        here = self.with_arrays({name: self.place.host(array) for name, array in self.arrays().items()})
+        check_finite(here.faults, self.watched)
         return Segmentation(
-            labels=self.labels,
-            error_probability=self.error_probability,
-            flagged=self.flagged,
-            left_out=int(self.left_out),
-            work=work,
+            labels=here.labels,
+            error_probability=here.error_probability,
+            flagged=here.flagged,
             classes=self.classes,
             geometry=self.geometry,
             timings=timings,
-            confidence=self.confidence,
-            semantic_labels=self.semantic_labels,
+            left_out=int(here.left_out),
+            work=here.work,
+            confidence=here.confidence,
+            semantic_labels=here.semantic_labels,
         )
 
 
-def check_finite(faults: Sequence[object]) -> None:
-    """Raise EngineError where a branch of `BRANCHES` has a fault."""
-    wrong = [branch for branch, fault in zip(BRANCHES, faults, strict=True) if fault]
+def check_finite(faults: Iterable[object], branches: Iterable[str]) -> None:
+    """Raise EngineError where one of some branches has a fault."""
+    wrong = [_WORDS[branch] for branch, fault in zip(branches, faults, strict=True) if fault]
     if wrong:
         raise EngineError(
-            f"{' and '.join(wrong)} gave logits that are not finite; use precision='bf16' or 'fp32', or, where that "
-            "gives the same, export the bundle again"
+            f"{' and '.join(dict.fromkeys(wrong))} gave values that are not finite: in fp16, take bf16 or fp32; where "
+            "that is the same, the bundle's weights are damaged: export it again"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 _RECENT = 32
@@ -18,7 +19,7 @@ _OVERHEAD = 30_000_000
 
 
 class _Cost(NamedTuple):
-    work: int  # multiply-adds of refinement
+    work: float  # multiply-adds of refinement
     refine_ms: float
     rest_ms: float  # after the front graph, without refinement
 
@@ -29,40 +30,75 @@ class _Cost(NamedTuple):
 
 
 class Pace:
-    """Keeps frames within a deadline; may be used from several threads at once.
+    """Keeps frames within a deadline; may be used from several threads at once."""
 
-    Args:
-        deadline_ms: Milliseconds from the start of a frame to its labels.
-    """
-
-    def __init__(self, deadline_ms: float) -> None:
-        self.deadline_ms = deadline_ms
+    def __init__(self) -> None:
         self._recent: deque[_Cost] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
 
-    def budget(self, elapsed_ms: float, most: int) -> int:
+    def budget(self, deadline_ms: float, elapsed_ms: float, most: int) -> int:
         """Multiply-adds of refinement that a frame has time for.
 
         Args:
+            deadline_ms: Milliseconds from the frame's start to its labels.
             elapsed_ms: From the frame's start to the end of its front graph.
             most: Multiply-adds of the dense stage, beyond which there is nothing to do.
         """
         with self._lock:
             recent = list(self._recent)
-        left_ms = self.deadline_ms - elapsed_ms - max((cost.rest_ms for cost in recent), default=0.0)
+        left_ms = deadline_ms - elapsed_ms - max((cost.rest_ms for cost in recent), default=0.0)
         if left_ms <= 0:
             return 0
         telling = [cost for cost in recent if cost.work >= _LEAST_WORK and cost.refine_ms > 0]
         affordable = min((cost.affordable(left_ms) for cost in telling), default=_FIRST_WORK)
         return int(max(0, min(affordable, most)))
 
-    def saw(self, work: int, refine_ms: float, rest_ms: float) -> None:
+    def saw(self, work: float, timings: Mapping[str, float]) -> None:
         """Learn from a frame.
 
         Args:
             work: Multiply-adds of its refinement.
-            refine_ms: Milliseconds that refinement took.
-            rest_ms: Milliseconds of all else after the front graph.
+            timings: Milliseconds by step.
         """
+        rest_ms = sum(timings[step] for step in ("select", "fuse"))
         with self._lock:
-            self._recent.append(_Cost(work, refine_ms, rest_ms))
+            self._recent.append(_Cost(work, timings["refine"], rest_ms))
+
+
+class LatePace:
+    """Keeps frames of one size within a deadline where only whole frames are timed, when they are over.
+
+    Their time is taken for a part that is constant, and so much for a multiply-add of refinement. While recent frames
+    do not tell the two apart, as long as all did the same work, all of it is put down to the work: with that the budget
+    moves too little rather than too much, and the next frames tell more. May be used from several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # work, milliseconds
+        self._lock = threading.Lock()
+
+    def budget(self, deadline_ms: float, most: int) -> int:
+        """Multiply-adds of refinement that a frame has time for; `most` are those of the dense stage."""
+        with self._lock:
+            recent = list(self._recent)
+        if not recent:
+            return min(_FIRST_WORK, most)
+        cost = _slope(recent)
+        if not cost:  # nothing was refined, so that nothing is known of its cost
+            late = max(milliseconds for _, milliseconds in recent) > deadline_ms
+            return 0 if late else min(_FIRST_WORK, most)
+        rest = max(milliseconds - cost * work for work, milliseconds in recent)
+        return int(max(0, min((deadline_ms - rest) / cost, most)))
+
+    def saw(self, work: float, milliseconds: float) -> None:
+        """Learn from a frame: multiply-adds of its refinement, and its time."""
+        with self._lock:
+            self._recent.append((work, milliseconds))
+
+
+def _slope(points: Sequence[tuple[float, float]]) -> float:
+    """Milliseconds of a multiply-add, by least squares; where that tells nothing, all time over all work, or 0."""
+    works, times = (sum(values) / len(points) for values in zip(*points, strict=True))
+    spread = sum((work - works) ** 2 for work, _ in points)
+    slope = sum((work - works) * (time - times) for work, time in points) / spread if spread else 0.0
+    return slope if slope > 0 else times / works if works else 0.0

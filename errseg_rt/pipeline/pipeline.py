@@ -1,174 +1,199 @@
-"""The way of a frame on a GPU, as a sequence of launches that never waits for the device."""
+"""The way of a frame, once, whatever the place: preprocess, front graph, selection, refinement, fusion."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.engines import DeviceEngine
-from errseg_rt.errors import BundleError
+from errseg_rt.bundle.contract import BRANCHES, CONTRACT
+from errseg_rt.bundle.input_spec import InputSpec, Size
+from errseg_rt.engines.engine import Engine
+from errseg_rt.errors import BundleError, EngineError
 from errseg_rt.frames.branches import Branches
-from errseg_rt.kernels.calibrate.launches import enqueue_calibrate
-from errseg_rt.kernels.finite.launches import enqueue_faults
-from errseg_rt.kernels.fuse_labels.launches import enqueue_fuse_labels
-from errseg_rt.kernels.geometry import Geometry
-from errseg_rt.kernels.launch import dtype_of
-from errseg_rt.kernels.preprocess.launches import enqueue_preprocess
-from errseg_rt.kernels.refine import DeviceWeights
-from errseg_rt.kernels.refine.launches import enqueue_refine
-from errseg_rt.kernels.select.checks import level
-from errseg_rt.kernels.select.launches import enqueue_select
-from errseg_rt.pipeline.outcome import BRANCHES, DeviceSegmentation, check_finite
-from errseg_rt.pipeline.refinement import stage3_weights
-from errseg_rt.places.place import Gpu
+from errseg_rt.frames.frame import Ask
+from errseg_rt.kernels.finite.reference import finite_reference
+from errseg_rt.kernels.select.operands import Bounds
+from errseg_rt.options import Limits
+from errseg_rt.pipeline.outcome import Outcome, check_finite
+from errseg_rt.pipeline.pace import Pace
+from errseg_rt.pipeline.plan import Plan
+from errseg_rt.pipeline.refinement import Refinement
+from errseg_rt.places.place import Marks, Place
+
+_SIZES = 64  # of frames, whose plans are kept
 
 
-class DeviceCascade:
-    """Preprocess, front graph, selection, refinement and fusion on one stream, ready for a CUDA graph.
-
-    What a frame needs is decided on the device: selection leaves counts there, and programs of the kernels that lie
-    past them end at once. A frame costs the same launches whatever it shows.
+class Pipeline:
+    """A cascade in a place. What a frame needs there is the same whatever it shows, unless results are immediate.
 
     Args:
         bundle: The bundle.
         front: Executes its front graph.
         stage3: Executes its refine graph, where all pixels are refined.
-        gpu: Where it all lies.
-        threshold: t of eq. 4.
-        detail: `"sparse"` or `"dense"`, as `detail_mode` gives it.
-        budget: Most work of refinement, as a share of the dense stage; None: no limit.
+        place: Where.
+        detail: `"sparse"`, `"dense"`, or None: sparse where that is exact.
+        spec: How the network takes a frame; None: as the manifest says.
+
+    Attributes:
+        place: Where.
+        spec: How the network takes a frame.
+        refinement: Its last stage.
+        plan: The `Plan` for a size, and for a scale of multi-scale inference; those of recent sizes are kept.
+        providers: What ONNX Runtime executes the front graph on; none with other engines.
 
     Raises:
-        BundleError: Its weights are damaged, or its graphs do not fit its manifest.
+        BundleError: Its weights are damaged, it cannot be refined sparsely, or its graphs do not fit its manifest.
     """
 
     def __init__(
         self,
         bundle: Bundle,
-        front: DeviceEngine,
-        stage3: DeviceEngine,
+        front: Engine,
+        stage3: Engine,
+        place: Place,
         *,
-        gpu: Gpu,
-        threshold: float,
-        detail: str,
-        budget: float | None = None,
+        detail: str | None = None,
+        spec: InputSpec | None = None,
     ) -> None:
-        self.manifest, self.threshold, self.budget = bundle.manifest, threshold, budget
-        self._gpu, self._level = gpu, level(threshold)
-        self._front, self._stage3 = front, stage3
-        logits, classes = front.outputs["logits"], len(bundle.manifest.classes)
-        if logits.shape[1] != classes:
-            raise BundleError(
-                f"{bundle.folder}: the front graph has {logits.shape[1]} classes, the manifest has {classes}; export "
-                "it again"
-            )
-        self._weights = None
-        if detail == "sparse":
-            self._weights = DeviceWeights.brought(stage3_weights(bundle), gpu.bring, logits.dtype)
-        knots = (bundle.manifest.calibration.logits, bundle.manifest.calibration.probabilities)
-        self._knots = gpu.bring(np.array(knots, np.float32), "float32")
+        _check_graphs(bundle, front, stage3)
+        self.manifest, self.place, self.spec = bundle.manifest, place, spec or bundle.manifest.input
+        self.refinement = Refinement(bundle, stage3, place, detail, front.outputs["logits"].dtype)
+        self._front, self._pace = front, Pace()
+        self.providers: tuple[str, ...] = getattr(front, "providers", ())
+        self._knots = place.knots(self.manifest.calibration.logits, self.manifest.calibration.probabilities)
+        self.plan = lru_cache(_SIZES)(self._new_plan)
 
-    @property
-    def row_work(self) -> tuple[int, int, int]:
-        """Multiply-adds of refinement at a pixel of F1, F2 and F3; in equal parts where it is dense anyway."""
-        return (1, 1, 1) if self._weights is None else self._weights.host.row_work
-
-    def run(
-        self, frame: Any, *, color: str = "bgr", confidence: bool = False, semantic: bool = False
-    ) -> DeviceSegmentation:
-        """Enqueue a frame in the current stream.
+    def run(self, frame: Any, ask: Ask, limits: Any, marks: Marks) -> Outcome:
+        """Walk the way of a frame.
 
         Args:
-            frame: `uint8 [H, W, 3]` on the GPU; a tensor may have any strides.
-            color: Channel order, `"bgr"` or `"rgb"`.
-            confidence: Also give the fused probability of each label.
-            semantic: Also give the labels of the semantic branch alone.
+            frame: `uint8 [H, W, 3]`, an array of the place; a tensor may have any strides.
+            ask: What is wanted of it.
+            limits: What it may cost: `Limits`, or on a GPU the words of `Bounds`, an array of its.
+            marks: Is told of each step.
 
         Returns:
-            Arrays in scratch memory of the GPU.
+            Arrays of the place; of a GPU in scratch memory.
 
         Raises:
-            EngineError: A graph cannot be run on this size.
+            EngineError: A graph cannot be run on this size, or gave values that are not finite.
         """
-        gpu = self._gpu
-        gpu.begin()
-        image, content = self._preprocess(frame, color)
-
-        front = self._front.run_on_device({"image": image})
+        place, plan = self.place, self.plan(_size(frame))
+        place.begin()
+        front = self._dense(frame, ask.color, plan, marks)
         logits, error_logit = front["logits"][0], front["error_logit"][0][0]
+        if place.is_immediate:  # before anything is decided by them
+            branches = [CONTRACT[name].branch for name in front]
+            check_finite(place.finite(list(front.values()), [None] * len(front)), branches)
+        marks.lap("front")
 
-        geometry = self._geometry(frame, content, image, error_logit)
-        grid = geometry.grid_size
-        budget = None if self.budget is None else int(self.budget * grid[0] * grid[1] * sum(self.row_work))
-        selection = enqueue_select(
-            gpu, error_logit, self._level, seen=geometry.seen(), row_work=self.row_work, budget=budget
-        )
+        bounds = self._bounds(limits, plan, marks) if place.is_immediate else limits
+        selection = place.select(error_logit, bounds, seen=plan.seen, row_work=self.refinement.row_work)
+        marks.lap("select")
 
-        if self._weights is None:
-            detail, where, written, used = self._everywhere(front), selection.flagged, None, None
-        else:
-            low, coarse, gate = front["low"][0], front["coarse"][0], front["gate"][0]
-            gate = gate.view(gate.shape[0])
-            detail = enqueue_refine(gpu, self._weights, selection, logits, low, coarse, gate)
-            where, written = selection.slots[2].view(*grid), selection.counts[2]
-            used = self._weights.host.row_work
+        refined = self.refinement.run(front, selection, plan, bounds)
+        marks.lap("refine")
 
-        fused = enqueue_fuse_labels(gpu, logits, detail, where, geometry, confidence=confidence)
+        fused = place.fuse_labels(logits, refined.detail, refined.where, plan.geometry, confidence=ask.confidence)
+        watched = {} if place.is_immediate else {"semantic": (logits, None), "error": (error_logit, None)}
+        if refined.detail is not None:
+            watched["detail"] = refined.detail, refined.count
+        faults = place.finite([values for values, _ in watched.values()], [count for _, count in watched.values()])
+        error_probability = place.calibrate(error_logit, self._knots)
+        marks.lap("fuse")
 
-        faults = gpu.zeros((len(BRANCHES),), "int32")
-        for branch, (values, count) in enumerate(((logits, None), (error_logit, None), (detail, written))):
-            enqueue_faults(gpu, faults, branch, values, count)
-        return DeviceSegmentation(
+        semantic_labels = None
+        if ask.semantic:
+            semantic_labels = place.fuse_labels(logits, None, None, plan.geometry).labels
+            marks.lap("semantic")
+        outcome = Outcome(
+            place=place,
+            classes=self.manifest.classes,
+            geometry=plan.geometry,
+            row_work=refined.row_work,
             labels=fused.labels,
-            error_probability=enqueue_calibrate(gpu, error_logit, self._knots),
+            error_probability=error_probability,
             flagged=selection.flagged,
             counts=selection.counts,
             left_out=selection.left_out,
             faults=faults,
-            classes=self.manifest.classes,
-            geometry=geometry,
-            row_work=used,
+            watched=tuple(watched),
             confidence=fused.confidence,
-            semantic_labels=enqueue_fuse_labels(gpu, logits, None, None, geometry).labels if semantic else None,
+            semantic_labels=semantic_labels,
         )
+        if place.is_immediate:
+            self._pace.saw(outcome.work * plan.dense_work, marks.milliseconds())
+        return outcome
 
     def branches(self, frame: Any, *, color: str = "bgr", scale: float = 1.0) -> Branches:
-        """Run all three branches densely, decide nothing, and wait; arguments as `Runtime.branches` has them."""
-        gpu = self._gpu
-        gpu.begin()
-        image, content = self._preprocess(frame, color, scale)
-        front = self._front.run_on_device({"image": image})
-        logits, error_logit = front["logits"][0], front["error_logit"][0][0]
-        geometry = self._geometry(frame, content, image, error_logit)
-        found = []
-        for values in (logits, error_logit, self._everywhere(front)):
-            host = gpu.pinned(values.shape, dtype_of(values))
-            gpu.copy(host, values)
-            found.append(host)
-        done = gpu.event()
-        done.record(gpu.current())
-        done.synchronize()
-        logits, error_logit, detail = (gpu.floats(host) for host in found)
-        check_finite([not np.isfinite(values).all() for values in (logits, error_logit, detail)])
-        return Branches(logits, error_logit, detail, geometry)
+        """Run all three branches densely, decide nothing, and wait.
 
-    def _preprocess(self, frame: Any, color: str, scale: float = 1.0) -> tuple[Any, tuple[int, int]]:
-        """The network's input, and the size of the part of it that shows the frame."""
-        spec = self.manifest.input
-        content, padded = spec.sizes((frame.shape[0], frame.shape[1]), scale)
-        dtype = self._front.inputs["image"].dtype
-        image = enqueue_preprocess(
-            self._gpu, frame, content, padded, mean=spec.mean, std=spec.std, bgr=color == "bgr", dtype=dtype
+        Args:
+            frame: `uint8 [H, W, 3]`, an array of the place.
+            color: Channel order, `"bgr"` or `"rgb"`.
+            scale: Factor on the size at which the network takes the frame, for multi-scale inference.
+
+        Raises:
+            EngineError: A graph cannot be run on this size, or gave values that are not finite.
+            ValueError: `scale` is no scale.
+        """
+        place, plan = self.place, self.plan(_size(frame), scale)
+        place.begin()
+        front = self._dense(frame, color, plan, place.marks())
+        found = {"logits": front["logits"][0], "error_logit": front["error_logit"][0][0]}
+        found["detail_logits"] = self.refinement.everywhere(front)
+        downloaded = place.download(found)
+        place.wait()
+        arrays = {name: place.host(array).astype(np.float32, copy=False) for name, array in downloaded.items()}
+        check_finite(finite_reference(list(arrays.values()), [None] * len(arrays)), BRANCHES)
+        return Branches(**arrays, geometry=plan.geometry)
+
+    def _new_plan(self, size: Size, scale: float = 1.0) -> Plan:
+        return Plan.of(self.manifest, self.spec, size, scale, self.refinement.row_work)
+
+    def _dense(self, frame: Any, color: str, plan: Plan, marks: Marks) -> Mapping[str, Any]:
+        """Outputs of the front graph."""
+        spec, geometry = self.spec, plan.geometry
+        image = self.place.preprocess(
+            frame,
+            geometry.content_size,
+            geometry.input_size,
+            mean=spec.mean,
+            std=spec.std,
+            color=color,
+            dtype=self._front.inputs["image"].dtype,
         )
-        return image, content
+        marks.lap("preprocess")
+        front = self._front.run({"image": image})
+        grid = _size(front["error_logit"][0][0])
+        if grid != plan.grid:
+            raise EngineError(
+                f"the front graph gave a grid of {grid} where the manifest's stride makes {plan.grid}; export it again"
+            )
+        return front
 
-    def _geometry(self, frame: Any, content: tuple[int, int], image: Any, grid_map: Any) -> Geometry:
-        grid, padded, output = ((size[0], size[1]) for size in (grid_map.shape, image.shape[2:], frame.shape))
-        return Geometry(grid, padded, content, output, self.manifest.align_corners)
+    def _bounds(self, limits: Limits, plan: Plan, marks: Marks) -> Bounds:
+        """What selection goes by, once the front graph's time is known."""
+        if limits.deadline_ms is None:
+            return plan.bounds(limits)
+        return Bounds(limits.threshold, self._pace.budget(limits.deadline_ms, marks.elapsed(), plan.dense_work))
 
-    def _everywhere(self, front: Mapping[str, Any]) -> Any:
-        """Detail logits of every grid pixel, `[classes, h, w]`, from the refine graph."""
-        return self._stage3.run_on_device({name: front[name] for name in self._stage3.inputs})["detail_logits"][0]
+
+def _size(array: Any) -> Size:
+    return int(array.shape[0]), int(array.shape[1])
+
+
+def _check_graphs(bundle: Bundle, front: Engine, stage3: Engine) -> None:
+    """Raise BundleError where the graphs do not fit each other or the manifest."""
+    missing = {"logits", "error_logit", *stage3.inputs} - set(front.outputs)
+    if missing or "detail_logits" not in stage3.outputs:
+        raise BundleError(f"{bundle.folder}: its graphs do not fit together; export it again")
+    channels, classes = front.outputs["logits"].shape[1], len(bundle.manifest.classes)
+    if channels != classes:
+        raise BundleError(
+            f"{bundle.folder}: the front graph has {channels} classes, the manifest has {classes}; export it again"
+        )

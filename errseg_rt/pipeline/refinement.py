@@ -4,134 +4,94 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from errseg_rt.bundle.bundle import WEIGHTS, Bundle
-from errseg_rt.bundle.stage3 import refine_weights
-from errseg_rt.engines import Array, Engine
-from errseg_rt.errors import BundleError, EngineError
-from errseg_rt.kernels.geometry import Geometry
-from errseg_rt.kernels.refine import BREAK_EVEN, RefineWeights, refine
-from errseg_rt.kernels.select import Selection, select
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.stage3 import stage3_weights
+from errseg_rt.engines.engine import Engine
+from errseg_rt.errors import BundleError
+from errseg_rt.kernels.refine.work import BREAK_EVEN
+from errseg_rt.kernels.select.operands import Bounds, Selection
+from errseg_rt.pipeline.plan import Plan
+from errseg_rt.places.place import Place
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Refined:
-    """What refinement gives, as fusion takes it.
+    """What refinement gives, as fusion takes it, in arrays of the place.
 
     Attributes:
-        detail: Detail logits, `float32 [n, classes]` by row or `[classes, h, w]`; None where nothing is flagged.
+        detail: Detail logits, `[rows, K]` or `[K, h, w]`; None where nothing is flagged.
         where: The row of each grid pixel, `int32 [h, w]`, -1 where not flagged; for a map, `bool [h, w]`.
-        work: Multiply-adds that were computed, to be held against `Refinement.dense_work`.
+        count: How many rows are defined, `int32 []`; None: all.
+        row_work: Multiply-adds of a pixel in F1, F2 and F3; None where the whole stage was computed.
     """
 
-    detail: Array | None
-    where: npt.NDArray[np.int32] | npt.NDArray[np.bool_] | None
-    work: int
+    detail: Any | None
+    where: Any | None
+    count: Any | None
+    row_work: tuple[int, int, int] | None
 
 
 class Refinement:
-    """Selects pixels and labels them again; may be used from several threads at once.
+    """Labels selected pixels again.
 
     Args:
         bundle: Whose detail branch it is.
-        engine: Executes its stage 3 densely.
+        stage3: Executes its refine graph, where all pixels are refined.
+        place: Where.
         detail: `"sparse"`: the supports of flagged pixels; `"dense"`: all pixels; None: sparse where the bundle's norms
             are frozen, which makes that exact.
-        threads: CPU threads of one frame.
+        dtype: Of the tensors between the graphs.
 
     Attributes:
         detail: `"sparse"` or `"dense"`.
+        row_work: Multiply-adds at a pixel of F1, F2 and F3; in equal parts where the whole stage is computed anyway.
 
     Raises:
         BundleError: Sparse refinement is asked of a bundle whose norms are not frozen, or its weights are damaged.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, detail: str | None, *, threads: int) -> None:
+    def __init__(self, bundle: Bundle, stage3: Engine, place: Place, detail: str | None, dtype: str) -> None:
         self.detail = detail_mode(bundle, detail)
-        self._weights = stage3_weights(bundle) if self.detail == "sparse" else None
-        self._engine, self._threads = engine, threads
+        self._stage3, self._place, self._weights = stage3, place, None
+        self.row_work = (1, 1, 1)
+        if self.detail == "sparse":
+            weights = stage3_weights(bundle)
+            self.row_work, self._weights = weights.row_work, place.weights(weights, dtype)
 
-    @property
-    def row_work(self) -> tuple[int, int, int]:
-        """Multiply-adds of a pixel in F1, F2 and F3; in equal parts where the whole stage is computed anyway."""
-        return self._weights.row_work if self._weights else (1, 1, 1)
-
-    def dense_work(self, grid: tuple[int, int]) -> int:
-        """Multiply-adds of the dense stage on a grid `(h, w)`."""
-        return grid[0] * grid[1] * sum(self.row_work)
-
-    def select(
-        self, error_logit: npt.NDArray[np.floating], threshold: float, geometry: Geometry, budget: int | None
-    ) -> Selection:
-        """Flag pixels that some pixel of the frame is made from, by eq. 4 and within a budget.
-
-        Args:
-            error_logit: `[h, w]`.
-            threshold: t, between 0 and 1.
-            geometry: How the frame lies on the grid.
-            budget: Most multiply-adds; None: no limit.
-        """
-        return select(error_logit, threshold, seen=geometry.seen(), row_work=self.row_work, budget=budget)
-
-    def refine(self, front: Mapping[str, Array], selection: Selection, budget: int | None) -> Refined:
-        """Label the selected pixels again: sparsely, unless the dense stage is faster and within the budget.
+    def run(self, front: Mapping[str, Any], selection: Selection, plan: Plan, bounds: Any) -> Refined:
+        """Label the selected pixels again.
 
         Args:
             front: Outputs of the front graph.
             selection: The pixels.
-            budget: The one they were selected with.
+            plan: Of the frame.
+            bounds: Those that they were selected by.
 
         Raises:
-            EngineError: The refine graph failed, or a logit is not finite.
+            EngineError: The refine graph failed.
         """
-        supports = selection.supports
-        if not len(supports.rows3):
-            return Refined(None, None, 0)
-        work, dense_work = supports.work(self.row_work), self.dense_work(supports.grid_size)
-        is_dense_best = work > BREAK_EVEN * dense_work and (budget is None or dense_work <= budget)
-        if self._weights is None or is_dense_best:
-            return Refined(self.everywhere(front), selection.flagged, dense_work)
-        logits, low, coarse = (front[name][0] for name in ("logits", "low", "coarse"))
-        rows = refine(self._weights, supports, logits, low, coarse, front["gate"].ravel(), threads=self._threads)
-        return Refined(
-            finite("sparse refinement", "detail_logits", rows), supports.slot3.reshape(supports.grid_size), work
-        )
+        if self._place.is_immediate and not selection.counts[2]:
+            return Refined(None, None, None, self.row_work)
+        if self._weights is None or (self._place.is_immediate and self._is_dense_faster(selection, plan, bounds)):
+            return Refined(self.everywhere(front), selection.flagged, None, None)
+        logits, low, coarse, gate = (front[name][0] for name in ("logits", "low", "coarse", "gate"))
+        rows = self._place.refine(self._weights, selection, logits, low, coarse, gate.reshape(gate.shape[0]))
+        return Refined(rows, selection.slots[2].reshape(*plan.grid), selection.counts[2], self.row_work)
 
-    def everywhere(self, front: Mapping[str, Array]) -> Array:
-        """Detail logits of every grid pixel, `float32 [classes, h, w]`, from the refine graph.
-
-        Args:
-            front: Outputs of the front graph.
+    def everywhere(self, front: Mapping[str, Any]) -> Any:
+        """Detail logits of every grid pixel, `[K, h, w]`, by the refine graph, for outputs of the front graph.
 
         Raises:
-            EngineError: The refine graph failed, or a logit is not finite.
+            EngineError: The refine graph failed.
         """
-        outputs = self._engine.run({name: front[name] for name in self._engine.inputs})
-        detail: Array = finite("the refine graph", "detail_logits", outputs["detail_logits"])[0]
-        return detail
+        return self._stage3.run({name: front[name] for name in self._stage3.inputs})["detail_logits"][0]
 
-    def warm_up(self) -> None:
-        """Compile the kernels ahead."""
-        geometry, error_logit = Geometry((2, 2), (8, 8), (8, 8), (8, 8), True), np.ones((2, 2), np.float32)
-        self.select(error_logit, 0.5, geometry, 0)
-        selection = self.select(error_logit, 0.5, geometry, None)
-        if self._weights is None:
-            return
-        weights = self._weights
-        shapes = ((weights.classes, 2, 2), (weights.low_channels, 2, 2), (weights.coarse_channels, 1, 1))
-        logits, low, coarse = (np.zeros(shape, np.float32) for shape in shapes)
-        gate = np.zeros(weights.channels, np.float32)
-        refine(weights, selection.supports, logits, low, coarse, gate, threads=self._threads)
-
-
-def finite(source: str, name: str, array: Array) -> Array:
-    """The array; EngineError when a value of it is NaN or infinite."""
-    if not np.isfinite(array).all():
-        raise EngineError(f"{source} gave non-finite {name}; the bundle's weights are damaged: export it again")
-    return array
+    def _is_dense_faster(self, selection: Selection, plan: Plan, bounds: Bounds) -> bool:
+        """Whether so much is flagged that the dense stage is the faster one, and within the budget."""
+        is_allowed = bounds.budget is None or plan.dense_work <= bounds.budget
+        return is_allowed and selection.work(self.row_work) > BREAK_EVEN * plan.dense_work
 
 
 def detail_mode(bundle: Bundle, detail: str | None) -> str:
@@ -143,30 +103,7 @@ def detail_mode(bundle: Bundle, detail: str | None) -> str:
     is_exact = bool(bundle.manifest.cascade.get("detail_frozen"))
     if detail == "sparse" and not is_exact:
         raise BundleError(
-            f"{bundle.folder}: its detail branch has no frozen norms, so that no pixel can be computed alone; use "
-            "detail='dense' without budget and deadline, or train it with frozen norms and export it again"
+            f"{bundle.folder}: its detail branch has no frozen norms, so that no pixel can be computed alone; refine "
+            "it densely, without budget and deadline, or train it with frozen norms and export it again"
         )
     return detail or ("sparse" if is_exact else "dense")
-
-
-def stage3_weights(bundle: Bundle) -> RefineWeights:
-    """Weights of a bundle's stage 3, its norms folded.
-
-    Raises:
-        BundleError: They are damaged, or not those of a stage whose norms are frozen.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    path = bundle.path(WEIGHTS)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys() if name.startswith("detail.")}  # noqa: SIM118
-    except SafetensorError as error:
-        raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
-    manifest = bundle.manifest
-    return refine_weights(
-        weights,
-        str(path),
-        residual=bool(manifest.cascade.get("residual", True)),
-        align_corners=manifest.align_corners,
-    )

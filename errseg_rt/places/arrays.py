@@ -40,7 +40,7 @@ class DeviceArray:
         """It always is."""
         return True
 
-    def view(self, *shape: int) -> DeviceArray:
+    def reshape(self, *shape: int) -> DeviceArray:
         """The same elements in another shape."""
         if math.prod(shape) != math.prod(self.shape):
             raise ValueError(f"{list(self.shape)} has not the elements of {list(shape)}")

@@ -149,7 +149,7 @@ class CudaCoreEvent:
 def out_of_memory(size: int, error: Exception) -> EngineError:
     """What is said where the GPU has not as many bytes."""
     return EngineError(
-        f"the GPU has no {size / 1e6:,.0f} MB left ({error}); free memory there, or build for a smaller --shape"
+        f"the GPU has no {size / 1e6:,.0f} MB left ({error}); free memory there, or build for a smaller shape"
     )
 
 

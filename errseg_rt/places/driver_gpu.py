@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.errors import FrameError
+from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.kernels.launch import WARP, Launch, argument_type
 from errseg_rt.places.arrays import DeviceArray, Scratch, bytes_of
 from errseg_rt.places.cubins import Cubin, Cubins
+from errseg_rt.places.gpu import Launches
 from errseg_rt.system.bfloat16 import from_bfloat16, to_bfloat16
 
 _NUMPY = {"bfloat16": "uint16"}  # where NumPy has another name
 _SCALARS = {"i32": np.int32, "i64": np.int64, "fp32": np.float32}
 
 
-class DriverGpu(ABC):
+class DriverGpu(Launches, ABC):
     """A `Gpu` whose arrays are `DeviceArray`s, and whose kernels were compiled ahead.
 
     The library's part is what is abstract here.
@@ -32,8 +33,6 @@ class DriverGpu(ABC):
         cubins: Its kernels.
     """
 
-    has_tensors = False
-
     def __init__(self, index: int, capability: tuple[int, int], cubins: Cubins) -> None:
         self.index, self.capability, self._cubins = index, capability, cubins
         self._loaded: dict[str, tuple[Cubin, Any]] = {}  # with its function, by the launch's code
@@ -41,8 +40,13 @@ class DriverGpu(ABC):
         self._here: Any = None  # the current stream
         self._pinned: dict[int, list[npt.NDArray[np.uint8]]] = {}  # that is free, by bytes
 
+    @property
+    def name(self) -> str:
+        """As `Place` says."""
+        return f"cuda:{self.index}"
+
     def begin(self) -> None:
-        """As `Gpu` says."""
+        """As `Place` says."""
         self._scratch.begin()
 
     def empty(self, shape: Sequence[int], dtype: str) -> DeviceArray:
@@ -85,16 +89,16 @@ class DriverGpu(ABC):
         return np.asarray(lent)[:size].view(_NUMPY.get(dtype, dtype)).reshape(tuple(shape))
 
     def taken(self, frame: Any) -> DeviceArray:
-        """As `Gpu` says: there is nobody to read it."""
+        """As `Place` says: there is nobody to read it."""
         raise FrameError(f"without torch a frame is a NumPy array uint8 [H, W, 3], got {type(frame).__name__}")
 
-    def numpy(self, pinned: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """As `Gpu` says."""
-        return pinned
+    def host(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """As `Place` says."""
+        return from_bfloat16(array) if array.dtype == np.uint16 else array
 
-    def floats(self, pinned: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """As `Gpu` says."""
-        return from_bfloat16(pinned) if pinned.dtype == np.uint16 else pinned.astype(np.float32)
+    def given_away(self, arrays: Mapping[str, Any], stream: Any) -> Mapping[str, Any]:
+        """As `Gpu` says: nobody could."""
+        raise EngineError("results stay on the GPU as torch's tensors, and there is no torch: use segment()")
 
     def copy(self, target: Any, source: Any) -> None:
         """As `Gpu` says."""

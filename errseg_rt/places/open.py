@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 
-from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.engines.fitting import built_engines
 from errseg_rt.errors import EngineError
-from errseg_rt.places.cubins import KERNELS, Cubins
+from errseg_rt.places.cubins import Cubins
 from errseg_rt.places.place import Gpu
 
 
-def open_gpu(bundle: Bundle, engine: str, device: str, precision: str, build: str | None) -> Gpu:
+def open_gpu(index: int, *, needs_torch: bool, kernels: Callable[[], Cubins]) -> Gpu:
     """A GPU, by the first library that is there.
 
     Args:
-        bundle: The bundle, whose built engines hold the kernels that are launched without torch.
-        engine: `"torch"` needs torch; with `"tensorrt"` any of the libraries will do.
-        device: `"cuda"` or `"cuda:N"`.
-        precision: As `open_device_engine` has it.
-        build: Likewise.
+        index: Its number, counted from 0.
+        needs_torch: Whether no other library will do.
+        kernels: Gives kernels that were compiled ahead; called where there is no torch.
 
     Raises:
-        EngineError: There is no such GPU, or no library for it.
+        EngineError: There is no such GPU, no library for it, or what `kernels` raises.
     """
-    index = index_of(device)
     try:
         from errseg_rt.places.torch_gpu import TorchGpu, find_device
 
-        return TorchGpu(find_device(device))
+        return TorchGpu(find_device(index))
     except (ImportError, OSError) as error:
-        if engine == "torch":
+        if needs_torch:
             raise EngineError(
                 f"a GPU needs torch and triton ({error}): pip install 'errseg-rt[torch]' triton"
             ) from error
         reasons = [f"torch: {error}"]
     except EngineError as error:  # a torch for the CPU
-        if engine == "torch":
+        if needs_torch:
             raise
         reasons = [f"torch: {error}"]
-    cubins = _cubins(bundle, engine, precision, build, index)
+    cubins = kernels()
     try:
         from errseg_rt.places.cuda_core_gpu import CudaCoreGpu
 
@@ -55,27 +50,3 @@ def open_gpu(bundle: Bundle, engine: str, device: str, precision: str, build: st
     raise EngineError(
         f"no library drives the GPU ({'; '.join(reasons)}): pip install 'cuda-core[cu13]', or torch with CUDA"
     )
-
-
-def index_of(device: str) -> int:
-    """The number in `"cuda:N"`, 0 for `"cuda"`.
-
-    Raises:
-        EngineError: It is neither.
-    """
-    found = re.fullmatch(r"cuda(?::(\d{1,3}))?", device)
-    if not found:
-        raise EngineError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}")
-    return int(found[1] or 0)
-
-
-def _cubins(bundle: Bundle, engine: str, precision: str, build: str | None, index: int) -> Cubins:
-    """The kernels of all engines that fit."""
-    built = built_engines(bundle, engine, precision, build, index)
-    files = [each.read(KERNELS) for each in built if KERNELS in each.files]
-    if not files:
-        raise EngineError(
-            f"{built[0].folder}: built without kernels, which are launched where there is no torch for CUDA; build it "
-            "again where triton is installed, or install torch here"
-        )
-    return Cubins.merged([Cubins.from_bytes(data) for data in files])

@@ -1,8 +1,8 @@
-"""What a frame asks of a GPU: memory, streams, events, launches and captured work, by whichever library is there."""
+"""What a frame asks of the place where its way is walked: operations and memory; of a GPU, streams too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -10,6 +10,121 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.kernels.launch import Launcher
+from errseg_rt.kernels.refine.weights import RefineWeights
+
+Operation = Callable[..., Any]
+"""One of `errseg_rt.kernels`: its folder defines what it takes, gives and raises, the same on every place."""
+
+
+class Marks(Protocol):
+    """Marks of time along the way of a frame."""
+
+    def lap(self, name: str) -> None:
+        """End a step, which began where the one before it ended."""
+        ...
+
+    def elapsed(self) -> float:
+        """Milliseconds of the steps that have ended; 0 where the host does not know."""
+        ...
+
+    def done(self) -> bool:
+        """Whether the frame has come to its end."""
+        ...
+
+    def milliseconds(self) -> Mapping[str, float]:
+        """Milliseconds by step, once the frame has come to its end, which is waited for."""
+        ...
+
+
+class Place(Protocol):
+    """Where the way of a frame is walked: a CPU, or a GPU by some library.
+
+    Arrays are the place's own: NumPy's on a CPU, torch's tensors or `DeviceArray`s on a GPU.
+    """
+
+    @property
+    def is_immediate(self) -> bool:
+        """Whether results are there when a call returns, so that the host can decide by them."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """`"cpu"`, or that of the GPU, `"cuda:0"`."""
+        ...
+
+    def entered(self) -> AbstractContextManager[object]:
+        """Make it the calling thread's."""
+        ...
+
+    def begin(self) -> None:
+        """Begin a frame: its scratch memory may lie where that of the frame before lay."""
+        ...
+
+    def marks(self) -> Marks:
+        """Marks of time for a frame that begins now."""
+        ...
+
+    @property
+    def preprocess(self) -> Operation:
+        """From a frame to the network's input."""
+        ...
+
+    @property
+    def select(self) -> Operation:
+        """The pixels to label again; bounds are `Bounds`, or on a GPU their words, an array of its."""
+        ...
+
+    @property
+    def refine(self) -> Operation:
+        """Detail logits of the selected pixels, by row, with what `weights` gave."""
+        ...
+
+    @property
+    def fuse_labels(self) -> Operation:
+        """One label per pixel of the frame."""
+        ...
+
+    @property
+    def calibrate(self) -> Operation:
+        """Error probabilities, with what `knots` gave."""
+        ...
+
+    @property
+    def finite(self) -> Operation:
+        """1 for each branch in which a value is not finite, else 0."""
+        ...
+
+    def weights(self, weights: RefineWeights, dtype: str) -> Any:
+        """Stage 3, brought here once, for activations of a dtype."""
+        ...
+
+    def knots(self, logits: Sequence[float], probabilities: Sequence[float]) -> Any:
+        """A calibration map, brought here once."""
+        ...
+
+    def taken(self, frame: Any) -> Any:
+        """An array of the memory of another library's frame, which lies here.
+
+        Raises:
+            FrameError: It cannot be read, or lies elsewhere.
+        """
+        ...
+
+    def upload(self, frame: npt.NDArray[np.uint8]) -> Any:
+        """The frame as an array of this place."""
+        ...
+
+    def download(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Begin to copy arrays to memory of the host."""
+        ...
+
+    def host(self, array: Any) -> npt.NDArray[Any]:
+        """What `download` gave, as NumPy has it, once it is there; bfloat16 as float32."""
+        ...
+
+    def wait(self) -> None:
+        """Until all that was asked for is done."""
+        ...
 
 
 class Event(Protocol):
@@ -40,8 +155,8 @@ class Stream(Protocol):
         ...
 
 
-class Gpu(Launcher, Protocol):
-    """One GPU. Arrays are torch's tensors, or `DeviceArray`s where there is no torch.
+class Gpu(Place, Launcher, Protocol):
+    """One GPU, whose work is enqueued in streams, and can be captured.
 
     What `empty` and `zeros` give is scratch memory of a frame: it is free for use again from the next `begin` on, or
     where it was captured, between two replays.
@@ -50,19 +165,6 @@ class Gpu(Launcher, Protocol):
     @property
     def index(self) -> int:
         """Its number, counted from 0."""
-        ...
-
-    @property
-    def has_tensors(self) -> bool:
-        """Whether arrays are torch's tensors."""
-        ...
-
-    def entered(self) -> AbstractContextManager[object]:
-        """Make the GPU the calling thread's."""
-        ...
-
-    def begin(self) -> None:
-        """Begin a frame: its scratch memory may lie where that of the frame before lay."""
         ...
 
     def lasting(self, shape: Sequence[int], dtype: str) -> Any:
@@ -82,27 +184,19 @@ class Gpu(Launcher, Protocol):
         ...
 
     def pinned(self, shape: Sequence[int], dtype: str) -> Any:
-        """Memory of the host that is copied to and from without a detour."""
-        ...
-
-    def taken(self, frame: Any) -> Any:
-        """An array of the memory of another library's frame, which lies on this GPU.
-
-        Raises:
-            FrameError: It cannot be read, or lies elsewhere.
-        """
-        ...
-
-    def numpy(self, pinned: Any) -> npt.NDArray[Any]:
-        """The same memory as a NumPy array."""
-        ...
-
-    def floats(self, pinned: Any) -> npt.NDArray[np.float32]:
-        """Pinned memory of any float dtype as float32."""
+        """Memory of the host that is copied to and from without a detour; `host` looks into it."""
         ...
 
     def copy(self, target: Any, source: Any) -> None:
         """Enqueue a copy between two arrays, of which one may be pinned."""
+        ...
+
+    def given_away(self, arrays: Mapping[str, Any], stream: Any) -> Mapping[str, Any]:
+        """Copies, made in the current stream, that belong to a caller who works in another one.
+
+        Raises:
+            EngineError: Nobody could read them.
+        """
         ...
 
     def stream(self) -> Any:

@@ -66,7 +66,7 @@ class PyCudaGpu(DriverGpu):
             allocation = driver.mem_alloc(size)
         except driver.MemoryError as error:
             raise EngineError(
-                f"the GPU has no {size / 1e6:,.0f} MB left ({error}); free memory there, or build for a smaller --shape"
+                f"the GPU has no {size / 1e6:,.0f} MB left ({error}); free memory there, or build for a smaller shape"
             ) from error
         return int(allocation), allocation
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
@@ -15,16 +15,20 @@ from torch.utils.dlpack import from_dlpack
 
 from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.kernels.torch_launcher import TorchLauncher
+from errseg_rt.places.gpu import Launches
 
 
-class TorchGpu(TorchLauncher):
+class TorchGpu(Launches, TorchLauncher):
     """A `Gpu` whose arrays are tensors, in torch's streams.
 
     Args:
         device: The GPU.
     """
 
-    has_tensors = True
+    @property
+    def name(self) -> str:
+        """As `Place` says."""
+        return str(self.device)
 
     @property
     def index(self) -> int:
@@ -64,16 +68,21 @@ class TorchGpu(TorchLauncher):
         return torch.empty(tuple(shape), dtype=getattr(torch, dtype), pin_memory=self.device.type == "cuda")
 
     def taken(self, frame: Any) -> Tensor:
-        """As `Gpu` says."""
+        """As `Place` says."""
         return tensor_of(frame, self.device)
 
-    def numpy(self, pinned: Tensor) -> npt.NDArray[np.generic]:
-        """As `Gpu` says."""
-        return pinned.numpy()
+    def host(self, array: Tensor) -> npt.NDArray[Any]:
+        """As `Place` says."""
+        pages: npt.NDArray[Any] = (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+        return pages
 
-    def floats(self, pinned: Tensor) -> npt.NDArray[np.float32]:
+    def given_away(self, arrays: Mapping[str, Tensor], stream: torch.cuda.Stream) -> Mapping[str, Tensor]:
         """As `Gpu` says."""
-        return pinned.float().numpy()
+        copies = {name: tensor.clone() for name, tensor in arrays.items()}
+        for tensor in copies.values():
+            if tensor.is_cuda:  # made on one stream, used on another
+                tensor.record_stream(stream)
+        return copies
 
     def copy(self, target: Tensor, source: Tensor) -> None:
         """As `Gpu` says."""
@@ -121,22 +130,20 @@ class TorchGpu(TorchLauncher):
         return graph.replay
 
 
-def find_device(name: str) -> torch.device:
-    """The GPU that a name such as `"cuda"` or `"cuda:1"` means to torch.
+def find_device(index: int) -> torch.device:
+    """A GPU by its number.
 
     Raises:
         EngineError: There is none of this number, or torch sees none at all.
     """
-    device = torch.device(name)
     if not torch.cuda.is_available():
         raise EngineError(
-            f"torch {torch.__version__} finds no NVIDIA GPU here; use device='cpu', or install a driver and a build of "
-            "torch for CUDA"
+            f"torch {torch.__version__} finds no NVIDIA GPU here; take the device cpu, or install a driver and a build "
+            "of torch for CUDA"
         )
     count = torch.cuda.device_count()
-    index = torch.cuda.current_device() if device.index is None else device.index
     if index >= count:
-        raise EngineError(f"there is no {name} here, only {count} GPU{'s' if count > 1 else ''}, counted from 0")
+        raise EngineError(f"there is no cuda:{index} here, only {count} GPU{'s' if count > 1 else ''}, counted from 0")
     return torch.device("cuda", index)
 
 
@@ -166,5 +173,5 @@ def tensor_of(frame: Any, device: torch.device) -> Tensor:
 
 def _out_of_memory(device: torch.device, error: Exception) -> EngineError:
     return EngineError(
-        f"{device} has too little memory ({error}); take precision='fp16', smaller frames, or another GPU"
+        f"{device} has too little memory ({error}); take the precision fp16, smaller frames, or another GPU"
     )

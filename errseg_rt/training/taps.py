@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from errseg_rt.bundle.contract import GRID_STRIDE, on_stride
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.datasets import LabelledFrames, Sample
 from errseg_rt.datasets.truth import truth_on_grid
@@ -102,8 +103,8 @@ class TapStore:
     def _geometry(self, size: tuple[int, ...], view: View) -> Geometry:
         frame = (size[0], size[1])
         scaled, padded = self.spec.sizes(frame, view.scale)
-        grid = (-(-padded[0] // 4), -(-padded[1] // 4))
-        return Geometry(grid, padded, scaled, frame, self.cascade_of(0).semantic.align_corners)
+        align_corners = self.cascade_of(0).semantic.align_corners
+        return Geometry(on_stride(padded, GRID_STRIDE), padded, scaled, frame, align_corners)
 
 
 class TapStream(Dataset[FrozenBatch]):

@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import onnx
 
-from errseg_rt.bundle.built import ANY_SHAPE, REPORT, BuiltEngine, EngineKey, EngineStore, Shapes, add_file
+from errseg_rt.bundle.built import ANY_SHAPE, REPORT, BuiltEngine, EngineStore, Shapes, add_file
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.engines.engine import Array
-from errseg_rt.engines.fitting import BUILT_PRECISIONS, key_here
+from errseg_rt.engines.fitting import BUILT_PRECISIONS, built_engines, key_here
 from errseg_rt.errors import EngineError
 from errseg_rt.export.engines.frames import Frames, load_frames
 from errseg_rt.export.engines.parity import compare
@@ -22,8 +22,9 @@ from errseg_rt.export.engines.precision import LOW_PRECISIONS, lower
 from errseg_rt.export.engines.profiles import Profile
 from errseg_rt.export.engines.quantise import quantise
 from errseg_rt.kernels.preprocess import preprocess
+from errseg_rt.options import Options
+from errseg_rt.pipeline.open import open_way
 from errseg_rt.places.cubins import KERNELS
-from errseg_rt.runtime import Runtime
 
 BARS = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.995, "int8": 0.99}
 """Share of equal labels that every branch of a build must reach, by precision."""
@@ -105,22 +106,26 @@ def build_engine(bundle: Bundle, options: BuildOptions, report: Report = lambda 
         return Built(store.adopt(built), parity, is_new=True)
 
 
-def build_again(bundle: Bundle, wanted: EngineKey) -> list[BuiltEngine]:
+def build_missing(bundle: Bundle, options: Options) -> None:
     """What `build="auto"` builds: the shapes of stale engines anew, or where there is none, the default shape.
 
     Args:
         bundle: The bundle.
-        wanted: The key, of any shape.
+        options: Of the runtime that is to be opened.
 
     Raises:
         EngineError: As `build_engine` says; under the precision's bar nothing is built.
     """
-    kind = wanted.engine, wanted.precision
-    stale = {each.frames for each in bundle.engines.all() if (each.key.engine, each.key.precision) == kind}
-    for frames in sorted(stale or {DEFAULT_SHAPE}):
-        shape = Profile.parse(frames) if wanted.engine == "tensorrt" else None
-        build_engine(bundle, BuildOptions(*kind, shape, BARS[wanted.precision]))
-    return bundle.engines.fitting(wanted)
+    kind = engine, precision = options.engine, options.arithmetic
+    if engine == "torch" or kind == ("onnxruntime", "fp32"):
+        return  # they run what lies in the bundle
+    try:
+        built_engines(bundle, engine, precision, options.index)
+    except EngineError:
+        there = {each.frames for each in bundle.engines.all() if (each.key.engine, each.key.precision) == kind}
+        for frames in sorted(there or {DEFAULT_SHAPE}):
+            shape = Profile.parse(frames) if engine == "tensorrt" else None
+            build_engine(bundle, BuildOptions(engine, precision, shape, BARS[precision]))
 
 
 def _files(
@@ -144,7 +149,7 @@ def _files(
         front, refine = (lower(model, outside) for model in (front, refine))
     profiles, plans = {}, _kernels(bundle, front, refine, options.shape, report)
     for graph, model in (("front", front), ("refine", refine)):
-        profiles[graph] = inputs.shapes(onnx.load_from_string(model).graph)
+        profiles[graph] = inputs.shapes(onnx.load_from_string(model).graph, bundle.manifest.grid_stride)
         plans[f"{graph}.plan"] = build_plan(
             model,
             graph,
@@ -174,7 +179,7 @@ def _named(graph: str, report: Report) -> Report:
     return lambda phase, done, steps: report(f"{graph}: {phase}", done, steps)
 
 
-def _feeds(bundle: Bundle, frames: Frames) -> Iterator[Mapping[str, Array]]:
+def _feeds(bundle: Bundle, frames: Frames) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
     """Inputs of the front graph."""
     spec = bundle.manifest.input
     for frame in frames.calibration:
@@ -193,15 +198,18 @@ def _check(
             yield frame
 
     candidate = replace(bundle, engine_folder=workshop.folder)
-    with Runtime(bundle) as reference, Runtime(candidate, options.engine, precision=options.precision) as other:
-        parity = compare(reference, other, shown(), frames.truths)
+    reference, other = (
+        open_way(each, chosen)
+        for each, chosen in ((bundle, Options()), (candidate, Options(options.engine, precision=options.precision)))
+    )
+    parity = compare(reference, other, shown(), frames.truths)
     lost = parity.under(bar)
     if lost:
         shares = ", ".join(f"{branch} {share:.3%}" for branch, share in lost.items())
         better = better_than(options.engine, options.precision)
         raise EngineError(
             f"{options.engine} in {options.precision} loses too many labels on {parity.frames} frames: {shares}, where "
-            f"{bar:.2%} are wanted; nothing was built: try {better}, --frames like your own, or a lower --bar"
+            f"{bar:.2%} are wanted; nothing was built: try {better}, frames like your own, or a lower bar"
         )
     return {"bar": bar, "frames_from": str(options.frames or "rendered streets"), **asdict(parity)}
 

@@ -10,14 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.engines.device_engine import DeviceSpec
+from errseg_rt.bundle.contract import CONTRACT, Size
+from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.errors import EngineError
-from errseg_rt.export.engines.profiles import STRIDES, Profile, Size, shape_of
+from errseg_rt.export.engines.profiles import Profile
+from errseg_rt.frames.frame import Ask
 from errseg_rt.kernels.launch import WARP, Launch, argument_type
-from errseg_rt.pipeline.pipeline import DeviceCascade
+from errseg_rt.pipeline.pipeline import Pipeline
 from errseg_rt.pipeline.refinement import detail_mode
 from errseg_rt.places.arrays import DeviceArray
 from errseg_rt.places.cubins import Cubin, Cubins
+from errseg_rt.places.gpu import Launches
 from errseg_rt.places.place import Gpu
 
 _FLOATS = ("*fp32", "*fp16", "*bf16")
@@ -27,8 +30,8 @@ _BETWEEN = 8  # sizes of a range that are looked at, besides its ends
 class Signature(NamedTuple):
     """Inputs and outputs of a graph, by name."""
 
-    inputs: Mapping[str, DeviceSpec]
-    outputs: Mapping[str, DeviceSpec]
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
 
 
 def signature_of(model: bytes) -> Signature:
@@ -41,10 +44,10 @@ def signature_of(model: bytes) -> Signature:
     }  # fmt: skip
     graph = onnx.load_from_string(model).graph
 
-    def specs(values: Sequence[onnx.ValueInfoProto]) -> dict[str, DeviceSpec]:
+    def specs(values: Sequence[onnx.ValueInfoProto]) -> dict[str, TensorSpec]:
         types = {value.name: value.type.tensor_type for value in values}
         return {
-            name: DeviceSpec(dtypes[type_.elem_type], tuple(side.dim_value or None for side in type_.shape.dim))
+            name: TensorSpec(dtypes[type_.elem_type], tuple(side.dim_value or None for side in type_.shape.dim))
             for name, type_ in types.items()
         }
 
@@ -84,24 +87,17 @@ def compile_kernels(
 def launches(
     bundle: Bundle, front: Signature, refine: Signature, frames: Profile, capability: tuple[int, int]
 ) -> dict[str, Launch]:
-    """Launches that differ in the code they need, by `Launch.code`; found by running a cascade that does nothing."""
+    """Launches that differ in the code they need, by `Launch.code`; found by a place that does nothing."""
     recorder = Recorder(capability)
-    engines = [_Shapes(recorder, signature) for signature in (front, refine)]
+    place = cast(Gpu, recorder)
+    dense, stage3 = (_Shapes(recorder, signature, bundle.manifest.grid_stride) for signature in (front, refine))
     details = ["dense"] if detail_mode(bundle, None) == "dense" else ["sparse", "dense"]
     for detail in details:
-        for budget in (None, 0.5) if detail == "sparse" else (None,):
-            cascade = DeviceCascade(
-                bundle,
-                *engines,
-                gpu=cast(Gpu, recorder),
-                threshold=bundle.manifest.threshold,
-                detail=detail,
-                budget=budget,
-            )
-            for size in _sizes(frames):
-                frame = DeviceArray(0, (*size, 3), "uint8", None)
-                for color, confidence in (("bgr", False), ("rgb", True)):
-                    cascade.run(frame, color=color, confidence=confidence, semantic=True)
+        pipeline = Pipeline(bundle, dense, stage3, place, detail=detail)
+        for size in _sizes(frames):
+            frame, bounds = DeviceArray(0, (*size, 3), "uint8", None), DeviceArray(0, (2,), "int64", None)
+            for ask in (Ask("bgr", False, True), Ask("rgb", True, True)):
+                pipeline.run(frame, ask, bounds, place.marks())
     return recorder.found
 
 
@@ -165,12 +161,14 @@ def _sizes(frames: Profile) -> Iterator[Size]:
     yield from sorted(sizes)
 
 
-class Recorder:
-    """What `DeviceCascade.run` asks of a `Gpu`, without memory: it notes down what is launched.
+class Recorder(Launches):
+    """A GPU as a place, without memory: it notes down what is launched.
 
     Attributes:
         found: Launches by `Launch.code`.
     """
+
+    name = "cuda:0"
 
     def __init__(self, capability: tuple[int, int]) -> None:
         self.capability = capability
@@ -197,15 +195,16 @@ class Recorder:
 class _Shapes:
     """A graph that gives arrays of the right shapes, and computes nothing."""
 
-    def __init__(self, recorder: Recorder, signature: Signature) -> None:
-        self._recorder = recorder
+    def __init__(self, recorder: Recorder, signature: Signature, grid_stride: int) -> None:
+        self._recorder, self._grid_stride = recorder, grid_stride
         self.inputs, self.outputs = signature
 
-    def run_on_device(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+    def run(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         """Arrays for inputs of a size."""
         name, array = next(iter(feeds.items()))
-        height, width = (side * STRIDES[name] for side in array.shape[2:])
+        stride = 1 if name == "image" else self._grid_stride  # an input of the grid's size makes maps of that size
+        size = (array.shape[2] * stride, array.shape[3] * stride)
         return {
-            name: self._recorder.empty(shape_of(name, spec.shape[1] or 1, (height, width)), spec.dtype)
+            name: self._recorder.empty(CONTRACT[name].shape(spec.shape[1] or 1, size, self._grid_stride), spec.dtype)
             for name, spec in self.outputs.items()
         }

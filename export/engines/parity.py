@@ -13,8 +13,11 @@ from scipy.special import expit, softmax
 
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.frames.branches import Branches
+from errseg_rt.frames.frame import Ask
 from errseg_rt.kernels.fuse_labels import fuse_labels
-from errseg_rt.runtime import Runtime
+from errseg_rt.options import Limits
+from errseg_rt.pipeline.direct import Direct
+from errseg_rt.pipeline.flight import Flight
 
 Labels = npt.NDArray[np.uint8]
 
@@ -49,16 +52,16 @@ class Parity:
         pixels: Pixels of these.
         branches: By branch, `semantic`, `error` and `detail`, and `fused` for all of it.
         flagged_differ: Share of grid pixels that only one of the two flags, in 0..1.
-        milliseconds: Median time of a frame by stage, of the other engine.
-        reference_milliseconds: The same of the reference.
+        milliseconds: Median time of a frame with the other engine, from its upload to its results.
+        reference_milliseconds: The same with the reference.
     """
 
     frames: int
     pixels: int
     branches: Mapping[str, BranchParity]
     flagged_differ: float
-    milliseconds: Mapping[str, float]
-    reference_milliseconds: Mapping[str, float]
+    milliseconds: float
+    reference_milliseconds: float
 
     @property
     def agreement(self) -> float:
@@ -71,12 +74,12 @@ class Parity:
 
 
 def compare(
-    reference: Runtime,
-    other: Runtime,
+    reference: Direct | Flight,
+    other: Direct | Flight,
     frames: Iterable[npt.NDArray[np.uint8]],
     truths: Iterable[Labels | None] | None = None,
 ) -> Parity:
-    """Run two runtimes of a bundle over frames and compare what they say.
+    """Send frames through a bundle in two ways and compare what they say, at the bundle's own threshold.
 
     Args:
         reference: The one to hold the other against.
@@ -88,14 +91,15 @@ def compare(
         ValueError: There is no frame.
         EngineError: An engine failed, or gave non-finite values.
     """
-    classes = len(reference.manifest.classes)
+    manifest = reference.pipeline.manifest
+    classes, limits = len(manifest.classes), Limits(manifest.threshold)
     tallies = {name: _Tally(classes) for name in ("semantic", "error", "detail", "fused")}
     flagged: list[float] = []
-    laps: list[list[Mapping[str, float]]] = [[], []]
+    times: list[tuple[float, float]] = []
     count = pixels = 0
     for frame, truth in zip(frames, repeat(None) if truths is None else truths, strict=truths is not None):
         a, b = reference.branches(frame), other.branches(frame)
-        flags = a.flagged(reference.threshold), b.flagged(reference.threshold)
+        flags = a.flagged(limits.threshold), b.flagged(limits.threshold)
         labels = _fuse(a, a.detail_logits, flags[0])
         p_sb, p_db = (
             [softmax(logits, axis=0) for logits in pair]
@@ -105,16 +109,16 @@ def compare(
         tallies["semantic"].add(truth, _fuse(a), _fuse(b), *p_sb)
         tallies["error"].add(truth, labels, _fuse(a, a.detail_logits, flags[1]), *p_ep)
         tallies["detail"].add(truth, labels, _fuse(a, b.detail_logits, flags[0]), *p_db)
-        answers = reference.segment(frame), other.segment(frame)
-        tallies["fused"].add(truth, answers[0].labels, answers[1].labels)
-        for lap, answer in zip(laps, answers, strict=True):
-            lap.append(answer.timings)
+        ours, theirs = (way.submit(frame, Ask(), limits).result() for way in (reference, other))
+        tallies["fused"].add(truth, ours.labels, theirs.labels)
+        times.append((sum(ours.timings.values()), sum(theirs.timings.values())))
         flagged.append(float((flags[0] != flags[1]).mean()))
         count, pixels = count + 1, pixels + labels.size
     if not count:
         raise ValueError("no frame to compare on")
     branches = {name: tally.result() for name, tally in tallies.items()}
-    return Parity(count, pixels, branches, float(np.mean(flagged)), _median(laps[1]), _median(laps[0]))
+    reference_ms, other_ms = np.median(times, axis=0).tolist()
+    return Parity(count, pixels, branches, float(np.mean(flagged)), other_ms, reference_ms)
 
 
 @dataclass
@@ -157,7 +161,3 @@ class _Tally:
 
 def _fuse(branches: Branches, detail: Any = None, flagged: Any = None) -> Labels:
     return fuse_labels(branches.logits, detail, flagged, branches.geometry).labels
-
-
-def _median(laps: list[Mapping[str, float]]) -> dict[str, float]:
-    return {stage: float(np.median([lap[stage] for lap in laps])) for stage in laps[0]}

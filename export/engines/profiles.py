@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from errseg_rt.bundle.built import Shapes
+from errseg_rt.bundle.contract import CONTRACT, Size
 from errseg_rt.bundle.input_spec import InputSpec
 
 if TYPE_CHECKING:
     import onnx
-
-Size = tuple[int, int]
-
-STRIDES = {"image": 1, "logits": 4, "error_logit": 4, "detail_logits": 4, "low": 4, "coarse": 8}
-"""Pixels of the network's input to one of a map, by the name that the graphs give it."""
 
 
 @dataclass(frozen=True)
@@ -59,34 +55,22 @@ class Profile:
         rows, cols = zip(*sizes, strict=True)
         return Profile((min(rows), min(cols)), sizes[1], (max(rows), max(cols)))
 
-    def shapes(self, graph: onnx.GraphProto) -> Shapes:
+    def shapes(self, graph: onnx.GraphProto, grid_stride: int) -> Shapes:
         """Shapes of a graph's inputs, batch 1: those of the front or the refine graph.
 
         Args:
             graph: Knows the channels.
+            grid_stride: Of the bundle.
         """
         channels = {value.name: value.type.tensor_type.shape.dim[1].dim_value for value in graph.input}
-        return {
-            name: tuple(shape_of(name, count, size) for size in (self.smallest, self.best, self.largest))  # type: ignore[misc]
-            for name, count in channels.items()
-        }
+
+        def of(name: str, size: Size) -> tuple[int, ...]:
+            return CONTRACT[name].shape(channels[name], size, grid_stride)
+
+        return {name: (of(name, self.smallest), of(name, self.best), of(name, self.largest)) for name in channels}
 
     def __str__(self) -> str:
         sizes = [self.smallest, self.best, self.largest]
         if len(set(sizes)) == 1:
             sizes = sizes[:1]
         return "..".join(f"{height}x{width}" for height, width in sizes)
-
-
-def shape_of(name: str, channels: int, size: Size) -> tuple[int, int, int, int]:
-    """Shape of an input or output of the graphs, batch 1.
-
-    Args:
-        name: Of the input or output.
-        channels: That it has.
-        size: Of the network's input.
-    """
-    if name not in STRIDES:
-        return (1, channels, 1, 1)  # the gate, one weight per channel
-    height, width = (-(-side // STRIDES[name]) for side in size)
-    return (1, channels, height, width)

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from errseg_rt.engines.engine import Array
 from errseg_rt.export.engines.precision import fp32_nodes
 
 _SHARE = 0.5  # of the newest frame in the moving average of the ranges: an outlier in one frame does not widen them
@@ -24,7 +23,7 @@ _PAIR = 127  # steps that two weights of a channel may be worth: rounded up, the
 _ONNXRUNTIME_OPS = ["Add", "AveragePool", "Concat", "Conv", "MaxPool", "Mul", "Relu", "Resize"]
 
 
-def quantise(model: bytes, feeds: Sequence[Mapping[str, Array]], engine: str) -> bytes:
+def quantise(model: bytes, feeds: Sequence[Mapping[str, npt.NDArray[Any]]], engine: str) -> bytes:
     """A graph whose convolutions compute in int8, weights channel by channel.
 
     What stays fp32 in fp16 graphs stays fp32 here. For onnxruntime, activations are uint8 with a zero point, since its
@@ -198,10 +197,10 @@ def _without_advice() -> Iterator[None]:
 class _Reader:
     """The feeds, one by one, as the quantiser reads them."""
 
-    def __init__(self, feeds: Sequence[Mapping[str, Array]]) -> None:
+    def __init__(self, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
         self._feeds = iter(feeds)
 
-    def get_next(self) -> dict[str, Array] | None:
+    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
         """The next feed; None after the last."""
         feed = next(self._feeds, None)
         return None if feed is None else dict(feed)

@@ -1,4 +1,4 @@
-"""The search for faults on a GPU, as a launch for each branch."""
+"""The search for values that are not finite, on a GPU, as a launch for each branch."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv
 VALUES, WARPS = 4096, 8
 
 
-def enqueue_faults(
+def enqueue_finite(
     launcher: Launcher,
-    faults: Any,  # [n] int32
-    branch: int,
-    values: Any,
-    count: Any | None = None,  # [1] int32
-) -> None:
-    """Set `faults[branch]` to 1 where a value is NaN or infinite; `errseg_rt.kernels.finite.reference` defines it.
+    branches: Sequence[Any],
+    counts: Sequence[Any | None],  # [1] int32 each
+) -> Any:  # [n] int32
+    """1 for each branch in which a value is NaN or infinite, else 0; `errseg_rt.kernels.finite.reference` defines it.
 
     Args:
         launcher: Of the GPU that holds the arrays.
-        faults: Zeros at first.
-        branch: Which one this is.
-        values: float32, float16 or bfloat16, of any shape and without gaps; with a count, contiguous.
-        count: How many rows of the values are defined, from the first; None: all.
+        branches: float32, float16 or bfloat16, of any shape and without gaps; with a count, contiguous.
+        counts: How many rows of each, from the first, are defined; None: all.
 
     Raises:
-        ValueError: The values have gaps, or there is no such branch.
+        ValueError: Values have gaps.
     """
+    faults = launcher.zeros((len(branches),), "int32")
+    for branch, (values, count) in enumerate(zip(branches, counts, strict=True)):
+        _enqueue_one(launcher, faults, branch, values, count)
+    return faults
+
+
+def _enqueue_one(launcher: Launcher, faults: Any, branch: int, values: Any, count: Any | None) -> None:
     shape = [int(length) for length in values.shape]
     if not (values.is_contiguous() if count is not None else has_no_gaps(shape, values.stride())):
         raise ValueError(f"values must have no gaps, got strides {tuple(values.stride())} at shape {shape}; copy them")
-    if not 0 <= branch < faults.shape[0]:
-        raise ValueError(f"branch must be below {faults.shape[0]}, got {branch}")
     size = math.prod(shape)
     if not size:
         return

@@ -1,4 +1,4 @@
-"""The definition."""
+"""The definition, which NumPy computes as fast as memory allows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def faults_reference(
+def finite_reference(
     branches: Sequence[npt.NDArray[np.floating]], counts: Sequence[int | None]
 ) -> npt.NDArray[np.int32]:  # [n]
     """1 for each branch in which a value is NaN or infinite, else 0.

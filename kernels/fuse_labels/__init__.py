@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from errseg_rt.kernels.lazy import lazy
+from errseg_rt.system.lazy import lazy
 
 if TYPE_CHECKING:
     import numpy as np

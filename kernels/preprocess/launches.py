@@ -19,7 +19,7 @@ def enqueue_preprocess(
     *,
     mean: Sequence[float],
     std: Sequence[float],
-    bgr: bool,
+    color: str,
     dtype: str,
 ) -> Any:  # [1, 3, Hi, Wi]
     """Preprocess a frame; `errseg_rt.kernels.preprocess` says it in full."""
@@ -48,7 +48,7 @@ def enqueue_preprocess(
             ),
             {
                 "RESIZE": resize,
-                "BGR": bgr,
+                "BGR": color == "bgr",
                 "POSITION": position_type((height, width), content_size),
                 "PIXELS": PIXELS,
             },

@@ -27,7 +27,7 @@ def preprocess(
     """Preprocess a CUDA tensor; `errseg_rt.kernels.preprocess` says it in full."""
     check(frame, content_size, input_size, mean, std, color, dtype, tuple(DTYPES))
     planes: torch.Tensor = torch.ops.errseg_rt.preprocess(
-        frame, content_size, input_size, mean, std, color == "bgr", DTYPES[dtype]
+        frame, content_size, input_size, mean, std, color, DTYPES[dtype]
     )
     return planes
 
@@ -39,12 +39,12 @@ def _preprocess(
     input_size: Sequence[int],
     mean: Sequence[float],
     std: Sequence[float],
-    bgr: bool,
+    color: str,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     launcher = TorchLauncher(frame.device)
     planes: torch.Tensor = enqueue_preprocess(
-        launcher, frame, content_size, input_size, mean=mean, std=std, bgr=bgr, dtype=dtype_name(dtype)
+        launcher, frame, content_size, input_size, mean=mean, std=std, color=color, dtype=dtype_name(dtype)
     )
     return planes
 
@@ -56,7 +56,7 @@ def _(
     input_size: Sequence[int],
     mean: Sequence[float],
     std: Sequence[float],
-    bgr: bool,
+    color: str,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     return frame.new_empty((1, 3, *input_size), dtype=dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from errseg_rt.kernels.lazy import lazy
+from errseg_rt.system.lazy import lazy
 
 if TYPE_CHECKING:
     import torch
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from errseg_rt.kernels.refine.reference import refine_reference, stage_reference
     from errseg_rt.kernels.refine.weights import Array, RefineWeights
     from errseg_rt.kernels.refine.work import BREAK_EVEN, share_of_work
-    from errseg_rt.kernels.select import DeviceSelection, Supports
+    from errseg_rt.kernels.select import Selection
 
 __all__ = [
     "BREAK_EVEN",
@@ -29,7 +29,7 @@ __all__ = [
 @overload
 def refine(
     weights: RefineWeights,
-    supports: Supports,
+    selection: Selection,
     logits: Array,
     low: Array,
     coarse: Array,
@@ -42,7 +42,7 @@ def refine(
 @overload
 def refine(
     weights: DeviceWeights,
-    supports: DeviceSelection,
+    selection: Selection,
     logits: torch.Tensor,
     low: torch.Tensor,
     coarse: torch.Tensor,
@@ -52,7 +52,7 @@ def refine(
 
 def refine(
     weights: Any,
-    supports: Any,
+    selection: Selection,
     logits: Any,  # [K, h, w]
     low: Any,  # [Cl, h, w]
     coarse: Any,  # [Cc, h8, w8]
@@ -66,19 +66,19 @@ def refine(
     supports they give what they give everywhere, up to rounding: rows equal those of `stage_reference` at the flagged
     pixels. What it costs is `share_of_work`; above a share of `BREAK_EVEN`, dense convolutions are the faster way.
 
-        supports = select(error_logit, 0.7, row_work=weights.row_work).supports
-        rows = refine(weights, supports, logits, low, coarse, gate, threads=2)
-        labels = fuse_labels(logits, rows, supports.slot3.reshape(supports.grid_size), geometry).labels
+        selection = select(error_logit, 0.7, row_work=weights.row_work)
+        rows = refine(weights, selection, logits, low, coarse, gate, threads=2)
+        labels = fuse_labels(logits, rows, selection.slots[2].reshape(selection.grid_size), geometry).labels
 
     NumPy arrays are worked on by the CPU in float32, CUDA tensors by their GPU with float32 sums, in its current stream
-    and without waiting for it. There it takes the whole selection instead of supports, and is the operator
-    `torch.ops.errseg_rt.refine`, which `torch.compile`, `torch.export` and CUDA graphs take in. It may be called from
-    several threads at once; on the CPU the GIL is released. Values are not searched for NaN: what is not finite
-    spreads to the flagged pixels in whose 7x7 neighbourhood it lies.
+    and without waiting for it. There it is the operator `torch.ops.errseg_rt.refine`, which `torch.compile`,
+    `torch.export` and CUDA graphs take in. It may be called from several threads at once; on the CPU the GIL is
+    released. Values are not searched for NaN: what is not finite spreads to the flagged pixels in whose 7x7
+    neighbourhood it lies.
 
     Args:
         weights: What the stage has learned; on the GPU, `DeviceWeights.of` them.
-        supports: Of the flagged pixels, as `select` gives them; on the GPU, its `DeviceSelection`.
+        selection: Of the flagged pixels, as `select` gives it.
         logits: Semantic logits `[K, h, w]`, float32; on the GPU also float16 or bfloat16. They are added where
             `weights.residual`.
         low: Features at stride 4, `[Cl, h, w]`, of the same dtype, like the following. On the GPU the channels may
@@ -100,10 +100,10 @@ def refine(
     if is_tensor("low", low):
         from errseg_rt.kernels.refine import torch_op
 
-        return torch_op.refine(weights, supports, logits, low, coarse, gate)
+        return torch_op.refine(weights, selection, logits, low, coarse, gate)
     from errseg_rt.kernels.refine import cpu
 
-    return cpu.refine(weights, supports, logits, low, coarse, gate, threads=threads)
+    return cpu.refine(weights, selection, logits, low, coarse, gate, threads=threads)
 
 
 __getattr__ = lazy(

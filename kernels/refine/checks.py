@@ -8,6 +8,7 @@ from typing import Any
 from errseg_rt.kernels.arrays import check_array
 from errseg_rt.kernels.launch import dtype_of
 from errseg_rt.kernels.refine.weights import RefineWeights
+from errseg_rt.kernels.select.operands import Selection
 
 
 def check_inputs(
@@ -39,9 +40,13 @@ def check_inputs(
         raise ValueError(f"coarse must not be finer than the grid, {grid_size}, got {tuple(coarse.shape[1:])}")
 
 
-def check_supports(supports: Any, place: str | None = "NumPy") -> None:
-    """Raise a ValueError unless these look like supports; that they fit each other is seen as they are used."""
-    height, width = supports.grid_size
-    for layer in (1, 2, 3):
-        check_array(f"rows{layer}", getattr(supports, f"rows{layer}"), ("int32",), ("n",), place=place)
-        check_array(f"slot{layer}", getattr(supports, f"slot{layer}"), ("int32",), (height * width,), place=place)
+def check_selection(selection: Any, place: str | None = "NumPy") -> None:
+    """Raise a ValueError unless this looks like a selection; that its supports fit each other is seen in their use."""
+    if not isinstance(selection, Selection):
+        raise ValueError(f"selection must be what select gives, got {type(selection).__name__}")
+    height, width = selection.grid_size
+    for name in ("rows", "slots"):
+        check_array(name, getattr(selection, name), ("int32",), (3, height * width), place=place)
+    check_array("counts", selection.counts, ("int32",), (3,), place=place)
+    if place == "NumPy" and not all(0 <= count <= height * width for count in selection.counts.tolist()):
+        raise ValueError(f"counts must lie in 0..{height * width}, got {selection.counts.tolist()}")

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from errseg_rt.kernels.refine.checks import check_inputs, check_supports
+from errseg_rt.kernels.refine.checks import check_inputs, check_selection
 from errseg_rt.kernels.refine.loops import BAND, CHUNK, ROOM, convolve, finish, mix, plan, project
 from errseg_rt.kernels.refine.panels import padded_channels
 from errseg_rt.kernels.refine.team import Team
 from errseg_rt.kernels.refine.upsampling import interpolation
 from errseg_rt.kernels.refine.weights import Array, RefineWeights
-from errseg_rt.kernels.select import Supports
+from errseg_rt.kernels.select import Selection
 
 # Multiply-adds below which another thread costs more than it brings, about 0.4 ms on one core.
 WORK_OF_A_THREAD = 20_000_000
@@ -26,7 +26,7 @@ WORK_OF_A_THREAD = 20_000_000
 
 def refine(
     weights: RefineWeights,
-    supports: Supports,
+    selection: Selection,
     logits: Array,  # [K, h, w]
     low: Array,  # [Cl, h, w]
     coarse: Array,  # [Cc, h8, w8]
@@ -35,12 +35,14 @@ def refine(
     threads: int = 1,
 ) -> Array:  # [n3, K]
     """Refine on NumPy arrays; `errseg_rt.kernels.refine` says it in full."""
-    check_supports(supports)
-    check_inputs(weights, supports.grid_size, logits, low, coarse, gate)
+    check_selection(selection)
+    check_inputs(weights, selection.grid_size, logits, low, coarse, gate)
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    height, width = supports.grid_size
-    (n1, n2, n3), panels = supports.counts, weights.panels
+    height, width = selection.grid_size
+    (n1, n2, n3), panels = selection.counts.tolist(), weights.panels
+    rows1, rows2, rows3 = (selection.support(layer) for layer in (1, 2, 3))
+    slot1, slot2, _ = selection.slots
     stride = len(panels.low_bias)
     ys = interpolation(coarse.shape[1], height, weights.align_corners)
     xs = interpolation(coarse.shape[2], width, weights.align_corners)
@@ -51,7 +53,7 @@ def refine(
     coarse_pixels = coarse.shape[1] * coarse.shape[2]
     coarse_rows, coarse_slots = np.empty(coarse_pixels, np.int32), np.full(coarse_pixels, -1, np.int32)
     count = plan(
-        supports.rows1, supports.rows2, supports.rows3, ys.lower, xs.lower, *coarse.shape[1:], x, y, starts,
+        rows1, rows2, rows3, ys.lower, xs.lower, *coarse.shape[1:], x, y, starts,
         coarse_rows, coarse_slots,
     )  # fmt: skip
     is_sound = count >= 0
@@ -70,14 +72,14 @@ def refine(
         support = np.empty((BAND + 2, width + 2), np.uint8)
         pixels, pixel_places = np.empty(width, np.int32), np.empty(width, np.int64)
         return mix(
-            counter, low.reshape(len(low), -1), supports.rows1, starts, low_weights, low_bias, panels.widths,
+            counter, low.reshape(len(low), -1), rows1, starts, low_weights, low_bias, panels.widths,
             ys.lower, ys.weight.astype(np.float32), xs.lower, xs.weight.astype(np.float32), coarse.shape[2],
             coarse_slots, projected, x, packed, support, pixels, pixel_places, *_scratch(3),
         )  # fmt: skip
 
     def convolve_chunks(counter: Any) -> bool:
         return convolve(
-            counter, x, n1, supports.slot1, supports.rows2, height, width, weights.channels, panels.first,
+            counter, x, n1, slot1, rows2, height, width, weights.channels, panels.first,
             panels.bias1, panels.widths, y, *_scratch(3),
         )  # fmt: skip
 
@@ -85,16 +87,16 @@ def refine(
         z = np.empty(CHUNK * stride, np.float32)
         sums = np.zeros(CHUNK * padded_channels(weights.classes), np.float32)
         return finish(
-            counter, y, n2, supports.slot2, supports.rows3, height, width, weights.channels, panels.second,
+            counter, y, n2, slot2, rows3, height, width, weights.channels, panels.second,
             panels.bias2, panels.widths, panels.head, weights.head_bias, panels.head_widths, weights.residual,
             logits.reshape(len(logits), -1), out, z, sums, *_scratch(3), np.empty((ROOM, 1), np.int64),
         )  # fmt: skip
 
     steps = (project_chunks, mix_bands, convolve_chunks, finish_chunks)
-    with Team(min(threads, 1 + supports.work(weights.row_work) // WORK_OF_A_THREAD)) as team:
+    with Team(min(threads, 1 + selection.work(weights.row_work) // WORK_OF_A_THREAD)) as team:
         is_sound = is_sound and all(team.run(step) for step in steps)
     if not is_sound:
-        raise ValueError(f"supports must be those of flagged pixels, as select makes them, got {supports.counts = }")
+        raise ValueError(f"supports must be those of flagged pixels, as select makes them, got {selection.counts = }")
     return out
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from errseg_rt.kernels.launch import Launch, Launcher, cdiv, dtype_of, next_power_of_2
 from errseg_rt.kernels.refine.operands import DeviceWeights, stride_of
-from errseg_rt.kernels.select import DeviceSelection
+from errseg_rt.kernels.select import Selection
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ MOVED_PIXELS, MOVED_DEPTH, MOVED_WARPS = 64, 64, 4
 def enqueue_refine(
     launcher: Launcher,
     weights: DeviceWeights,
-    selection: DeviceSelection,
+    selection: Selection,
     logits: Any,  # [K, h, w]
     low: Any,  # [Cl, h, w], planes or channels last
     coarse: Any,  # [Cc, h8, w8]
@@ -69,7 +69,7 @@ def enqueue_layers(
     residual: bool,
     align_corners: bool,
 ) -> Any:
-    """The same on arrays alone: weights as `DeviceWeights.arrays` has them, the rest as in a `DeviceSelection`."""
+    """The same on arrays alone: weights as `DeviceWeights.arrays` has them, the rest as in a `Selection`."""
     by_low, by_project, by_first, by_second, by_head, *biases = weights
     classes, height, width = logits.shape
     low_channels, (coarse_channels, *coarse_size) = low.shape[0], coarse.shape

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from errseg_rt.kernels.refine.checks import check_inputs
 from errseg_rt.kernels.refine.weights import Array, RefineWeights
-from errseg_rt.kernels.select import Supports
+from errseg_rt.kernels.select import Selection
 
 Map = npt.NDArray[np.float64]
 
@@ -47,7 +47,7 @@ def stage_reference(
 
 def refine_reference(
     weights: RefineWeights,
-    supports: Supports,
+    selection: Selection,
     logits: Array,  # [K, h, w]
     low: Array,  # [Cl, h, w]
     coarse: Array,  # [Cc, h8, w8]
@@ -55,7 +55,7 @@ def refine_reference(
 ) -> Map:  # [n3, K]
     """Rows of `stage_reference` at the pixels of F3, in raster order; args and errors as there."""
     dense = stage_reference(weights, logits, low, coarse, gate)
-    return dense.reshape(len(dense), -1).T[supports.rows3]
+    return dense.reshape(len(dense), -1).T[selection.support(3)]
 
 
 def _convolve(maps: Map, weight: Array, bias: Array) -> Map:

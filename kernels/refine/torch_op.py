@@ -8,10 +8,10 @@ import torch
 
 from errseg_rt.kernels.arrays import check_array
 from errseg_rt.kernels.launch import dtype_of
-from errseg_rt.kernels.refine.checks import check_inputs
+from errseg_rt.kernels.refine.checks import check_inputs, check_selection
 from errseg_rt.kernels.refine.launches import enqueue_layers, is_channels_last
 from errseg_rt.kernels.refine.operands import DeviceWeights
-from errseg_rt.kernels.select import DeviceSelection
+from errseg_rt.kernels.select import Selection
 from errseg_rt.kernels.torch_launcher import TorchLauncher
 
 FLOATS = ("float32", "float16", "bfloat16")
@@ -19,7 +19,7 @@ FLOATS = ("float32", "float16", "bfloat16")
 
 def refine(
     weights: DeviceWeights,
-    selection: DeviceSelection,
+    selection: Selection,
     logits: torch.Tensor,  # [K, h, w]
     low: torch.Tensor,  # [Cl, h, w], planes or channels last
     coarse: torch.Tensor,  # [Cc, h8, w8]
@@ -28,18 +28,13 @@ def refine(
     """Refine on CUDA tensors; `errseg_rt.kernels.refine` says it in full."""
     if not isinstance(weights, DeviceWeights):
         raise ValueError(f"tensors want weights that are DeviceWeights, got {type(weights).__name__}")
-    if not isinstance(selection, DeviceSelection):
-        raise ValueError(f"tensors want supports that are a DeviceSelection, got {type(selection).__name__}")
-    height, width = selection.grid_size
     dtypes, place = (dtype_of(weights.low),), str(low.device)
+    check_selection(selection, place)
     check_inputs(
-        weights.host, (height, width), logits, low, coarse, gate,
+        weights.host, selection.grid_size, logits, low, coarse, gate,
         dtypes=dtypes, place=place, is_low_packed=is_channels_last(low),
     )  # fmt: skip
     check_array("weights", weights.low, dtypes, tuple(weights.low.shape), place=place)
-    for name in ("rows", "slots"):
-        check_array(name, getattr(selection, name), ("int32",), (3, height * width), place=place)
-    check_array("counts", selection.counts, ("int32",), (3,), place=place)
     out: torch.Tensor = torch.ops.errseg_rt.refine(
         logits, low, coarse, gate, selection.rows, selection.slots, selection.counts, weights.arrays,
         weights.host.residual, weights.host.align_corners,

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
-from errseg_rt.kernels.lazy import lazy
+from errseg_rt.system.lazy import lazy
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import torch
-
-    from errseg_rt.kernels.select.operands import DeviceSelection, Selection, Supports
+    from errseg_rt.kernels.select.operands import Selection
     from errseg_rt.kernels.select.reference import select_reference, supports_reference
 
-__all__ = ["DeviceSelection", "Selection", "Supports", "select", "select_reference", "supports_reference"]
-
-
-@overload
-def select(
-    error_logit: npt.NDArray[np.floating],
-    threshold: float,
-    *,
-    seen: tuple[int, int] | None = None,
-    row_work: tuple[int, int, int] = (1, 1, 1),
-    budget: int | None = None,
-) -> Selection: ...
-
-
-@overload
-def select(
-    error_logit: torch.Tensor,
-    threshold: float,
-    *,
-    seen: tuple[int, int] | None = None,
-    row_work: tuple[int, int, int] = (1, 1, 1),
-    budget: int | None = None,
-) -> DeviceSelection: ...
+__all__ = ["Selection", "select", "select_reference", "supports_reference"]
 
 
 def select(
@@ -46,7 +20,7 @@ def select(
     seen: tuple[int, int] | None = None,
     row_work: tuple[int, int, int] = (1, 1, 1),
     budget: int | None = None,
-) -> Selection | DeviceSelection:
+) -> Selection:
     """Flag the pixels to label again (Gong et al. 2021, eq. 4) within a budget, with the supports that they need.
 
     A pixel is flagged where P_ep > t, compared as logits, since a sigmoid saturates into ties. Its label by three 3x3
@@ -55,7 +29,7 @@ def select(
     is the longest such run, and its work `n1 * row_work[0] + n2 * row_work[1] + n3 * row_work[2]` never exceeds it.
 
         selection = select(error_logit, 0.7, row_work=(331_776, 186_624, 189_360), budget=2 * 10**9)
-        logits_of_flagged = refine(selection.supports, ...)
+        logits_of_flagged = refine(weights, selection, ...)
 
     NumPy arrays are worked on by the CPU, CUDA tensors by their GPU, in its current stream and without waiting for it:
     buffers hold the whole grid, and counts stay on the device. There it is the operator `torch.ops.errseg_rt.select`,
@@ -70,7 +44,7 @@ def select(
         budget: Most multiply-adds; None: no limit.
 
     Returns:
-        The supports, and how many flagged pixels the budget left out.
+        The flagged pixels with the supports that they need, and how many the budget left out.
 
     Raises:
         ValueError: Another rank, shape, dtype or device, an array that is not C-contiguous, or an argument out of
@@ -90,9 +64,7 @@ def select(
 __getattr__ = lazy(
     __name__,
     {
-        "DeviceSelection": f"{__name__}.operands",
         "Selection": f"{__name__}.operands",
-        "Supports": f"{__name__}.operands",
         "select_reference": f"{__name__}.reference",
         "supports_reference": f"{__name__}.reference",
     },

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from errseg_rt.kernels.compiled import compiled
 from errseg_rt.kernels.select.checks import check, check_finite, level
-from errseg_rt.kernels.select.operands import Rows, Selection, Supports
+from errseg_rt.kernels.select.operands import Rows, Selection
 from errseg_rt.kernels.select.reference import FLOATS
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
@@ -34,31 +34,24 @@ def select(
     flagged = logits > np.float32(level(threshold))
     flagged[rows:] = False
     flagged[:, cols:] = False
-    supports = _supports(flagged)
-    if budget is None or supports.work(row_work) <= budget:
-        return Selection(supports, 0)
-    order = _order(logits, supports.rows3, most=budget // max(sum(row_work), 1))
-    taken = _fitting(order, supports.grid_size, row_work, budget)
+    selection = _selection(flagged, 0)
+    if budget is None or selection.work(row_work) <= budget:
+        return selection
+    over = selection.support(3)
+    order = _order(logits, over, most=budget // max(sum(row_work), 1))
+    taken = _fitting(order, selection.grid_size, row_work, budget)
     flagged[:] = False
     flagged.ravel()[order[:taken]] = True
-    return Selection(_supports(flagged), len(supports.rows3) - taken)
+    return _selection(flagged, len(over) - taken)
 
 
-def _supports(flagged: npt.NDArray[np.bool_]) -> Supports:
+def _selection(flagged: npt.NDArray[np.bool_], left_out: int) -> Selection:
     masks = [flagged.view(np.uint8)]
     for _ in range(2):
         masks.insert(0, np.asarray(cv2.dilate(masks[0], _NEIGHBOURS), np.uint8))
-    numbered = [_numbered(mask.ravel()) for mask in masks]
-    height, width = flagged.shape
-    return Supports((height, width), *(rows for rows, _ in numbered), *(slot for _, slot in numbered))
-
-
-def _numbered(mask: npt.NDArray[np.uint8]) -> tuple[Rows, Rows]:
-    """Flat indices of the pixels of a support, and the position of each among them."""
-    count = np.count_nonzero(mask)
-    rows, slot = np.empty(count + 1, np.int32), np.empty(len(mask), np.int32)
-    _number(mask, rows, slot)
-    return rows[:count], slot
+    rows, slots = (np.empty((3, flagged.size), np.int32) for _ in range(2))
+    counts = [_number(mask.ravel(), rows[layer], slots[layer]) for layer, mask in enumerate(masks)]
+    return Selection(rows, slots, np.array(counts, np.int32), np.array(left_out, np.int32), flagged)
 
 
 def _order(logits: npt.NDArray[np.float32], pixels: Rows, most: int) -> Rows:
@@ -96,8 +89,10 @@ def _add_work(rank, of_row, work):
 
 @compiled
 def _number(mask, rows, slot):
+    """Write the flat indices of a support's pixels and the position of each among them; how many there are."""
     count = 0
     for pixel in range(len(mask)):
         rows[count] = pixel
         slot[pixel] = count if mask[pixel] else -1
         count += mask[pixel]
+    return count

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv, next_power_of_2
-from errseg_rt.kernels.select.operands import DeviceSelection
+from errseg_rt.kernels.select.operands import Selection
 
 # Of a tile.
 PIXELS, WARPS = 512, 8
@@ -20,51 +20,46 @@ USUAL_TILES = 512
 def enqueue_select(
     launcher: Launcher,
     error_logit: Any,  # [h, w]
-    level: float,
+    limits: Any,  # [2] int64
     *,
     seen: Sequence[int],
     row_work: Sequence[int],
-    budget: int | None,
-) -> DeviceSelection:
-    """Launch what `errseg_rt.kernels.select` describes.
+) -> Selection:
+    """Launch what `errseg_rt.kernels.select` describes; limits are data, which may differ from replay to replay.
 
     Args:
-        launcher: Of the GPU that holds the error logit.
+        launcher: Of the GPU that holds the operands.
         error_logit: `[h, w]`, float32, float16 or bfloat16.
-        level: The flagged error logits are those above it (`errseg_rt.kernels.select.checks.level`).
+        limits: Threshold and budget, as `Bounds.words` has them.
         seen: Rows and columns.
         row_work: Multiply-adds of one pixel of F1, F2 and F3.
-        budget: Most multiply-adds; None: no limit.
 
     Raises:
         ValueError: The grid has more pixels than a budget can tell apart.
     """
     height, width = (int(side) for side in error_logit.shape)
     pixels = height * width
-    if budget is not None and pixels > 1 << INDEX_BITS:
-        raise ValueError(f"a budget is for at most {1 << INDEX_BITS} pixels, got {height} x {width}")
+    if pixels > 1 << INDEX_BITS:
+        raise ValueError(f"a grid has at most {1 << INDEX_BITS} pixels, got {height} x {width}")
     tiles = cdiv(pixels, PIXELS)
-    logits = (error_logit, level, height, width, *seen)
+    logits = (error_logit, limits, height, width, *seen)
     flagged, left_out = launcher.empty((height, width), "bool"), launcher.zeros((), "int32")
+    turns = launcher.empty((3, pixels), "int64")
+    found, work = launcher.empty((DIGITS, 2), "int64"), launcher.zeros((DIGITS, 1 << BITS), "int64")
+    digits = {"BITS": BITS, "DIGITS": DIGITS}
 
     def launch(kernel: str, *arguments: Any, **constants: int) -> None:
         launcher.launch(Launch(f"select.{kernel}", (tiles,), arguments, {"PIXELS": PIXELS, **constants}, WARPS))
 
-    if budget is None:
-        launch("flag", *logits, flagged)
-    else:
-        turns = launcher.empty((3, pixels), "int64")
-        found, work = launcher.empty((DIGITS, 2), "int64"), launcher.zeros((DIGITS, 1 << BITS), "int64")
-        digits = {"BITS": BITS, "DIGITS": DIGITS}
-        limits = (*map(Wide, row_work), Wide(budget))
-        launch("enter", *logits, turns, INDEX_BITS=INDEX_BITS)
-        for digit in range(DIGITS):
-            launch("weigh", turns, pixels, *limits, digit, found, work, **digits)
-        launch("cut", turns, pixels, found, work, flagged, left_out, **digits)
+    launch("flag", *logits, flagged)
+    launch("enter", *logits, turns, INDEX_BITS=INDEX_BITS)
+    for digit in range(DIGITS):
+        launch("weigh", turns, pixels, *map(Wide, row_work), limits, digit, found, work, **digits)
+    launch("cut", turns, pixels, limits, found, work, flagged, left_out, **digits)
 
     sums = launcher.empty((3, tiles), "int32")
     rows, slots = (launcher.empty((3, pixels), "int32") for _ in range(2))
     counts = launcher.empty((3,), "int32")
     launch("count", flagged, height, width, sums)
     launch("number", flagged, height, width, sums, rows, slots, counts, TILES=max(USUAL_TILES, next_power_of_2(tiles)))
-    return DeviceSelection((height, width), rows, slots, counts, left_out, flagged)
+    return Selection(rows, slots, counts, left_out, flagged)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.kernels.select.checks import check, check_finite
-from errseg_rt.kernels.select.operands import Selection, Supports
+from errseg_rt.kernels.select.operands import Selection
 
 FLOATS = ("float32", "float16")
 
@@ -36,23 +36,26 @@ def select_reference(
     if budget is not None:
         while taken and supports_reference(_mask(order[:taken], (height, width))).work(row_work) > budget:
             taken -= 1
-    return Selection(supports_reference(_mask(order[:taken], (height, width))), len(order) - taken)
+    return supports_reference(_mask(order[:taken], (height, width)), len(order) - taken)
 
 
-def supports_reference(flagged: npt.NDArray[np.bool_]) -> Supports:
+def supports_reference(flagged: npt.NDArray[np.bool_], left_out: int = 0) -> Selection:
     """Supports of three 3x3 layers whose result is wanted at the flagged pixels.
 
     Args:
         flagged: bool [h, w].
+        left_out: How many pixels a budget had no room for.
 
     Returns:
-        The supports, clipped to the grid.
+        The supports, clipped to the grid; rows beyond a count are -1.
     """
     masks = [_dilated(flagged, reach) for reach in (2, 1, 0)]
-    rows = [np.flatnonzero(mask).astype(np.int32) for mask in masks]
-    slots = [np.where(mask, np.cumsum(mask).reshape(mask.shape) - 1, -1).astype(np.int32).ravel() for mask in masks]
-    height, width = flagged.shape
-    return Supports((height, width), *rows, *slots)
+    rows, slots = np.full((2, 3, flagged.size), -1, np.int32)
+    counts = np.array([np.count_nonzero(mask) for mask in masks], np.int32)
+    for layer, (mask, count) in enumerate(zip(masks, counts, strict=True)):
+        rows[layer, :count] = np.flatnonzero(mask)
+        slots[layer, mask.ravel()] = np.arange(count)
+    return Selection(rows, slots, counts, np.array(left_out, np.int32), flagged.copy())
 
 
 def _mask(pixels: npt.NDArray[np.integer], grid: tuple[int, int]) -> npt.NDArray[np.bool_]:

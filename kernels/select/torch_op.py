@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from errseg_rt.kernels.select.checks import check, level
+from errseg_rt.kernels.select.checks import check
 from errseg_rt.kernels.select.launches import enqueue_select
-from errseg_rt.kernels.select.operands import DeviceSelection
+from errseg_rt.kernels.select.operands import Bounds, Selection
 from errseg_rt.kernels.torch_launcher import TorchLauncher
 
 FLOATS = ("float32", "float16", "bfloat16")
@@ -21,28 +21,29 @@ def select(
     seen: tuple[int, int] | None = None,
     row_work: tuple[int, int, int] = (1, 1, 1),
     budget: int | None = None,
-) -> DeviceSelection:
+) -> Selection:
     """Select on CUDA tensors; `errseg_rt.kernels.select` says it in full."""
     check(error_logit, threshold, seen, row_work, budget, FLOATS)
     grid = (error_logit.shape[0], error_logit.shape[1])
-    outputs = torch.ops.errseg_rt.select(error_logit, level(threshold), seen or grid, row_work, budget)
-    return DeviceSelection(grid, *outputs)
+    return Selection(*torch.ops.errseg_rt.select(error_logit, threshold, seen or grid, row_work, budget))
 
 
 @torch.library.custom_op("errseg_rt::select", mutates_args=())
 def _select(
-    error_logit: torch.Tensor, level: float, seen: Sequence[int], row_work: Sequence[int], budget: int | None
+    error_logit: torch.Tensor, threshold: float, seen: Sequence[int], row_work: Sequence[int], budget: int | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rows, slots, counts, number left out, and flagged pixels, as a `DeviceSelection` has them."""
-    found = enqueue_select(
-        TorchLauncher(error_logit.device), error_logit, level, seen=seen, row_work=row_work, budget=budget
-    )
+    """Rows, slots, counts, number left out, and flagged pixels, as a `Selection` has them."""
+    launcher = TorchLauncher(error_logit.device)
+    limits = launcher.empty((2,), "int64")
+    for word, value in enumerate(Bounds(threshold, budget).words().tolist()):
+        limits[word].fill_(value)  # a copy from the host would be waited for
+    found = enqueue_select(launcher, error_logit, limits, seen=seen, row_work=row_work)
     return found.rows, found.slots, found.counts, found.left_out, found.flagged
 
 
 @_select.register_fake
 def _(
-    error_logit: torch.Tensor, level: float, seen: Sequence[int], row_work: Sequence[int], budget: int | None
+    error_logit: torch.Tensor, threshold: float, seen: Sequence[int], row_work: Sequence[int], budget: int | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     pixels = error_logit.numel()
     return (

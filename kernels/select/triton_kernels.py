@@ -5,6 +5,9 @@ then, in the last bits, ascending indices. The first turn whose work exceeds the
 the highest on: the work of each value of a digit is summed, among turns that begin with the digits found before.
 
 Nothing depends on the order in which programs run: counts are written by block, and work is added in integers.
+
+Limits are data, int64 [2]: the budget, below zero for none, and the bits of the level that flagged logits exceed. So
+one captured graph serves every limit; without a budget, the kernels that are about it end at once.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ NEVER: tl.constexpr = tl.constexpr(1 << 62)
 @triton.jit(do_not_specialize=[*SIZES, "rows", "cols"])
 def flag(
     error_logit,  # [h, w]
-    level,
+    limits,  # here and below
     height,
     width,
     rows,  # seen, like cols
@@ -35,13 +38,13 @@ def flag(
     in_grid = pixel < height * width
     value = tl.load(error_logit + pixel, mask=in_grid, other=0).to(tl.float32)
     is_seen = (pixel // width < rows) & (pixel % width < cols)
-    tl.store(flagged + pixel, (value > level) & is_seen, mask=in_grid)
+    tl.store(flagged + pixel, (value > level_of(limits)) & is_seen, mask=in_grid)
 
 
 @triton.jit(do_not_specialize=[*SIZES, "rows", "cols"])
 def enter(
     error_logit,  # [h, w]
-    level,
+    limits,
     height,
     width,
     rows,  # seen, like cols
@@ -51,30 +54,32 @@ def enter(
     INDEX_BITS: tl.constexpr,  # of a turn
 ):
     """Find when each pixel enters the supports: with the first of the flagged pixels around it."""
-    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-    i, j = pixel // width, pixel % width
-    turn3 = turn_of(error_logit, level, i, j, width, rows, cols, INDEX_BITS)
-    turn2, turn1 = turn3, turn3
-    for dy in range(-2, 3):
-        for dx in range(-2, 3):
-            other = turn_of(error_logit, level, i + dy, j + dx, width, rows, cols, INDEX_BITS)
-            turn1 = tl.minimum(turn1, other)
-            turn2 = tl.where(is_near(dy, dx), tl.minimum(turn2, other), turn2)
-    pixels = (height * width).to(tl.int64)
-    in_grid = pixel < pixels
-    tl.store(turns + pixel, turn1, mask=in_grid)
-    tl.store(turns + pixels + pixel, turn2, mask=in_grid)
-    tl.store(turns + 2 * pixels + pixel, turn3, mask=in_grid)
+    if tl.load(limits) >= 0:
+        level = level_of(limits)
+        pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+        i, j = pixel // width, pixel % width
+        turn3 = turn_of(error_logit, level, i, j, width, rows, cols, INDEX_BITS)
+        turn2, turn1 = turn3, turn3
+        for dy in range(-2, 3):
+            for dx in range(-2, 3):
+                other = turn_of(error_logit, level, i + dy, j + dx, width, rows, cols, INDEX_BITS)
+                turn1 = tl.minimum(turn1, other)
+                turn2 = tl.where(is_near(dy, dx), tl.minimum(turn2, other), turn2)
+        pixels = (height * width).to(tl.int64)
+        in_grid = pixel < pixels
+        tl.store(turns + pixel, turn1, mask=in_grid)
+        tl.store(turns + pixels + pixel, turn2, mask=in_grid)
+        tl.store(turns + 2 * pixels + pixel, turn3, mask=in_grid)
 
 
-@triton.jit(do_not_specialize=["pixels", *WORK, "budget", "digit"])
+@triton.jit(do_not_specialize=["pixels", *WORK, "digit"])
 def weigh(
     turns,  # [3, h * w] int64
     pixels,  # h * w
     work1,  # multiply-adds of a pixel of F1
     work2,
     work3,
-    budget,
+    limits,
     digit,  # which one, from the highest
     found,  # [DIGITS, 2] int64, [digit] is written: the digits before, as one number, and what is left of the budget
     work,  # [DIGITS, 2 ** BITS] int64; [digit] is added to
@@ -83,19 +88,20 @@ def weigh(
     DIGITS: tl.constexpr,
 ):
     """Add the work of each pixel of the supports to that of the value which its turn has in a digit."""
-    tile = tl.program_id(0)
-    prefix = tl.full((), 0, tl.int64)
-    left = prefix + budget  # as int64; the interpreter's `to` keeps some numbers in 32 bits
-    if digit > 0:
-        prefix, left = narrow(digit - 1, found, work, BITS)
-    tl.store(found + 2 * digit, prefix, mask=tile == 0)
-    tl.store(found + 2 * digit + 1, left, mask=tile == 0)
-    pixel = tile * PIXELS + tl.arange(0, PIXELS)
-    shift = (DIGITS - 1 - digit) * BITS
-    work += digit * (1 << BITS)
-    weigh_layer(0, turns, pixel, pixels, prefix, shift, work, work1, BITS)
-    weigh_layer(1, turns, pixel, pixels, prefix, shift, work, work2, BITS)
-    weigh_layer(2, turns, pixel, pixels, prefix, shift, work, work3, BITS)
+    budget = tl.load(limits)
+    if budget >= 0:
+        tile = tl.program_id(0)
+        prefix, left = tl.full((), 0, tl.int64), budget
+        if digit > 0:
+            prefix, left = narrow(digit - 1, found, work, BITS)
+        tl.store(found + 2 * digit, prefix, mask=tile == 0)
+        tl.store(found + 2 * digit + 1, left, mask=tile == 0)
+        pixel = tile * PIXELS + tl.arange(0, PIXELS)
+        shift = (DIGITS - 1 - digit) * BITS
+        of_digit = work + digit * (1 << BITS)
+        weigh_layer(0, turns, pixel, pixels, prefix, shift, of_digit, work1, BITS)
+        weigh_layer(1, turns, pixel, pixels, prefix, shift, of_digit, work2, BITS)
+        weigh_layer(2, turns, pixel, pixels, prefix, shift, of_digit, work3, BITS)
 
 
 @triton.jit
@@ -116,21 +122,29 @@ def weigh_layer(layer, turns, pixel, pixels, prefix, shift, work, of_pixel, BITS
 def cut(
     turns,  # [3, h * w] int64
     pixels,  # h * w
+    limits,
     found,  # [DIGITS, 2] int64
     work,  # [DIGITS, 2 ** BITS] int64
-    flagged,  # [h, w] bool, written
+    flagged,  # [h, w] bool, written where there is a budget
     left_out,  # int32, added to
     PIXELS: tl.constexpr,
     BITS: tl.constexpr,
     DIGITS: tl.constexpr,
 ):
     """Flag the pixels whose turn is before the first that does not fit, and count the others."""
-    bound, _ = narrow(DIGITS - 1, found, work, BITS)
-    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-    in_grid = pixel < pixels
-    turn = tl.load(turns + 2 * pixels.to(tl.int64) + pixel, mask=in_grid, other=NEVER)
-    tl.store(flagged + pixel, turn < bound, mask=in_grid)
-    tl.atomic_add(left_out, tl.sum(((turn >= bound) & (turn < NEVER)).to(tl.int32), axis=0), sem="relaxed")
+    if tl.load(limits) >= 0:
+        bound, _ = narrow(DIGITS - 1, found, work, BITS)
+        pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+        in_grid = pixel < pixels
+        turn = tl.load(turns + 2 * pixels.to(tl.int64) + pixel, mask=in_grid, other=NEVER)
+        tl.store(flagged + pixel, turn < bound, mask=in_grid)
+        tl.atomic_add(left_out, tl.sum(((turn >= bound) & (turn < NEVER)).to(tl.int32), axis=0), sem="relaxed")
+
+
+@triton.jit
+def level_of(limits):
+    """The level that flagged logits exceed."""
+    return tl.load(limits + 1).to(tl.int32).to(tl.float32, bitcast=True)
 
 
 @triton.jit

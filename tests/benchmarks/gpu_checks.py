@@ -12,10 +12,12 @@ import triton
 from benchmarks import gpu
 from benchmarks.on_gpu import ahead, cascade, kernels
 from benchmarks.on_gpu.timing import Ceilings, Energy, Timer, Wrong
-from errseg_rt.engines import open_device_engine
+from errseg_rt.engines.open import open_engine
 from errseg_rt.errors import EngineError
+from errseg_rt.frames.frame import Ask
 from errseg_rt.kernels.refine import launches
-from errseg_rt.pipeline.pipeline import DeviceCascade
+from errseg_rt.options import Limits, Options
+from errseg_rt.pipeline.pipeline import Pipeline
 from errseg_rt.places.cubins import Cubins
 from tests.kernels.wide_tiles import widen_tiles
 from tests.places.eager_gpu import EagerGpu
@@ -44,12 +46,10 @@ class StandIn:
         if engine == "tensorrt":
             raise EngineError("no such library")
         gpu = EagerGpu()
-        front, stage3 = (
-            open_device_engine(engine, bundle, graph, gpu=gpu, precision=precision) for graph in ("front", "refine")
-        )
-        detail = detail or "sparse"
-        self.cascade = DeviceCascade(bundle, front, stage3, gpu=gpu, threshold=threshold, detail=detail, budget=budget)
-        self.frame = None
+        chosen = Options(engine, device="cuda", precision=precision)
+        front, stage3 = (open_engine(bundle, graph, chosen, gpu) for graph in ("front", "refine"))
+        self.pipeline = Pipeline(bundle, front, stage3, gpu, detail=detail)
+        self.limits, self.frame = Limits(threshold, budget), None
 
     def __enter__(self):
         return self
@@ -61,10 +61,12 @@ class StandIn:
         assert size == PLAN.frame
 
     def branches(self, frame):
-        return self.cascade.branches(torch.from_numpy(frame))
+        return self.pipeline.branches(torch.from_numpy(frame))
 
     def segment(self, frame):
-        return replace(self.cascade.run(torch.from_numpy(frame)).cpu(), timings={"compute": 2.0})
+        words = torch.from_numpy(self.pipeline.plan(frame.shape[:2]).bounds(self.limits).words())
+        outcome = self.pipeline.run(torch.from_numpy(frame), Ask(), words, self.pipeline.place.marks())
+        return replace(outcome.cpu(), timings={"compute": 2.0})
 
     def submit(self, frame):
         self.frame = frame

@@ -92,7 +92,7 @@ def test_a_missing_frozen_norm_is_named(layer) -> None:
 
 def test_norms_that_were_never_frozen_are_named() -> None:
     branch = detail_branch(residual=True, align_corners=True, frozen=False)
-    with pytest.raises(BundleError, match=r"no 'detail\.stage3\.low\.1\.mean'.*use detail='dense', or train it"):
+    with pytest.raises(BundleError, match=r"no 'detail\.stage3\.low\.1\.mean'.*refine it densely, or train it"):
         refine_weights(named_weights(branch), "here", residual=True, align_corners=True)
 
 

@@ -59,8 +59,10 @@ def test_int8_from_end_to_end(cli, tmp_path: Path, frames: Path) -> None:
     again = build(cli, tmp_path / "b", frames)
     assert again.code == 0
     assert "already there" in again.out
-    for word in ("labels equal, %", "semantic", "mIoU fp32, %", "front"):
+    for word in ("labels equal, %", "semantic", "mIoU fp32, %"):
         assert word in again.out
+    ours, theirs = (f"{report[name]:.1f} ms" for name in ("milliseconds", "reference_milliseconds"))
+    assert f"median time of a frame: {theirs} in fp32 with onnxruntime on the CPU, {ours}\n" in again.out
 
     frame = cv2.imread(str(frames / "images" / "0.png"))
     with Runtime(tmp_path / "b", precision="int8", threads=1) as int8, Runtime(tmp_path / "b", threads=1) as fp32:
@@ -73,7 +75,7 @@ def test_under_the_bar_nothing_is_built(cli, tmp_path: Path, frames: Path) -> No
     done = build(cli, tmp_path / "b", frames, "--bar", "1")
     assert done.code == 2
     assert "onnxruntime in int8 loses too many labels on 2 frames: " in done.err
-    advice = "try fp32, which needs no building, --frames like your own, or a lower --bar"
+    advice = "try fp32, which needs no building, frames like your own, or a lower bar"
     assert f"where 100.00% are wanted; nothing was built: {advice}" in done.err
     assert done.err.count("\n") == 1
     assert Bundle.open(tmp_path / "b").engines.all() == []

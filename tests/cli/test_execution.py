@@ -1,28 +1,33 @@
-"""`--engine`, `--precision` and `--device`: what the runtime is opened with, what the reports say, and mistakes."""
+"""Options of what runs a bundle: what the runtime is opened with, what the reports say, and mistakes."""
 
 from __future__ import annotations
 
+import inspect
 import json
-import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
-import numpy as np
+import onnxruntime
 import pytest
 
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.cli.execution import open_runtime
+from errseg_rt.cli.app import app
+from errseg_rt.cli.execution import options_of
 from errseg_rt.cli.execution import stamp as stamp_of
 from errseg_rt.engines.fitting import key_here
 from errseg_rt.errors import EngineError
+from errseg_rt.evaluation.evaluation import Evaluation
+from errseg_rt.options import Options
+from errseg_rt.pipeline.direct import Direct
+from errseg_rt.pipeline.open import open_way
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene
 
 COMMANDS = ("segment", "demo", "evaluate", "calibrate")
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+CPU_PROVIDER = ["CPUExecutionProvider"]
 
 
 @pytest.fixture(scope="module")
@@ -56,33 +61,25 @@ def run(cli, data: Path, tmp_path: Path) -> Callable[..., tuple[Any, dict[str, A
     return run
 
 
-class Gpu:
-    """In the stead of a GPU: the CPU, that takes no size but those of the frames, as a built engine may."""
-
-    opened: list[dict[str, Any]]
-    refuses: Exception | None
-
-    def __init__(self, bundle: Bundle, engine: str, **options: Any) -> None:
-        self.opened.append({"bundle": bundle.manifest.name, "engine": engine, **options})
-        if self.refuses:
-            raise self.refuses
-        self._runtime = Runtime(bundle, threads=1, detail=options["detail"])
-        self.detail, self.row_work = self._runtime.detail, self._runtime.row_work
-        self.branches = lambda frame, color, scale: self._runtime.branches(frame, color=color, scale=scale)
-
-    def submit(self, frame: np.ndarray, color: str, confidence: bool, semantic: bool) -> Any:
-        return self._runtime.submit(frame, color=color, confidence=confidence, semantic=semantic)
-
-    def warm_up(self, size: tuple[int, int]) -> None:
-        raise EngineError(f"nothing was built for frames of {size}")
-
-
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> type[Gpu]:
-    """Keeps what each runtime on a GPU was opened with."""
-    made = type("Gpu", (Gpu,), {"opened": [], "refuses": None})
-    monkeypatch.setitem(sys.modules, "errseg_rt.pipeline.device_runtime", SimpleNamespace(DeviceRuntime=made))
-    return made
+def gpu(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """In the stead of any engine and GPU: the CPU, that prepares no frames. Keeps what was opened."""
+    opened: list[Options] = []
+
+    def open_here(bundle: Bundle, options: Options) -> Direct:
+        opened.append(options)
+        way = open_way(bundle, Options(threads=1, detail=options.detail))
+        return Unprepared(way.pipeline) if options.kind == "gpu" else way
+
+    monkeypatch.setattr("errseg_rt.runtime.open_way", open_here)
+    return opened
+
+
+class Unprepared(Direct):
+    """A built engine may fit no size but those of the frames."""
+
+    def prepare(self, size: tuple[int, int], limits: Any) -> None:
+        raise EngineError(f"nothing was built for frames of {size}")
 
 
 def stamp(report: dict[str, Any] | None) -> tuple[str, str, str]:
@@ -99,10 +96,9 @@ def test_reports_say_what_the_runtime_chose(run, command) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_on_a_gpu(run, gpu, command) -> None:
-    done, report = run(command, "--engine", "torch", "--device", "cuda:1", "--precision", "bf16")
+    done, report = run(command, "--engine", "torch", "--device", "cuda:1", "--precision", "bf16", "--compiled")
     assert (done.code, done.err) == (0, "")
-    (options,) = gpu.opened
-    assert (options["engine"], options["device"], options["precision"]) == ("torch", "cuda:1", "bf16")
+    assert gpu == [Options("torch", "cuda:1", "bf16", compiled=True)]
     assert stamp(report) == ("torch", "bf16", "cuda:1")
     assert not report.get("failed")
 
@@ -110,12 +106,103 @@ def test_on_a_gpu(run, gpu, command) -> None:
 @pytest.mark.parametrize(
     ("engine", "device"), [("tensorrt", None), ("tensorrt", "cuda:1"), ("torch", "cuda"), ("torch", "cuda:0")]
 )
-@pytest.mark.parametrize("precision", [None, *PRECISIONS])
+@pytest.mark.parametrize("precision", [None, "fp32", "fp16", "bf16"])
 def test_the_stamp_is_what_a_runtime_on_a_gpu_is_opened_with(gpu, engine, precision, device) -> None:
-    with open_runtime("camvid", engine, precision, device) as runtime:
-        (options,) = gpu.opened
+    with Runtime(options=options_of(engine=engine, precision=precision, device=device)) as runtime:
+        (options,) = gpu
         found = stamp_of(runtime)
-    assert found == {name: options[name] for name in ("engine", "precision", "device")}
+    assert found == {"engine": engine, "precision": precision or "fp16", "device": device or "cuda"}
+    assert options == Options(engine, device, precision)
+
+
+ASKED = {
+    "--engine": "onnxruntime", "--device": "cpu", "--precision": "fp32", "--threads": "3", "--max-pixels": "9999",
+    "--work-pixels": "7777", "--providers": "CPUExecutionProvider",
+}  # fmt: skip
+LIMITS = {"--threshold": "0.625", "--detail": "sparse", "--budget": "0.375"}
+NOT_ASKED = {
+    "segment": set(),
+    "demo": set(),
+    "evaluate": {"detail", "budget", "deadline_ms"},  # it looks at all branches, densely
+    "calibrate": {"detail", "budget", "deadline_ms", "threshold"},  # and every threshold
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_all_that_is_asked_for_is_handed_on(run, gpu, command) -> None:
+    asked = ASKED | {name: value for name, value in LIMITS.items() if field_of(name) not in NOT_ASKED[command]}
+    done, _ = run(command, *(word for pair in asked.items() for word in pair))
+    assert (done.code, done.err) == (0, "")
+    (options,) = gpu
+    wanted = {field_of(name): value for name, value in asked.items()} | {"providers": ("CPUExecutionProvider",)}
+    assert {name: str(getattr(options, name)) for name in wanted} == {name: str(v) for name, v in wanted.items()}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_frames_over_the_limit_are_named(run, command) -> None:
+    done, _ = run(command, "--threads", "1", "--max-pixels", "4300")
+    assert done.code == 2
+    lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert lines == [line for line in done.err.splitlines() if "over the limit of 4300; shrink it, or raise" in line]
+    assert len(lines) == 1  # of two frames, one is smaller
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_there_is_an_option_for_every_option(command) -> None:
+    (callback,) = (each.callback for each in app.registered_commands if each.callback.__name__ == command)
+    # What is missing is built by a command of its own.
+    wanted = {field.name for field in fields(Options)} - {"build"} - NOT_ASKED[command]
+    assert wanted == set(inspect.signature(callback).parameters) & {field.name for field in fields(Options)}
+
+
+def field_of(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_other_providers_are_in_the_report(run, monkeypatch, command) -> None:
+    # What a session says that was given CUDA, on a machine that has it; the work is the CPU's.
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", *CPU_PROVIDER])
+    session = onnxruntime.InferenceSession
+    given = []
+
+    def opened(graph: bytes, options: Any, providers: list[Any]) -> Any:
+        given.append(providers)
+        made = session(graph, options, providers=CPU_PROVIDER)
+        made.get_providers = lambda: ["CUDAExecutionProvider", *CPU_PROVIDER]
+        return made
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", opened)
+    done, report = run(command, "--threads", "1", "--providers", "CUDAExecutionProvider,CPUExecutionProvider")
+    assert (done.code, done.err) == (0, "")
+    assert given == [["CUDAExecutionProvider", "CPUExecutionProvider"]] * 2
+    assert report["providers"] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert report["device"] == "cpu"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_provider_that_is_not_there_is_one_line(run, command) -> None:
+    done, report = run(command, "--providers", "NoSuchProvider")
+    assert (done.code, done.out, report) == (2, "", None)
+    (line,) = done.err.splitlines()
+    assert line.startswith("error: onnxruntime has no NoSuchProvider here (it has ")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_as_many_cores_as_the_process_may_use_are_used(run, monkeypatch, command) -> None:
+    monkeypatch.setattr("errseg_rt.options.usable_cores", lambda: 3)
+    found = []
+
+    class Noted(Evaluation):
+        def __init__(self, *arguments: Any, threads: int, **options: Any) -> None:
+            found.append(threads)
+            super().__init__(*arguments, threads=threads, **options)
+
+    monkeypatch.setattr("errseg_rt.evaluation.evaluation.Evaluation", Noted)
+    for options, wanted in (((), 3), (("--threads", "2"), 2)):
+        done, _ = run(command, *options)
+        assert (done.code, done.err) == (0, "")
+        assert found.pop() == wanted
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -133,10 +220,9 @@ def test_a_precision_that_was_built(run, bundle_copy: Path, command) -> None:
     ("options", "message"),
     [
         (("--precision", "int8"), "no onnxruntime engine in int8 has been built; build it: errseg-rt build-engine"),
-        (("--precision", "fp16"), "onnxruntime is not built in fp16: choose from int8"),
         (("--engine", "tensorrt"), ""),  # no GPU, no TensorRT, or no engine
     ],
-    ids=["not_built", "never_built", "tensorrt"],
+    ids=["not_built", "tensorrt"],
 )
 def test_what_is_not_built_is_one_line(run, command, options, message) -> None:
     done, report = run(command, *options)
@@ -162,44 +248,58 @@ def test_no_gpu_is_one_line(run, monkeypatch, command) -> None:
 @pytest.mark.parametrize(
     "options",
     [
+        ("--engine", "tensorflow"),
         ("--precision", "fp8"),
+        ("--precision", "fp16"),  # there is none on this device
         ("--precision", ""),
         ("--device", "gpu"),
+        ("--device", "cuda"),  # nor has this engine one
         ("--device", "cuda:"),
         ("--device", "cuda:x"),
         ("--device", "cuda:-1"),
         ("--device", "cpu:0"),
         ("--device", ""),
+        ("--threads", 0),
+        ("--max-pixels", 0),
+        ("--work-pixels", -1),
     ],
-    ids=" ".join,
+    ids=lambda options: " ".join(map(str, options)),
 )
 def test_values_that_are_none(run, command, options) -> None:
-    done, report = run(command, *options)
+    done, report = run(command, *map(str, options))
     assert (done.code, report) == (2, None)
     (line,) = (line for line in done.err.splitlines() if "Invalid value" in line)
-    assert options[0] in line
-    assert repr(options[1]) in line
+    assert f"Invalid value for '{options[0]}': " in line
+    assert f"got {options[1]!r}." in line
 
 
 @pytest.mark.parametrize(
-    ("command", "options", "message"),
+    ("options", "message"),
     [
-        ("segment", ("--threads", "1"), "threads is for the CPU, got device = 'cuda' and threads = 1"),
-        ("demo", ("--deadline-ms", "9"), "deadline_ms is for the CPU, got device = 'cuda' and deadline_ms = 9.0"),
-        ("evaluate", ("--threads", "3"), "threads is for the CPU, got device = 'cuda' and threads = 3"),
-        ("calibrate", ("--threads", "3"), "threads is for the CPU, got device = 'cuda' and threads = 3"),
+        (
+            ("--engine", "torch", "--device", "cuda", "--threads", "3"),
+            "Invalid value for '--threads': threads are those of a CPU, got 3 for cuda; leave them out.",
+        ),
+        (
+            ("--engine", "torch", "--device", "cuda", "--precision", "int8"),
+            "Invalid value for '--precision': precision must be fp32, fp16 or bf16 with torch on a GPU, got 'int8'.",
+        ),
+        (
+            ("--engine", "tensorrt", "--device", "cpu"),
+            "Invalid value for '--device': device must fit the engine: tensorrt runs on a GPU, got 'cpu'.",
+        ),
+        (
+            ("--engine", "torch", "--providers", "CPUExecutionProvider"),
+            "Invalid value for '--providers': providers are those of the engine onnxruntime, not of torch;",
+        ),
+        (("--compiled",), "Invalid value for '--compiled': compiled is for the engine torch on a GPU; leave it out."),
     ],
+    ids=["threads_on_gpu", "int8_in_torch", "tensorrt_on_cpu", "providers_in_torch", "compiled_on_cpu"],
 )
-def test_what_a_gpu_does_not_take(run, gpu, command, options, message) -> None:
-    done, report = run(command, "--engine", "torch", "--device", "cuda", *options)
-    assert (done.code, done.out, report, gpu.opened) == (2, "", None, [])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_that_contradict_each_other(run, gpu, command, options, message) -> None:
+    done, report = run(command, *options)
+    assert (done.code, done.out, report, gpu) == (2, "", None, [])
     assert "Traceback" not in done.err
     (line,) = (line for line in done.err.splitlines() if "Invalid value" in line)
     assert message in line
-
-
-def test_a_precision_that_an_engine_has_not_on_a_gpu(run, gpu) -> None:
-    gpu.refuses = ValueError("precision must be one of fp32, fp16, bf16, got 'int8'")
-    done, report = run("segment", "--engine", "torch", "--device", "cuda", "--precision", "int8")
-    assert (done.code, done.out, report) == (2, "", None)
-    assert f"Invalid value: {gpu.refuses}" in done.err

@@ -107,7 +107,7 @@ def exports_nothing(exported, monkeypatch):
 
     def disagree(equal):
         fused = parity.BranchParity(equal / 10_000, None, None, None, None)
-        found = parity.Parity(1, 10_000, {"fused": fused}, 0.0, {}, {})
+        found = parity.Parity(1, 10_000, {"fused": fused}, 0.0, 1.5, 2.5)
         monkeypatch.setattr(parity, "compare", lambda *_: found)
 
     return disagree

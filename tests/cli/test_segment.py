@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from errseg_rt.cli.options import frame_summary, print_run, run_summary
 from errseg_rt.runtime import Runtime
 
 SIZES = {"a.png": (64, 96), "deep/b.png": (33, 17), "c.bmp": (96, 64)}
@@ -81,6 +83,16 @@ def test_json_is_all_of_stdout_and_equals_the_summary(cli, images: Path, tmp_pat
         assert summary[name] == pytest.approx(np.mean([item[name] for item in summary["frames"]]))
     assert (summary["detail"], summary["budget"], summary["deadline_ms"]) == ("sparse", None, None)
     assert (summary["left_out_pixels"], summary["late_frames"]) == (0, 0)
+
+
+def test_a_time_that_is_not_known_is_not_shown(capsys, runtime: Runtime, frame) -> None:
+    known = runtime.segment(frame)
+    summary = run_summary(runtime, [frame_summary(replace(known, timings={}))])
+    assert (summary["milliseconds"], summary["late_frames"]) == ({}, 0)
+    print_run(summary)
+    assert "Median time" not in capsys.readouterr().out
+    print_run(run_summary(runtime, [frame_summary(known)]))
+    assert "Median time" in capsys.readouterr().out
 
 
 def test_files_and_globs(cli, images: Path, tmp_path: Path) -> None:
@@ -184,6 +196,22 @@ def test_scores_are_those_of_a_count_by_hand(cli, images: Path, tmp_path: Path, 
             union = ((labels == c) | (truth == c)) & valid
             hits = (labels == c) & (truth == c)
             assert scores[kind]["iou"][name] == pytest.approx(hits.sum() / union.sum())
+
+
+def test_frames_with_and_without_truth(cli, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "truth").mkdir()
+    cv2.imwrite(str(tmp_path / "truth" / "c.png"), np.zeros(SIZES["c.bmp"], np.uint8))
+    arguments = ("segment", "--threads", "1", images, "--labels", tmp_path / "truth", "-o", tmp_path / "out")
+    done = cli(*arguments, "--json")
+    assert (done.code, done.err) == (0, "")
+    summary = json.loads(done.out)
+    # The labels of the semantic branch alone are one more step, where there is something to score them against.
+    laps = {Path(item["input"]).name: item["milliseconds"] for item in summary["frames"]}
+    assert [name for name, lap in laps.items() if "semantic" in lap] == ["c.bmp"]
+    assert list(summary["milliseconds"]) == ["preprocess", "front", "select", "refine", "fuse", "semantic"]
+    assert summary["milliseconds"]["semantic"] == laps["c.bmp"]["semantic"]
+    assert summary["milliseconds"]["front"] == np.median([lap["front"] for lap in laps.values()])
+    assert "semantic" in cli(*arguments).out
 
 
 def test_a_real_data_set_is_scored(cli, camvid_val: Path, tmp_path: Path) -> None:

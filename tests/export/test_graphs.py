@@ -43,7 +43,7 @@ def test_batch_height_and_width_are_dynamic(engines, cascade):
         graph = GRAPHS[name](cascade)
         for specs, shapes in ((engine.inputs, graph.input_shapes()), (engine.outputs, graph.output_shapes())):
             for key, shape in shapes.items():
-                assert specs[key].dtype == np.float32
+                assert specs[key].dtype == "float32"
                 assert specs[key].shape == shape, f"{name}: {key}"
 
 

@@ -63,6 +63,12 @@ def test_a_reduced_frame_says_at_what_size_it_was_seen(result: Segmentation) -> 
     assert "seen" not in repr(enlarged)
 
 
+def test_an_unknown_time_is_none_and_not_zero(result: Segmentation) -> None:
+    unknown = replace(result, timings={})
+    assert unknown.milliseconds is None
+    assert repr(unknown) == repr(result).replace(", 21.8 ms)", ")")
+
+
 def test_error_map_is_the_grid_interpolated(result: Segmentation) -> None:
     # float32 against float64, of values below 1.
     np.testing.assert_allclose(result.error_map(), upsample_reference(result.error_probability, SEEN), atol=1e-6)

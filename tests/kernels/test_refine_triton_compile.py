@@ -10,7 +10,7 @@ pytest.importorskip("triton")
 
 from errseg_rt.kernels.refine import DeviceWeights, RefineWeights  # noqa: E402
 from errseg_rt.kernels.refine.launches import enqueue_refine  # noqa: E402
-from errseg_rt.kernels.select import DeviceSelection  # noqa: E402
+from errseg_rt.kernels.select import Selection  # noqa: E402
 from tests.kernels.triton_gate import Call, check_fits  # noqa: E402
 
 # What an architecture gives a program, KiB.
@@ -26,7 +26,7 @@ def refine(dtype: torch.dtype, channels: int, low: int, classes: int, grid: tupl
     weights = DeviceWeights.of(host, "cpu", dtype)
     numbers = (torch.empty((3, height * width), dtype=torch.int32) for _ in range(2))
     rest = (torch.empty(shape, dtype=torch.int32) for shape in ((3,), (), grid))
-    selection = DeviceSelection(grid, *numbers, *rest)
+    selection = Selection(*numbers, *rest)
     sizes = ((classes, *grid), (low, *grid), (channels, height // 2, width // 2), (channels,))
     tensors = [torch.empty(size, dtype=dtype) for size in sizes]
     return lambda launcher: enqueue_refine(launcher, weights, selection, *tensors)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,29 +17,36 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-CHECKS = sorted(str(path) for path in (Path(__file__).parent / "triton_checks").glob("*.py"))
+CHECKS = sorted((Path(__file__).parent / "triton_checks").glob("*.py"), key=lambda path: path.stem)
+each_file = pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem)
 
 
-def run(**variables: str) -> None:
-    """Run every file of checks, two at a time."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | variables
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider"]
+def run(path: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a file of checks."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | dict(variables)
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", str(path)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
-    def check(path: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, path], env=environment, capture_output=True, text=True, timeout=900, check=False
-        )
 
+@pytest.fixture(scope="module")
+def started() -> Iterator[Callable[[Path], subprocess.CompletedProcess[str]]]:
+    """What became of a file, of which all are run two at a time."""
     with ThreadPoolExecutor(2) as pool:
-        for done in pool.map(check, CHECKS):
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert " passed" in done.stdout
+        under_way = {path: pool.submit(run, path, {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}) for path in CHECKS}
+        yield lambda path: under_way[path].result()
 
 
-def test_interpreted() -> None:
-    run(TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
+def check(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+@each_file
+def test_interpreted(path: Path, started) -> None:
+    check(started(path))
 
 
 @pytest.mark.gpu
-def test_on_a_gpu() -> None:
-    run()
+@each_file
+def test_on_a_gpu(path: Path) -> None:
+    check(run(path, {}))

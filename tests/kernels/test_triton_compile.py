@@ -9,7 +9,7 @@ pytest.importorskip("triton")
 
 from errseg_rt.kernels import Geometry  # noqa: E402
 from errseg_rt.kernels.calibrate.launches import enqueue_calibrate  # noqa: E402
-from errseg_rt.kernels.finite.launches import enqueue_faults  # noqa: E402
+from errseg_rt.kernels.finite.launches import enqueue_finite  # noqa: E402
 from errseg_rt.kernels.fuse_labels.launches import enqueue_fuse_labels  # noqa: E402
 from errseg_rt.kernels.preprocess.launches import enqueue_preprocess  # noqa: E402
 from errseg_rt.kernels.select.launches import enqueue_select  # noqa: E402
@@ -37,15 +37,16 @@ def fuse(dtype: torch.dtype, geometry: Geometry, layout: str, everything: bool) 
     )
 
 
-def select(dtype: torch.dtype, grid: tuple[int, int], budget: int | None = 10**9) -> Call:
+def select(dtype: torch.dtype, grid: tuple[int, int]) -> Call:
     error_logit, row_work = torch.zeros(grid, dtype=dtype), (331_776, 186_624, 2**33)
-    return lambda launcher: enqueue_select(launcher, error_logit, 0.8, seen=grid, row_work=row_work, budget=budget)
+    limits = torch.zeros(2, dtype=torch.int64)
+    return lambda launcher: enqueue_select(launcher, error_logit, limits, seen=grid, row_work=row_work)
 
 
 def preprocess(size: tuple[int, int], dtype: str) -> Call:
     frame, colors = torch.empty((1025, 2049, 3), dtype=torch.uint8), (0.5, 0.5, 0.5)
     return lambda launcher: enqueue_preprocess(
-        launcher, frame, size, size, mean=colors, std=colors, bgr=False, dtype=dtype
+        launcher, frame, size, size, mean=colors, std=colors, color="rgb", dtype=dtype
     )
 
 
@@ -54,10 +55,10 @@ def calibrate(dtype: torch.dtype) -> Call:
     return lambda launcher: enqueue_calibrate(launcher, error_logit, knots)
 
 
-def faults(dtype: torch.dtype, counted: bool) -> Call:
-    found, values = torch.zeros(3, dtype=torch.int32), torch.zeros((GRID[0] * GRID[1], 19), dtype=dtype)
+def finite(dtype: torch.dtype, counted: bool) -> Call:
+    values = torch.zeros((GRID[0] * GRID[1], 19), dtype=dtype)
     count = torch.zeros(3, dtype=torch.int32)[2] if counted else None
-    return lambda launcher: enqueue_faults(launcher, found, 0, values, count)
+    return lambda launcher: enqueue_finite(launcher, [values], [count])
 
 
 # Registers of a thread: somewhat above what Triton 3.6 and 3.7 take for any architecture.
@@ -66,16 +67,16 @@ EVERYWHERE = {
     "select": (select(torch.float16, GRID), 96),
     "preprocess": (preprocess((1025, 2049), "float16"), 64),
     "calibrate": (calibrate(torch.float32), 64),
-    "faults": (faults(torch.float16, True), 64),
+    "finite": (finite(torch.float16, True), 64),
 }
 ON_ONE = {
     "fuse_labels_map": (fuse(torch.bfloat16, FRAME, "map", False), 160),
     "fuse_labels_everything": (fuse(torch.float32, FRAME, "rows", True), 200),
     "fuse_labels_of_one_pixel": (fuse(torch.float32, POINT, "none", False), 160),
-    "select_without_a_budget": (select(torch.bfloat16, GRID, None), 96),
+    "select_half": (select(torch.bfloat16, GRID), 96),
     "select_of_one_pixel": (select(torch.float32, (1, 1)), 96),
     "calibrate_half": (calibrate(torch.float16), 64),
-    "faults_of_a_map": (faults(torch.float32, False), 64),
+    "finite_of_a_map": (finite(torch.float32, False), 64),
     "preprocess_enlarging": (preprocess((1536, 3072), "bfloat16"), 112),
     "preprocess_shrinking": (preprocess((512, 1024), "float32"), 112),
 }

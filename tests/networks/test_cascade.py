@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from errseg_rt.networks import Cascade, CascadeConfig
+from errseg_rt.bundle.contract import GRID_STRIDE, on_stride
+from errseg_rt.networks import SEMANTIC_NETWORKS, Cascade, CascadeConfig
 from errseg_rt.networks.cascade import error_map, flag, fuse
 from errseg_rt.networks.graphs import GRAPHS
 from errseg_rt.networks.norms import FrozenNorm
@@ -150,6 +151,17 @@ def test_front_and_refine_graphs_compose_to_forward(image, residual):
     torch.testing.assert_close(detail.softmax(dim=1), wanted.p_db, rtol=0, atol=0)
     torch.testing.assert_close(front["logits"].softmax(dim=1), wanted.p_sb, rtol=0, atol=0)
     assert (wanted.p_db - wanted.p_sb).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", SEMANTIC_NETWORKS)
+def test_every_semantic_network_is_what_the_branches_take(on_meta, name):
+    network, size = on_meta(SEMANTIC_NETWORKS[name], 5), (65, 97)
+    with torch.no_grad():
+        taps = network(torch.empty(1, 3, *size, device="meta"))
+    assert (network.classes, taps.logits.shape[1], type(network.align_corners)) == (5, 5, bool)
+    for tap, stride in (("low", GRID_STRIDE), ("mid", 8), ("deep", 16), ("high", 16)):
+        channels = getattr(network, f"{tap}_channels")
+        assert tuple(getattr(taps, tap).shape) == (1, channels, *on_stride(size, stride)), tap
 
 
 @pytest.mark.parametrize("size", [(65, 97), (33, 17), (50, 62), (64, 128)], ids=lambda s: f"{s[0]}x{s[1]}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,47 +16,49 @@ pytest.importorskip("triton")
 
 from errseg_rt import Runtime  # noqa: E402
 from errseg_rt.bundle.bundle import Bundle  # noqa: E402
-from errseg_rt.engines import DeviceSpec  # noqa: E402
+from errseg_rt.engines.engine import TensorSpec  # noqa: E402
 from errseg_rt.errors import EngineError, FrameError  # noqa: E402
+from errseg_rt.frames.frame import Ask  # noqa: E402
 from errseg_rt.kernels import Geometry  # noqa: E402
-from errseg_rt.pipeline import device_runtime  # noqa: E402
-from errseg_rt.pipeline.flight import FRAMES, Flight, Request  # noqa: E402
-from errseg_rt.pipeline.outcome import DeviceSegmentation  # noqa: E402
-from errseg_rt.pipeline.pipeline import DeviceCascade  # noqa: E402
+from errseg_rt.options import Limits  # noqa: E402
+from errseg_rt.pipeline import open as opening  # noqa: E402
+from errseg_rt.pipeline.flight import FRAMES, Flight, Kind  # noqa: E402
+from errseg_rt.pipeline.outcome import Outcome  # noqa: E402
+from errseg_rt.pipeline.pipeline import Pipeline  # noqa: E402
+from errseg_rt.pipeline.plan import Plan  # noqa: E402
 from tests.places.eager_gpu import EagerGpu  # noqa: E402
 
 
 class Shade:
-    """In the stead of a cascade: labels are the frame's first channel."""
+    """In the stead of a pipeline: labels are the frame's first channel, and what was left out is the budget."""
 
-    def __init__(self):
-        self.runs = 0
+    manifest = SimpleNamespace(threshold=0.7)
 
-    def run(self, frame, *, color, confidence, semantic):
-        self.runs += 1
+    def __init__(self, place):
+        self.place = place
+
+    def plan(self, size):
+        return Plan(Geometry((1, 1), (4, 5), (4, 5), (4, 5), True), (1, 1), 1000)
+
+    def run(self, frame, ask, bounds, marks):
         labels = frame[..., 0].clone()
         grid = torch.zeros((1, 1))
-        return DeviceSegmentation(
-            labels=labels, error_probability=grid, flagged=grid > 0, counts=torch.zeros(3, dtype=torch.int32),
-            left_out=torch.zeros((), dtype=torch.int32), faults=torch.zeros(3, dtype=torch.int32), classes=(),
-            geometry=None, row_work=None, confidence=labels.float() if confidence else None,
+        return Outcome(
+            place=self.place, labels=labels, error_probability=grid, flagged=grid > 0,
+            counts=torch.zeros(3, dtype=torch.int32), left_out=bounds[0].int(),
+            faults=torch.zeros(3, dtype=torch.int32), classes=(), row_work=None,
+            geometry=Geometry((1, 1), (4, 5), (4, 5), (4, 5), True),
+            confidence=labels.float() if ask.confidence else None,
         )  # fmt: skip
 
 
 @pytest.fixture
-def flight(monkeypatch):
-    geometry = Geometry((1, 1), (4, 5), (4, 5), (4, 5), True)
-    made = Flight(Shade(), EagerGpu())
-    run = made._cascade.run
-
-    def with_geometry(*arguments, **options):
-        return replace(run(*arguments, **options), geometry=geometry)
-
-    made._cascade.run = with_geometry
-    return made
+def flight():
+    return Flight(Shade(EagerGpu()))
 
 
-REQUEST = Request(4, 5, "bgr", False, False)
+ASK, LIMITS = Ask(), Limits(0.7)
+KIND = Kind((4, 5), ASK)
 
 
 def shade(value, size=(4, 5)):
@@ -71,7 +76,7 @@ def busy(flight):
 def test_results_are_the_frames_own(flight):
     frames = []
     for value in range(7):
-        frames.append(flight.submit(shade(value), REQUEST))
+        frames.append(flight.submit(shade(value), ASK, LIMITS))
         busy(flight)
     for value, under_way in enumerate(frames):
         result = under_way.result()
@@ -82,21 +87,21 @@ def test_results_are_the_frames_own(flight):
 
 def test_a_seat_that_is_free_is_taken_again_and_there_are_no_more_than_three(flight):
     for value in range(4):
-        flight.submit(shade(value), REQUEST)
+        flight.submit(shade(value), ASK, LIMITS)
     assert flight._gpu.captures == 1
     for value in range(7):
         busy(flight)
-        flight.submit(shade(value), REQUEST)
-    assert flight._gpu.captures == FRAMES == len(flight._seats[REQUEST])
+        flight.submit(shade(value), ASK, LIMITS)
+    assert flight._gpu.captures == FRAMES == len(flight._seats[KIND])
 
 
 def test_the_host_waits_only_for_the_seat_that_it_takes(flight):
     seats = []
     for value in range(5):
         busy(flight)
-        oldest = flight._seats[REQUEST][0].done if len(flight._seats.get(REQUEST, [])) == FRAMES else None
+        oldest = flight._seats[KIND][0].done if len(flight._seats.get(KIND, [])) == FRAMES else None
         flight._gpu.log.clear()
-        flight.submit(shade(value), REQUEST)
+        flight.submit(shade(value), ASK, LIMITS)
         seats.append(oldest)
         waited = [entry for entry in flight._gpu.log if entry[0] == "host waits"]
         assert waited == ([] if oldest is None else [("host waits", id(oldest))])
@@ -105,14 +110,48 @@ def test_the_host_waits_only_for_the_seat_that_it_takes(flight):
 
 
 def test_copies_and_computation_are_on_streams_of_their_own_in_order(flight):
-    flight.submit(shade(1), REQUEST)
+    flight.submit(shade(1), ASK, LIMITS)
     flight._gpu.log.clear()
-    flight.submit(shade(2), REQUEST)
+    flight.submit(shade(2), ASK, LIMITS)
     upload, compute, download = (stream.name for stream in flight._gpu.made[:3])
     assert len({upload, compute, download}) == 3
     order = [entry[:2] for entry in flight._gpu.log]
     assert order.index(("record", upload)) < order.index(("wait", compute)) < order.index(("replay", compute))
     assert order.index(("replay", compute)) < order.index(("wait", download)) < order.index(("record", download))
+
+
+def test_limits_are_data_that_need_no_new_capture(flight):
+    budgets = [None, 0.5, 0.0, 0.25, 1.0, None]
+    frames = []
+    for budget in budgets:
+        frames.append(flight.submit(shade(1), ASK, Limits(0.6, budget)))
+        busy(flight)
+    found = [frame.result().left_out for frame in frames]
+    assert found == [-1 if budget is None else 1000 * budget for budget in budgets]
+    assert flight._gpu.captures == FRAMES
+
+
+def test_a_deadline_becomes_a_budget_by_the_frames_that_are_over(flight):
+    first = flight.submit(shade(1), ASK, Limits(0.6, deadline_ms=1e6)).result()
+    assert first.work == 1
+    took = sum(first.timings.values())
+    # All of the dense stage's 1,000 multiply-adds are done in that time, whatever the budget says.
+    budgets = [flight.submit(shade(1), ASK, Limits(0.6, deadline_ms=took / 2)).result().left_out for _ in range(3)]
+    assert budgets == [500] * 3
+    assert flight._gpu.captures == 1
+    with pytest.raises(ValueError, match="deadline_ms is learned from results that come to the host"):
+        flight.on_device(shade(1), ASK, Limits(0.6, deadline_ms=10))
+
+
+def test_what_computes_a_frame_is_held_until_it_is_read():
+    flight = Flight(Shade(EagerGpu()))
+    held, under_way = weakref.ref(flight), flight.submit(shade(3), ASK, LIMITS)
+    del flight
+    gc.collect()
+    assert held() is not None
+    assert (under_way.result().labels == 3).all()
+    gc.collect()
+    assert held() is None
 
 
 @pytest.mark.parametrize("as_tensor", [False, True], ids=["from_the_host", "from_the_device"])
@@ -121,31 +160,31 @@ def test_on_the_device_the_callers_stream_waits_and_the_host_does_not(flight, as
     results = []
     for frame in frames:
         flight._gpu.log.clear()
-        results.append(flight.run_on_device(frame, REQUEST))
+        results.append(flight.on_device(frame, ASK, LIMITS))
         assert flight._gpu.log[-1][:2] == ("wait", "caller")
         if as_tensor:
             assert not [entry for entry in flight._gpu.log if entry[0] == "host waits"]
     for value, result in zip((3, 4), results, strict=True):
         assert (result.labels == value).all()
-        assert isinstance(result, DeviceSegmentation)
+        assert isinstance(result, Outcome)
 
 
 def test_kinds_have_seats_of_their_own_and_old_ones_are_forgotten(flight):
-    requests = [Request(4, 5, "bgr", confidence, False) for confidence in (False, True)]
-    requests += [Request(side, 5, "bgr", False, False) for side in (6, 7, 8)]
-    for request in requests:
-        result = flight.submit(shade(9, (request.height, 5)), request).result()
-        assert result.labels.shape == (request.height, 5)
-        assert (result.confidence is not None) == request.confidence
-    assert list(flight._seats) == requests[1:]
+    kinds = [Kind((4, 5), Ask(confidence=confidence)) for confidence in (False, True)]
+    kinds += [Kind((side, 5), ASK) for side in (6, 7, 8)]
+    for kind in kinds:
+        result = flight.submit(shade(9, kind.size), kind.ask, LIMITS).result()
+        assert result.labels.shape == kind.size
+        assert (result.confidence is not None) == kind.ask.confidence
+    assert list(flight._seats) == kinds[1:]
 
 
 def test_preparing_makes_all_seats(flight):
-    flight.prepare(REQUEST)
+    flight.prepare((4, 5))
     assert flight._gpu.captures == FRAMES
     for value in range(5):
         busy(flight)
-        flight.submit(shade(value), REQUEST)
+        flight.submit(shade(value), ASK, LIMITS)
     assert flight._gpu.captures == FRAMES
 
 
@@ -153,7 +192,7 @@ def test_threads_share_it(flight):
     wrong = []
 
     def work(value):
-        results = (flight.submit(shade(value), REQUEST).result() for _ in range(20))
+        results = (flight.submit(shade(value), ASK, LIMITS).result() for _ in range(20))
         wrong.extend(value for result in results if not (result.labels == value).all())
 
     threads = [threading.Thread(target=work, args=(value,)) for value in range(4)]
@@ -169,8 +208,8 @@ def test_too_little_memory_is_one_clear_line(flight, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch, "empty", full)
-    with pytest.raises(EngineError, match="cpu has too little memory \\(CUDA out of memory\\); take precision='fp16'"):
-        flight.submit(shade(1), REQUEST)
+    with pytest.raises(EngineError, match="has too little memory \\(CUDA out of memory\\); take the precision fp16"):
+        flight.submit(shade(1), ASK, LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["empty", "zeros", "lasting"])
@@ -186,20 +225,21 @@ def test_too_little_memory_for_any_array(monkeypatch, kind):
 @pytest.fixture
 def on_no_gpu(monkeypatch):
     """`Runtime(device="cuda")` with real engines, but no kernels: labels are the frame's first channel."""
-    monkeypatch.setattr(device_runtime, "open_gpu", lambda *which: EagerGpu())
+    monkeypatch.setattr(opening, "open_gpu", lambda index, **how: EagerGpu())
 
-    def run(cascade, frame, *, color, confidence, semantic):
+    def run(pipeline, frame, ask, bounds, marks):
         grid = (2, 3)
-        geometry = Geometry(grid, (8, 12), (8, 12), tuple(frame.shape[:2]), False)
-        row_work = None if cascade._weights is None else cascade._weights.host.row_work
-        return DeviceSegmentation(
-            labels=frame[..., 0].clone(), error_probability=torch.zeros(grid), flagged=torch.ones(grid) > 0,
-            counts=torch.tensor([6, 6, 6], dtype=torch.int32), left_out=torch.tensor(2, dtype=torch.int32),
-            faults=torch.tensor([0, 0, frame[0, 0, 0] == 13], dtype=torch.int32), classes=cascade.manifest.classes,
-            geometry=geometry, row_work=row_work, semantic_labels=frame[..., 1].clone() if semantic else None,
+        row_work = None if pipeline.refinement.detail == "dense" else pipeline.refinement.row_work
+        return Outcome(
+            place=pipeline.place, labels=frame[..., 0].clone(), error_probability=torch.zeros(grid),
+            flagged=torch.ones(grid) > 0, counts=torch.tensor([6, 6, 6], dtype=torch.int32),
+            left_out=torch.tensor(2, dtype=torch.int32), classes=pipeline.manifest.classes,
+            faults=torch.tensor([0, 0, frame[0, 0, 0] == 13], dtype=torch.int32),
+            geometry=Geometry(grid, (8, 12), (8, 12), tuple(frame.shape[:2]), False), row_work=row_work,
+            semantic_labels=frame[..., 1].clone() if ask.semantic else None,
         )  # fmt: skip
 
-    monkeypatch.setattr(DeviceCascade, "run", run)
+    monkeypatch.setattr(Pipeline, "run", run)
     return Runtime
 
 
@@ -227,7 +267,7 @@ def test_values_that_are_not_finite_are_found_on_the_host(on_no_gpu):
         under_way, stayed = runtime.submit(frame), runtime.segment_on_device(frame)
         for read in (under_way.result, stayed.cpu):
             with pytest.raises(
-                EngineError, match="the detail branch gave logits that are not finite; use precision='bf16'"
+                EngineError, match="the detail branch gave values that are not finite: in fp16, take bf16"
             ):
                 read()
 
@@ -256,10 +296,10 @@ class Shapes:
     def __init__(self, **shapes):
         self.shapes = shapes
         specs = {name: "float32" if name == "error_logit" else "float16" for name in shapes}
-        self.outputs = {name: DeviceSpec(dtype, (1, *shapes[name])) for name, dtype in specs.items()}
-        self.inputs = {name: DeviceSpec("float16", ()) for name in ("image",)}
+        self.outputs = {name: TensorSpec(dtype, (1, *shapes[name])) for name, dtype in specs.items()}
+        self.inputs = {name: TensorSpec("float16", ()) for name in ("image",)}
 
-    def run_on_device(self, feeds):
+    def run(self, feeds):
         made = {name: torch.empty(spec.shape, dtype=getattr(torch, spec.dtype)) for name, spec in self.outputs.items()}
         if "low" in made:
             made["low"] = made["low"].to(memory_format=torch.channels_last)
@@ -274,19 +314,17 @@ class Idle(EagerGpu):
 @pytest.mark.parametrize("detail", ["sparse", "dense"])
 def test_shapes_of_a_whole_frame(detail):
     """Whatever the kernels write."""
-    bundle, grid = Bundle.open("camvid"), (136, 240)
+    bundle, grid = Bundle.open("camvid"), (137, 241)
     width = bundle.manifest.cascade["detail_width"]
     manifest = replace(bundle.manifest, input=replace(bundle.manifest.input, scale=1.0))
     front = Shapes(
-        logits=(11, *grid), error_logit=(1, *grid), low=(24, *grid), coarse=(width, 68, 120), gate=(width, 1, 1)
+        logits=(11, *grid), error_logit=(1, *grid), low=(24, *grid), coarse=(width, 69, 121), gate=(width, 1, 1)
     )
     stage3 = Shapes(detail_logits=(11, *grid))
-    stage3.inputs = {name: DeviceSpec("float16", ()) for name in ("logits", "low", "coarse", "gate")}
-    made = DeviceCascade(
-        replace(bundle, manifest=manifest), front, stage3, gpu=Idle(), threshold=0.7, detail=detail,
-        budget=0.1 if detail == "sparse" else None,
-    )  # fmt: skip
-    results = made.run(torch.empty((540, 960, 3), dtype=torch.uint8), confidence=True, semantic=True)
+    stage3.inputs = {name: TensorSpec("float16", ()) for name in ("logits", "low", "coarse", "gate")}
+    made = Pipeline(replace(bundle, manifest=manifest), front, stage3, Idle(), detail=detail)
+    frame, bounds = torch.empty((540, 960, 3), dtype=torch.uint8), torch.tensor([10**6, 0])
+    results = made.run(frame, Ask(confidence=True, semantic=True), bounds, made.place.marks())
     found = {name: (str(x.dtype), tuple(x.shape)) for name, x in results.arrays().items()}
     frame = (540, 960)
     assert found == {

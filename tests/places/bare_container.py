@@ -14,11 +14,14 @@ sys.modules.update(dict.fromkeys(MISSING))
 import numpy as np  # noqa: E402
 
 from errseg_rt import Runtime  # noqa: E402
-from errseg_rt.engines import DeviceSpec  # noqa: E402
-from errseg_rt.pipeline import device_runtime  # noqa: E402
+from errseg_rt.engines.engine import TensorSpec  # noqa: E402
+from errseg_rt.pipeline import open as opening  # noqa: E402
 from tests.places.host_gpu import HostGpu  # noqa: E402
 
 OUTPUTS = {"logits": (11, 4), "error_logit": (1, 4), "low": (24, 4), "coarse": (32, 8), "gate": (32, 0)}
+
+
+GRAPHS = {"front": (["image"], list(OUTPUTS)), "refine": (["logits", "low", "coarse", "gate"], ["detail_logits"])}
 
 
 class Graph:
@@ -26,14 +29,14 @@ class Graph:
 
     def __init__(self, gpu, graph):
         self._gpu = gpu
-        self.inputs = {"image": DeviceSpec("float32", (1, 3, None, None))}
-        names = OUTPUTS if graph == "front" else {}
-        self.outputs = {
-            name: DeviceSpec("float32" if name == "error_logit" else "float16", (1, channels, None, None))
-            for name, (channels, _) in names.items()
-        }
+        self.inputs, self.outputs = ({name: self._spec(name) for name in names} for names in GRAPHS[graph])
 
-    def run_on_device(self, feeds):
+    def _spec(self, name):
+        channels, _ = OUTPUTS.get(name, (3, 1) if name == "image" else (11, 4))
+        dtype = "float32" if name in ("image", "error_logit") else "float16"
+        return TensorSpec(dtype, (1, channels, None, None))
+
+    def run(self, feeds):
         height, width = feeds["image"].shape[2:]
         shapes = {
             name: (1, channels, *((-(-height // stride), -(-width // stride)) if stride else (1, 1)))
@@ -44,8 +47,8 @@ class Graph:
 
 launches = []
 gpu = HostGpu(run=launches.append)
-device_runtime.open_gpu = lambda *which: gpu
-device_runtime.open_device_engine = lambda engine, bundle, graph, **options: Graph(gpu, graph)
+opening.open_gpu = lambda index, **how: gpu
+opening.open_engine = lambda bundle, graph, options, place: Graph(gpu, graph)
 with Runtime("camvid", "tensorrt") as runtime:
     result = runtime.segment(np.zeros((90, 130, 3), np.uint8), confidence=True)
 assert result.labels.shape == result.confidence.shape == result.error_map().shape == (90, 130)

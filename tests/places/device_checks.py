@@ -11,10 +11,12 @@ import triton
 
 from errseg_rt import Runtime
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.engines import open_device_engine
+from errseg_rt.engines.open import open_engine
 from errseg_rt.errors import EngineError
-from errseg_rt.pipeline.outcome import DeviceSegmentation
-from errseg_rt.pipeline.pipeline import DeviceCascade
+from errseg_rt.frames.frame import Ask
+from errseg_rt.options import Limits, Options
+from errseg_rt.pipeline.outcome import Outcome
+from errseg_rt.pipeline.pipeline import Pipeline
 from errseg_rt.scenes import StreetScene
 from tests.kernels.wide_tiles import widen_tiles
 from tests.places.eager_gpu import EagerGpu
@@ -42,12 +44,22 @@ def bundle(scale=1.0):
     return replace(embedded, manifest=replace(embedded.manifest, input=spec))
 
 
-def cascade(precision="fp32", *, detail="sparse", budget=None, threshold=T, scale=1.0):
-    opened, gpu = bundle(scale), EagerGpu()
-    front, stage3 = (
-        open_device_engine("torch", opened, graph, gpu=gpu, precision=precision) for graph in ("front", "refine")
-    )
-    return DeviceCascade(opened, front, stage3, gpu=gpu, threshold=threshold, detail=detail, budget=budget)
+class Walk:
+    """A pipeline on a device, with limits of its own."""
+
+    def __init__(self, precision="fp32", *, detail="sparse", budget=None, threshold=T, scale=1.0):
+        opened, gpu = bundle(scale), EagerGpu()
+        options = Options("torch", device="cuda", precision=precision)
+        self.front, stage3 = (open_engine(opened, graph, options, gpu) for graph in ("front", "refine"))
+        self.pipeline = Pipeline(opened, self.front, stage3, gpu, detail=detail)
+        self.limits = Limits(threshold, budget)
+
+    def run(self, frame, **ask):
+        words = torch.from_numpy(self.pipeline.plan(frame.shape[:2]).bounds(self.limits).words())
+        return self.pipeline.run(torch.from_numpy(frame), Ask(**ask), words, self.pipeline.place.marks())
+
+    def branches(self, frame, **how):
+        return self.pipeline.branches(torch.from_numpy(frame), **how)
 
 
 def on_the_cpu(**options):
@@ -65,8 +77,8 @@ def same_but_for_ties(ours, theirs):
 
 @pytest.mark.parametrize("detail", ["sparse", "dense"])
 def test_is_the_runtime_on_the_cpu(frame, detail):
-    results = cascade(detail=detail).run(torch.from_numpy(frame), confidence=True, semantic=True)
-    assert isinstance(results, DeviceSegmentation)
+    results = Walk(detail=detail).run(frame, confidence=True, semantic=True)
+    assert isinstance(results, Outcome)
     ours = results.cpu()
     with on_the_cpu(detail=detail) as runtime:
         theirs = runtime.segment(frame, confidence=True, semantic=True)
@@ -81,11 +93,11 @@ def test_is_the_runtime_on_the_cpu(frame, detail):
 def test_a_budget_binds_on_the_device(frame):
     with on_the_cpu(budget=0.2) as runtime:
         theirs = runtime.segment(frame)
-    ours = cascade(budget=0.2).run(torch.from_numpy(frame)).cpu()
+    ours = Walk(budget=0.2).run(frame).cpu()
     same_but_for_ties(ours, theirs)
     assert ours.left_out > 0
     assert ours.work == theirs.work <= 0.2
-    none = cascade(budget=0.0).run(torch.from_numpy(frame)).cpu()
+    none = Walk(budget=0.0).run(frame).cpu()
     assert (none.refined, none.work) == (0, 0)
 
 
@@ -93,32 +105,31 @@ def test_half_precision(frame):
     """float16 end to end. (The interpreter's products of bfloat16 are wrong.)"""
     with on_the_cpu() as runtime:
         theirs = runtime.segment(frame)
-    ours = cascade("fp16").run(torch.from_numpy(frame)).cpu()
+    ours = Walk("fp16").run(frame).cpu()
     assert (ours.labels == theirs.labels).mean() > 0.99
     assert np.abs(ours.error_probability - theirs.error_probability).mean() < 0.01
 
 
 def test_colors_and_strides(frame):
-    ran = cascade()
-    wanted = ran.run(torch.from_numpy(frame)).labels
-    rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1]))
-    planes = rgb.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    ran = Walk()
+    wanted = ran.run(frame).labels
+    planes = np.ascontiguousarray(frame[..., ::-1].transpose(2, 0, 1)).transpose(1, 2, 0)
     assert torch.equal(ran.run(planes, color="rgb").labels, wanted)
 
 
 def test_branches_are_those_of_the_cpu(frame):
-    ours = cascade().branches(torch.from_numpy(frame))
+    ours = Walk().branches(frame)
     with on_the_cpu() as runtime:
         theirs = runtime.branches(frame)
         scaled = runtime.branches(frame, scale=1.5)
     assert ours.geometry == theirs.geometry
     for name in ("logits", "error_logit", "detail_logits"):
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=0, atol=2e-3)
-    assert cascade().branches(torch.from_numpy(frame), scale=1.5).geometry == scaled.geometry
+    assert Walk().branches(frame, scale=1.5).geometry == scaled.geometry
 
 
 def test_a_frame_that_the_bundle_enlarges(frame):
-    ours = cascade(scale=1.5).run(torch.from_numpy(frame)).cpu()
+    ours = Walk(scale=1.5).run(frame).cpu()
     with Runtime(bundle(1.5), engine="torch", threshold=T) as runtime:
         theirs = runtime.segment(frame)
     assert ours.geometry == theirs.geometry
@@ -127,22 +138,19 @@ def test_a_frame_that_the_bundle_enlarges(frame):
     assert np.abs(ours.error_probability - theirs.error_probability).mean() < 0.02
 
 
-def test_values_that_are_not_finite_name_their_branch(frame):
-    ran = cascade()
-    engine = ran._front
+def test_values_that_are_not_finite_name_their_branch(frame, monkeypatch):
+    ran = Walk()
+    run = ran.front.run
     for name, branch in (("logits", "semantic"), ("error_logit", "error-prediction")):
 
-        class Broken:
-            inputs, outputs = engine.inputs, engine.outputs
+        def broken(feeds, name=name):
+            outputs = dict(run(feeds))
+            outputs[name] = outputs[name].clone()
+            outputs[name][..., 3, 4] = torch.inf
+            return outputs
 
-            def run_on_device(self, feeds, name=name):
-                outputs = dict(engine.run_on_device(feeds))
-                outputs[name] = outputs[name].clone()
-                outputs[name][..., 3, 4] = torch.inf
-                return outputs
-
-        ran._front = Broken()
-        results = ran.run(torch.from_numpy(frame))
-        for read in (results.cpu, lambda: ran.branches(torch.from_numpy(frame))):
-            with pytest.raises(EngineError, match=f"the {branch} branch.* gave logits that are not finite; .*'bf16'"):
+        monkeypatch.setattr(ran.front, "run", broken)
+        results = ran.run(frame)
+        for read in (results.cpu, lambda: ran.branches(frame)):
+            with pytest.raises(EngineError, match=f"the {branch} branch.* gave values that are not finite: .*bf16"):
                 read()

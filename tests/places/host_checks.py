@@ -10,11 +10,12 @@ import triton
 
 from errseg_rt import Runtime
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.engines import DeviceSpec, open_engine
+from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.errors import EngineError, FrameError
-from errseg_rt.pipeline import device_runtime
+from errseg_rt.pipeline import open as opening
 from errseg_rt.scenes import StreetScene
 from tests.kernels.wide_tiles import widen_tiles
+from tests.opening import engine_on_cpu
 from tests.places.host_gpu import HostGpu, interpret, on_host
 
 assert triton.knobs.runtime.interpret
@@ -28,12 +29,12 @@ class OnHost:
     def __init__(self, gpu, engine):
         self._gpu, self._engine = gpu, engine
         self.inputs, self.outputs = (
-            {name: DeviceSpec("float32", spec.shape) for name, spec in specs.items()}
+            {name: TensorSpec("float32", spec.shape) for name, spec in specs.items()}
             for specs in (engine.inputs, engine.outputs)
         )
         self._kept = {}
 
-    def run_on_device(self, feeds):
+    def run(self, feeds):
         results = self._engine.run({name: on_host(array) for name, array in feeds.items()})
         key = tuple(array.shape for array in feeds.values())
         if key not in self._kept:
@@ -55,12 +56,13 @@ def opened(monkeypatch):
     """Opens a runtime on a GPU that is none."""
     widen_tiles(monkeypatch)
     gpu = HostGpu(run=interpret, capability=(0, 0))
-    monkeypatch.setattr(device_runtime, "open_gpu", lambda *which: gpu)
-    monkeypatch.setattr(
-        device_runtime,
-        "open_device_engine",
-        lambda engine, bundle, graph, **options: OnHost(gpu, open_engine("onnxruntime", bundle, graph)),
-    )
+    monkeypatch.setattr(opening, "open_gpu", lambda index, **how: gpu)
+
+    def open_engine(bundle, graph, options, place):
+        engine = engine_on_cpu("onnxruntime", bundle, graph)
+        return OnHost(gpu, engine) if place is gpu else engine
+
+    monkeypatch.setattr(opening, "open_engine", open_engine)
     return lambda **options: Runtime(bundle(), "tensorrt", threshold=T, **options)
 
 
@@ -70,13 +72,17 @@ def frames():
     return [scene.frame(time).frame for time in (0, 40)]
 
 
-@pytest.mark.parametrize("options", [{}, {"budget": 0.2}, {"detail": "dense"}], ids=str)
-def test_is_the_runtime_on_the_cpu(opened, frames, options):
-    with opened(**options) as runtime, Runtime(bundle(), threshold=T, **options) as reference:
-        under_way = [runtime.submit(frame, confidence=True, semantic=True) for frame in frames]
-        for frame, each in zip(frames, under_way, strict=True):
-            ours, theirs = each.result(), reference.segment(frame, confidence=True, semantic=True)
+def test_is_the_runtime_on_the_cpu(opened, frames):
+    """With limits that differ from frame to frame, in one captured graph."""
+    everything = {"confidence": True, "semantic": True}
+    limits = [{}, {"budget": 0.2}, {"threshold": 0.95, "budget": 0.5}]
+    shown = [frames[0], frames[1], frames[0]]
+    with opened() as runtime, Runtime(bundle(), threshold=T) as reference:
+        under_way = [runtime.submit(frame, **limit, **everything) for frame, limit in zip(shown, limits, strict=True)]
+        for frame, limit, each in zip(shown, limits, under_way, strict=True):
+            ours, theirs = each.result(), reference.segment(frame, **limit, **everything)
             assert 0 < theirs.refined < 0.9 * theirs.flagged.size
+            assert (theirs.left_out > 0) == (limit == {"budget": 0.2})
             assert (ours.left_out, ours.work) == (theirs.left_out, theirs.work)
             assert ours.geometry == theirs.geometry
             np.testing.assert_array_equal(ours.flagged, theirs.flagged, strict=True)
@@ -121,15 +127,15 @@ def test_results_stay_when_other_frames_follow(opened, frames):
 
 def test_values_that_are_not_finite_name_their_branch(opened, frames):
     with opened() as runtime:
-        engine = runtime._gpu._flight._cascade._front
-        run = engine.run_on_device
+        engine = runtime._way.pipeline._front
+        run = engine.run
 
         def broken(feeds):
             outputs = run(feeds)
             on_host(outputs["error_logit"])[..., 3, 4] = np.inf
             return outputs
 
-        engine.run_on_device = broken
+        engine.run = broken
         for call in (runtime.segment, runtime.branches):
-            with pytest.raises(EngineError, match=r"the error-prediction branch.* not finite; use precision='bf16'"):
+            with pytest.raises(EngineError, match=r"the error-prediction branch.* not finite: .*bf16"):
                 call(frames[0])

@@ -34,23 +34,22 @@ def test_interpreted(checks: str) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so() -> None:
-    with pytest.raises(EngineError, match="finds no NVIDIA GPU here; use device='cpu', or install"):
+    with pytest.raises(EngineError, match="finds no NVIDIA GPU here; take the device cpu, or install"):
         Runtime(engine="torch", device="cuda")
 
 
 def test_devices_that_are_none() -> None:
     for device in ("gpu", "cpu:0", "mps"):
-        with pytest.raises(EngineError, match=f"device must be 'cpu', 'cuda' or 'cuda:N', got '{device}'"):
+        with pytest.raises(ValueError, match=f"device must be cpu, cuda or cuda:N, got '{device}'"):
             Runtime(engine="torch", device=device)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "cuda", "deadline_ms": 20.0}, "deadline_ms is for the CPU, .*; give a budget"),
-        ({"device": "cuda", "threads": 2}, "threads is for the CPU, got device = 'cuda' and threads = 2"),
-        ({"device": "cuda", "providers": []}, "providers is for the CPU"),
-        ({"compiled": True}, "compiled is for a GPU, got device = 'cpu'"),
+        ({"device": "cuda", "threads": 2}, "threads are those of a CPU, got 2 for cuda"),
+        ({"device": "cuda", "providers": []}, "providers are those of the engine onnxruntime, not of torch"),
+        ({"compiled": True}, "compiled is for the engine torch on a GPU"),
     ],
 )
 def test_options_that_belong_elsewhere(options, message) -> None:
@@ -62,7 +61,7 @@ def test_on_the_cpu_a_frame_is_done_when_it_is_submitted(runtime, frame) -> None
     under_way = runtime.submit(frame)
     assert under_way.done()
     np.testing.assert_array_equal(under_way.result().labels, runtime.segment(frame).labels)
-    with pytest.raises(EngineError, match="works on the CPU; open it with device='cuda'"):
+    with pytest.raises(EngineError, match="works on the CPU; open it with the device cuda"):
         runtime.segment_on_device(frame)
 
 

@@ -12,8 +12,10 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+from errseg_rt.engines.fitting import kernels_of
 from errseg_rt.errors import EngineError
 from errseg_rt.kernels.launch import Launch, Wide
+from errseg_rt.options import Options
 from errseg_rt.places import open as opening
 from errseg_rt.places.arrays import DeviceArray
 from errseg_rt.places.cubins import KERNELS, Cubin, Cubins
@@ -232,13 +234,14 @@ def test_pycuda(pycuda) -> None:
 
 @pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:12", 12)])
 def test_names_of_gpus(device, index) -> None:
-    assert opening.index_of(device) == index
+    options = Options("torch", device=device)
+    assert (options.index, options.kind, options.place) == (index, "gpu", device)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:99999999999", "mps", "CUDA"])
 def test_names_that_are_none(device) -> None:
-    with pytest.raises(EngineError, match="device must be 'cpu', 'cuda' or 'cuda:N', got"):
-        opening.index_of(device)
+    with pytest.raises(ValueError, match="device must be cpu, cuda or cuda:N, got"):
+        Options("torch", device=device)
 
 
 def built(**files: bytes) -> list[SimpleNamespace]:
@@ -248,19 +251,21 @@ def built(**files: bytes) -> list[SimpleNamespace]:
 def test_libraries_are_tried_in_turn(monkeypatch, pycuda) -> None:
     """Without torch for CUDA it is cuda-core; without that, pycuda; without any, the message names them all."""
     found = built(**{KERNELS: CUBINS.to_bytes()})
-    monkeypatch.setattr(opening, "built_engines", lambda *arguments: found)
+
+    def open_gpu(needs_torch: bool = False) -> object:
+        return opening.open_gpu(0, needs_torch=needs_torch, kernels=lambda: kernels_of(found))
+
     monkeypatch.setitem(sys.modules, "errseg_rt.places.torch_gpu", None)
     monkeypatch.setitem(sys.modules, "errseg_rt.places.cuda_core_gpu", None)
-    gpu = opening.open_gpu(None, "tensorrt", "cuda", "fp16", None)
-    assert type(gpu).__name__ == "PyCudaGpu"
+    assert type(open_gpu()).__name__ == "PyCudaGpu"
     monkeypatch.setitem(sys.modules, "errseg_rt.places.pycuda_gpu", None)
     with pytest.raises(EngineError, match=r"torch: .*cuda-core: .*pycuda: .*: pip install 'cuda-core\[cu13\]'"):
-        opening.open_gpu(None, "tensorrt", "cuda", "fp16", None)
+        open_gpu()
     with pytest.raises(EngineError, match="a GPU needs torch and triton"):
-        opening.open_gpu(None, "torch", "cuda", "fp16", None)
+        open_gpu(needs_torch=True)
     found[:] = built(**{"front.plan": b""})
     with pytest.raises(EngineError, match=r"built without kernels, .* build it again where triton is installed"):
-        opening.open_gpu(None, "tensorrt", "cuda", "fp16", None)
+        open_gpu()
 
 
 def test_a_container_needs_little() -> None:

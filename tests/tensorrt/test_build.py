@@ -17,8 +17,9 @@ import pytest
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.engines.fitting import built_engines
 from errseg_rt.errors import EngineError
-from errseg_rt.export.engines.builds import BuildOptions, build_engine
+from errseg_rt.export.engines.builds import BuildOptions, build_engine, build_missing
 from errseg_rt.export.engines.profiles import Profile
+from errseg_rt.options import Options
 
 SIZE = Profile.parse("97x129")
 FP16 = BuildOptions("tensorrt", "fp16", SIZE)
@@ -89,7 +90,7 @@ def test_a_refused_node_is_named_with_its_branch(fake, graph_bundle: Path) -> No
 @pytest.mark.parametrize("call", ["Builder", "build_serialized_network"])
 def test_a_call_that_returns_nothing_is_an_error_with_its_reason(fake, graph_bundle: Path, call: str) -> None:
     fake.behaviour.fails, fake.behaviour.log = call, "[virtualMemoryBuffer] OutOfMemory (Requested size was 7 bytes.)"
-    with pytest.raises(EngineError, match=r"TensorRT cannot .*: \[virtualMemoryBuffer\] OutOfMemory .*smaller --shape"):
+    with pytest.raises(EngineError, match=r"TensorRT cannot .*: \[virtualMemoryBuffer\] OutOfMemory .*smaller shape"):
         fp16(graph_bundle)
     assert names(graph_bundle / "engines") <= {".lock"}
 
@@ -185,17 +186,20 @@ def test_a_stale_engine_is_built_again_only_when_asked(fake, graph_bundle: Path,
     bundle = Bundle.open(graph_bundle)
     with pytest.raises(EngineError, match=r"is stale .*: built with device NVIDIA Fake where this is NVIDIA Other"):
         built_engines(bundle, "tensorrt", "fp16")
-    (built,) = built_engines(bundle, "tensorrt", "fp16", "auto")
+    build_missing(bundle, Options("tensorrt"))
+    (built,) = built_engines(bundle, "tensorrt", "fp16")
     assert (built.key.device, built.frames) == ("NVIDIA Other", str(SIZE))
+    build_missing(bundle, Options("tensorrt"))
     assert built_engines(bundle, "tensorrt", "fp16") == [built]
-    with pytest.raises(ValueError, match="build must be 'auto' or None, got 'always'"):
-        built_engines(bundle, "tensorrt", "fp16", "always")
+    with pytest.raises(ValueError, match="build must be auto, got 'always'"):
+        Options("tensorrt", build="always")
 
 
 def test_a_missing_engine_is_built_for_the_default_shape(fake, graph_bundle: Path, monkeypatch) -> None:
     monkeypatch.setattr("errseg_rt.export.engines.builds._check", lambda *_: {"branches": {}})
     monkeypatch.setattr("errseg_rt.export.engines.builds.load_frames", lambda *_: None)
-    (built,) = built_engines(Bundle.open(graph_bundle), "tensorrt", "fp16", "auto")
+    build_missing(Bundle.open(graph_bundle), Options("tensorrt"))
+    (built,) = built_engines(Bundle.open(graph_bundle), "tensorrt", "fp16")
     assert built.frames == "1024x2048"
 
 

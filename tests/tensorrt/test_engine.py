@@ -11,11 +11,12 @@ import pytest
 
 from errseg_rt import Runtime
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.engines import open_device_engine, open_engine
+from errseg_rt.engines.open import open_engine
 from errseg_rt.engines.tensorrt import TensorRTEngine
 from errseg_rt.errors import EngineError
 from errseg_rt.export.engines.builds import BuildOptions, build_engine
 from errseg_rt.export.engines.profiles import Profile
+from errseg_rt.options import Options
 from errseg_rt.places.arrays import DeviceArray
 from tests.places.host_gpu import STREAM, HostGpu
 
@@ -28,7 +29,7 @@ def opened(fake, graph_bundle: Path):
         bundle, gpu = Bundle.open(graph_bundle), HostGpu()
         for shape in ("65x97", "65x97..129x193"):
             build_engine(bundle, BuildOptions("tensorrt", precision, Profile.parse(shape)))
-        return open_device_engine("tensorrt", bundle, graph, gpu=gpu, precision=precision), gpu
+        return open_engine(bundle, graph, Options("tensorrt", precision=precision), gpu), gpu
 
     fake.Context.made.clear()
     return open_it
@@ -42,7 +43,7 @@ def image(bundle: Path, *size: int) -> DeviceArray:
 def run(opened, **feeds: DeviceArray) -> dict[str, DeviceArray]:
     engine, gpu = opened
     with gpu.entered():
-        return dict(engine.run_on_device(feeds))
+        return dict(engine.run(feeds))
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", "float32"), ("fp16", "float16"), ("bf16", "bfloat16")])
@@ -165,7 +166,7 @@ def test_without_a_gpu_opening_it_is_one_clear_line(fake, graph_bundle: Path) ->
     fake.behaviour.devices = 0
     bundle = Bundle.open(graph_bundle)
     with pytest.raises(EngineError, match="there is an NVIDIA driver, but no device"):
-        open_device_engine("tensorrt", bundle, "front", gpu=HostGpu())
+        open_engine(bundle, "front", Options("tensorrt"), HostGpu())
     with pytest.raises(EngineError, match="there is an NVIDIA driver, but no device"):
         Runtime(bundle, "tensorrt")
 
@@ -173,12 +174,10 @@ def test_without_a_gpu_opening_it_is_one_clear_line(fake, graph_bundle: Path) ->
 def test_the_key_is_that_of_the_gpu_in_use(opened, fake, graph_bundle: Path) -> None:
     opened()
     fake.behaviour.devices = 2
-    gpu = HostGpu()
-    gpu.index = 1
     with pytest.raises(EngineError, match="device NVIDIA Fake where this is NVIDIA Fake the second"):
-        open_device_engine("tensorrt", Bundle.open(graph_bundle), "front", gpu=gpu)
+        open_engine(Bundle.open(graph_bundle), "front", Options("tensorrt", device="cuda:1"), HostGpu())
 
 
-def test_it_does_not_run_on_the_cpu(graph_bundle: Path) -> None:
-    with pytest.raises(EngineError, match="tensorrt runs on a GPU, not on the CPU; leave device out"):
-        open_engine("tensorrt", Bundle.open(graph_bundle), "front")
+def test_it_does_not_run_on_the_cpu() -> None:
+    with pytest.raises(ValueError, match="device must fit the engine: tensorrt runs on a GPU, got 'cpu'"):
+        Options("tensorrt", device="cpu")

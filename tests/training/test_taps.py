@@ -75,6 +75,13 @@ def test_kept_taps_are_those_of_the_frame(store, frames, cascade):
     assert found.truth.dtype == torch.int64
 
 
+@pytest.mark.parametrize("scale", [0.6, 1.0, 1.5])
+def test_the_geometry_is_that_of_the_taps(store, scale):
+    geometry, found = store.geometry(1, View(scale)), store.read(1, View(scale))
+    assert geometry.input_size == tuple(found.image.shape[2:])
+    assert geometry.grid_size == tuple(found.taps.low.shape[2:]) == tuple(found.truth.shape[1:])
+
+
 @pytest.mark.parametrize("view", [View(), View(1.5, True)], ids=str)
 def test_what_is_read_back_is_what_was_computed(store, frames, cascade, seen, view):
     first = store.read(1, view)

@@ -49,7 +49,7 @@ def build_plan(
     if workspace is not None and workspace * _GIB > (free := free_memory()):
         raise EngineError(
             f"a workspace of {workspace} GiB is more than the {megabytes(free)} that are free on the GPU; take a "
-            "smaller --workspace"
+            "smaller workspace"
         )
     logger = make_logger(tensorrt)
     builder = checked("start its builder", logger, tensorrt.Builder, logger)

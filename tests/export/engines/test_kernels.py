@@ -17,8 +17,9 @@ from errseg_rt.errors import EngineError
 from errseg_rt.export.engines.kernels import Signature, _Shapes, compile_launch, launches, signature_of
 from errseg_rt.export.engines.precision import lower
 from errseg_rt.export.engines.profiles import Profile
+from errseg_rt.frames.frame import Ask
 from errseg_rt.kernels.launch import Launch
-from errseg_rt.pipeline.pipeline import DeviceCascade
+from errseg_rt.pipeline.pipeline import Pipeline
 from errseg_rt.places.cubins import Cubin, Cubins
 from errseg_rt.places.driver_gpu import packed
 from tests.places.host_gpu import HostGpu
@@ -71,29 +72,29 @@ def test_code_takes_what_is_packed(bundle, precision, monkeypatch) -> None:
         assert cubin.shared <= 99 << 10
 
 
-def frames(bundle: Bundle, cubins: Cubins, precision: str, size: tuple[int, int], **options) -> HostGpu:
+def frames(bundle: Bundle, cubins: Cubins, precision: str, size: tuple[int, int], detail: str) -> HostGpu:
     """Launch what a frame needs, on a GPU that only notes it down."""
     gpu = HostGpu(cubins, capability=JETSON)
     with gpu.entered():
-        engines = [_Shapes(gpu, signature) for signature in graphs(bundle, precision)]
-        cascade = DeviceCascade(bundle, *engines, gpu=gpu, threshold=0.7, **options)
+        engines = [_Shapes(gpu, signature, 4) for signature in graphs(bundle, precision)]
+        pipeline = Pipeline(bundle, *engines, gpu, detail=detail)
         for color in ("bgr", "rgb"):
             for confidence in (False, True):
-                cascade.run(gpu.lasting((*size, 3), "uint8"), color=color, confidence=confidence, semantic=True)
+                frame = gpu.lasting((*size, 3), "uint8")
+                pipeline.run(frame, Ask(color, confidence, True), gpu.lasting((2,), "int64"), gpu.marks())
     return gpu
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("budget", [None, 0.1])
 @pytest.mark.parametrize(
     ("built", "size"),
     [("540x960", (540, 960)), ("65x97..1024x2048", (301, 777)), ("65x97..4096x4096", (3001, 4001))],
 )
-def test_whatever_a_frame_is_asked_for_its_code_is_there(bundle, precision, budget, built, size, monkeypatch) -> None:
+def test_whatever_a_frame_is_asked_for_its_code_is_there(bundle, precision, built, size) -> None:
     found = launches(bundle, *graphs(bundle, precision), Profile.parse(built), JETSON)
     codes = Cubins({code: Cubin(code.encode(), launch.kernel, 96, 2) for code, launch in found.items()})
-    gpu = frames(bundle, codes, precision, size, detail="sparse", budget=budget)
-    dense = frames(bundle, codes, precision, size, detail="dense", budget=None)
+    gpu = frames(bundle, codes, precision, size, "sparse")
+    dense = frames(bundle, codes, precision, size, "dense")
     for name, grid, threads, shared, arguments in gpu.calls + dense.calls:
         assert name in {launch.kernel for launch in found.values()}
         assert len(grid) == 3
@@ -130,8 +131,8 @@ def test_a_kernel_that_does_not_compile_names_itself(monkeypatch) -> None:
         raise RuntimeError("ptxas fatal: no such architecture")
 
     monkeypatch.setattr(triton, "compile", fails)
-    logit, flagged = (SimpleNamespace(dtype=dtype) for dtype in ("float32", "bool"))
-    launch = Launch("select.flag", (1,), (logit, 0.5, 1, 1, 1, 1, flagged), {"PIXELS": 512})
+    logit, limits, flagged = (SimpleNamespace(dtype=dtype) for dtype in ("float32", "int64", "bool"))
+    launch = Launch("select.flag", (1,), (logit, limits, 1, 1, 1, 1, flagged), {"PIXELS": 512})
     with pytest.raises(EngineError, match=r"cannot compile select.flag for compute capability 8.7: ptxas fatal"):
         compile_launch(launch, JETSON)
 

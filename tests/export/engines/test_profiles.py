@@ -54,9 +54,9 @@ def test_sizes_of_inputs_hold_what_a_limit_reduces() -> None:
 @pytest.mark.parametrize("size", [(97, 129), (50, 62), (161, 49), (33, 33)])
 def test_shapes_are_those_that_the_front_graph_gives(bundle, size) -> None:
     graphs = {name: bundle.read(f"graphs/{name}.onnx") for name in ("front", "refine")}
-    shapes = {
-        name: Profile(size, size, size).shapes(onnx.load_from_string(data).graph) for name, data in graphs.items()
-    }
+    models = {name: onnx.load_from_string(data).graph for name, data in graphs.items()}
+    stride = bundle.manifest.grid_stride
+    shapes = {name: Profile(size, size, size).shapes(model, stride) for name, model in models.items()}
     assert shapes["front"] == {"image": ((1, 3, *size),) * 3}
     outputs = OnnxRuntimeEngine(graphs["front"], "front", threads=1).run({"image": np.zeros((1, 3, *size), np.float32)})
     assert shapes["refine"] == {name: (outputs[name].shape,) * 3 for name in ("logits", "low", "coarse", "gate")}

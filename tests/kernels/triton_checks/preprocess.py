@@ -118,7 +118,7 @@ class Image(torch.nn.Module):
 
 def test_is_a_sound_operator_compiled_and_exported() -> None:
     frame = torch.from_numpy(random_frame((5, 6))).to(DEVICE)
-    arguments = (frame, (7, 9), (8, 12), MEAN, STD, True, torch.float16)
+    arguments = (frame, (7, 9), (8, 12), MEAN, STD, "bgr", torch.float16)
     operator = torch.ops.errseg_rt.preprocess.default
     torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
     wanted = Image()(frame)

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errseg_rt import Runtime
-from errseg_rt.engines import open_engine
+from errseg_rt.bundle.stage3 import stage3_weights
 from errseg_rt.kernels import RefineWeights, preprocess, refine_reference, select, supports_reference
 from errseg_rt.kernels import refine as dispatch
 from errseg_rt.kernels.refine import DeviceWeights, launches, torch_op
 from errseg_rt.kernels.refine.cpu import refine as refine_on_cpu
-from errseg_rt.kernels.select import DeviceSelection
+from errseg_rt.kernels.select import Selection
 from errseg_rt.kernels.torch_launcher import TorchLauncher
-from errseg_rt.pipeline.refinement import stage3_weights
 from errseg_rt.scenes import StreetScene
 from tests.kernels.poison import poison_memory
+from tests.opening import engine_on_cpu
 
 INTERPRETED = triton.knobs.runtime.interpret
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -57,15 +57,13 @@ def make_maps(weights, grid, seed=0):
     return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
-def on_device(supports):
-    """Supports as the GPU's selection has them."""
-    height, width = supports.grid_size
-    rows = np.full((3, height * width), -1, np.int32)
-    for layer, found in enumerate((supports.rows1, supports.rows2, supports.rows3)):
-        rows[layer, : len(found)] = found
-    slots = np.stack([supports.slot1, supports.slot2, supports.slot3])
-    tensors = (torch.tensor(array, device=DEVICE) for array in (rows, slots, np.int32(supports.counts), np.int32(0)))
-    return DeviceSelection(supports.grid_size, *tensors, torch.empty(supports.grid_size, dtype=torch.bool))
+def on_device(selection):
+    """The same on a GPU, with rows beyond the counts that are none."""
+    rows = selection.rows.copy()
+    for layer, count in enumerate(selection.counts):
+        rows[layer, count:] = 2**30
+    arrays = (rows, selection.slots, selection.counts, selection.left_out, selection.flagged)
+    return Selection(*(torch.tensor(array, device=DEVICE) for array in arrays))
 
 
 def run(weights, supports, maps, dtype):
@@ -82,12 +80,12 @@ def test_half_precision_keeps_the_labels_of_flagged_pixels():
     equal = []
     with Runtime(threads=1) as runtime:
         weights, spec = stage3_weights(runtime.bundle), runtime.manifest.input
-        front = open_engine("onnxruntime", runtime.bundle, "front", threads=1)
+        front = engine_on_cpu("onnxruntime", runtime.bundle, "front")
         for seed in range(1, 5):
             frame = StreetScene(seed, 180, 240).frame(20).frame
             content, padded = spec.sizes(frame.shape[:2])
             maps = front.run({"image": preprocess(frame, content, padded, mean=spec.mean, std=spec.std)})
-            supports = select(maps["error_logit"][0, 0], runtime.threshold).supports
+            supports = select(maps["error_logit"][0, 0], runtime.threshold)
             operands = [maps[name][0] for name in ("logits", "low", "coarse")] + [maps["gate"].ravel()]
             wanted = refine_on_cpu(weights, supports, *operands).argmax(axis=1)
             rows, _ = run(weights, supports, operands, torch.float16)
@@ -170,7 +168,7 @@ def test_channels_may_come_last(low, grid):
     last = planes[None].to(memory_format=torch.channels_last)[0]
     device_weights = DeviceWeights.of(weights, DEVICE, torch.float32)
     rows, same = (torch_op.refine(device_weights, on_device(supports), logits, x, *rest) for x in (planes, last))
-    assert torch.equal(rows[: len(supports.rows3)], same[: len(supports.rows3)])
+    assert torch.equal(rows[: supports.counts[2]], same[: supports.counts[2]])
 
 
 def test_a_large_tile_gives_the_same(monkeypatch):
@@ -245,8 +243,10 @@ def test_weights_and_supports_of_the_host_are_refused():
     weights, selection, tensors = operands()
     with pytest.raises(ValueError, match="weights that are DeviceWeights, got RefineWeights"):
         dispatch(weights.host, selection, *tensors)
-    with pytest.raises(ValueError, match="supports that are a DeviceSelection, got Supports"):
+    with pytest.raises(ValueError, match=r"rows must lie where the other operands do \(.*\), got NumPy"):
         dispatch(weights, supports_reference(corners((4, 5))), *tensors)
+    with pytest.raises(ValueError, match="selection must be what select gives, got dict"):
+        dispatch(weights, {}, *tensors)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="needs a GPU")

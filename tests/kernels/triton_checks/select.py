@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from errseg_rt.kernels import select as dispatch
 from errseg_rt.kernels import select_reference
 from errseg_rt.kernels.select import launches, supports_reference, torch_op
+from errseg_rt.kernels.select.checks import level
 from errseg_rt.kernels.select.cpu import select as select_on_cpu
+from errseg_rt.kernels.select.operands import Bounds
 from tests.kernels.poison import poison_memory
 from tests.kernels.triton_gate import Recorder
 
@@ -31,16 +33,13 @@ def assert_equals_reference(error_logit, threshold, **arguments):
     """Compare in float32, which holds every number of any of the types."""
     found = torch_op.select(error_logit.to(DEVICE), threshold, **arguments)
     wanted = select_reference(error_logit.float().numpy(), threshold, **arguments)
-    supports = wanted.supports
-    assert found.grid_size == supports.grid_size
-    assert found.counts.tolist() == list(supports.counts)
-    assert int(found.left_out) == wanted.left_out
-    np.testing.assert_array_equal(found.flagged.cpu().numpy(), wanted.flagged, strict=True)
-    rows, slots = found.rows.cpu().numpy(), found.slots.cpu().numpy()
-    assert (rows.dtype, slots.dtype, found.counts.dtype) == (np.int32, np.int32, torch.int32)
-    for layer, count in enumerate(supports.counts):
-        np.testing.assert_array_equal(rows[layer, :count], getattr(supports, f"rows{layer + 1}"))
-        np.testing.assert_array_equal(slots[layer], getattr(supports, f"slot{layer + 1}"))
+    assert found.grid_size == wanted.grid_size
+    for name in ("slots", "counts", "left_out", "flagged"):
+        given = getattr(found, name).cpu().numpy()
+        np.testing.assert_array_equal(given, getattr(wanted, name), err_msg=name, strict=True)
+    for layer in (1, 2, 3):
+        rows = found.rows[layer - 1, : found.counts[layer - 1]].cpu().numpy()
+        np.testing.assert_array_equal(rows, wanted.support(layer), strict=True)
     return wanted
 
 
@@ -85,15 +84,15 @@ def test_a_whole_frame_within_a_budget(monkeypatch):
     found = torch_op.select(error_logit.to(DEVICE), 0.8, **limits)
     # The kernel for the CPU is held against the definition elsewhere, which is slow where a budget binds.
     wanted = select_on_cpu(error_logit.numpy(), 0.8, **limits)
-    assert 0 < wanted.supports.work(WORK) <= 600_000
+    assert 0 < wanted.work(WORK) <= 600_000
     assert wanted.left_out > 0
-    assert (found.counts.tolist(), int(found.left_out)) == (list(wanted.supports.counts), wanted.left_out)
+    assert (found.counts.tolist(), int(found.left_out)) == (wanted.counts.tolist(), wanted.left_out)
     np.testing.assert_array_equal(found.flagged.cpu().numpy(), wanted.flagged)
 
 
 def work_of_prefixes(error_logit, threshold):
     """What the flagged pixels cost, as they enter one after the other, by the definition."""
-    pixels = select_reference(error_logit, threshold).supports.rows3
+    pixels = select_reference(error_logit, threshold).support(3)
     flagged, costs = np.zeros(error_logit.size, np.bool_), []
     for pixel in pixels[np.argsort(-error_logit.ravel()[pixels], kind="stable")]:
         flagged[pixel] = True
@@ -109,8 +108,8 @@ def test_a_budget_that_fits_exactly_and_one_less(dtype):
         budget = costs[taken - 1]
         exact = assert_equals_reference(error_logit, 0.4, row_work=WORK, budget=budget)
         less = assert_equals_reference(error_logit, 0.4, row_work=WORK, budget=budget - 1)
-        assert exact.supports.work(WORK) == budget
-        assert len(less.supports.rows3) < taken <= len(exact.supports.rows3)
+        assert exact.work(WORK) == budget
+        assert len(less.support(3)) < taken <= len(exact.support(3))
 
 
 @pytest.mark.parametrize("row_work", [WORK, (0, 0, 7), (0, 0, 0)], ids=str)
@@ -139,7 +138,7 @@ def test_every_bit_of_a_logit_and_of_an_index_counts():
 def test_multiply_adds_may_exceed_32_bits(work):
     wanted = assert_equals_reference(ties(3, (6, 7)), 0.4, row_work=work, budget=55 * work[0])
     assert wanted.left_out > 0
-    assert wanted.supports.work(work) > 2**32
+    assert wanted.work(work) > 2**32
 
 
 def test_zeros_of_both_signs_are_one_number():
@@ -147,7 +146,7 @@ def test_zeros_of_both_signs_are_one_number():
     error_logit.view(-1)[::2] = -0.0
     for budget in (4, 5):
         wanted = assert_equals_reference(error_logit, 0.4, row_work=(0, 0, 1), budget=budget)
-        assert wanted.supports.rows3.tolist() == list(range(budget))
+        assert wanted.support(3).tolist() == list(range(budget))
 
 
 @pytest.mark.parametrize("budget", [None, 2, 9])
@@ -160,19 +159,31 @@ def test_infinity_comes_first_and_nan_is_not_flagged(dtype, budget):
     assert int(found.left_out) == 5 - len(wanted)
 
 
-def test_launches_are_the_same_whatever_the_frame_shows():
-    first, second = (Recorder(90) for _ in range(2))
-    for recorder, logit in ((first, -9.0), (second, 9.0)):
-        limits = {"seen": (3, 4), "row_work": WORK, "budget": 100}
-        launches.enqueue_select(recorder, torch.full((3, 4), logit), 0.0, **limits)
-    assert [launch.kernel for launch in first.launches] == [launch.kernel for launch in second.launches]
-    assert len(first.launches) == 2 + 2 + launches.DIGITS
+def test_launches_are_the_same_whatever_the_frame_shows_and_may_cost():
+    recorders = [Recorder(90) for _ in range(3)]
+    for recorder, logit, bounds in zip(
+        recorders, (-9.0, 9.0, 9.0), (Bounds(0.5, 100), Bounds(0.9, 10**9), Bounds(0.1)), strict=True
+    ):
+        limits = torch.from_numpy(bounds.words())
+        launches.enqueue_select(recorder, torch.full((3, 4), logit), limits, seen=(3, 4), row_work=WORK)
+    first, *others = ([(launch.code, launch.grid) for launch in recorder.launches] for recorder in recorders)
+    assert others == [first, first]
+    assert len(first) == 5 + launches.DIGITS
+
+
+@pytest.mark.parametrize("threshold", [1e-300, 0.5, 0.7, 1 - 2**-53])
+@pytest.mark.parametrize("budget", [None, 0, 2**62])
+def test_words_hold_the_limits(threshold, budget):
+    words = Bounds(threshold, budget).words()
+    assert (words.dtype, words.shape) == (np.int64, (2,))
+    assert words[0] == (-1 if budget is None else budget)
+    assert words[1:].astype(np.int32).view(np.float32)[0] == np.float32(level(threshold))
 
 
 def test_grids_that_a_budget_cannot_number_are_named():
     wide = torch.empty((1, 1)).expand(2**14, 2**15)
-    with pytest.raises(ValueError, match="a budget is for at most 268435456 pixels, got 16384 x 32768"):
-        launches.enqueue_select(Recorder(90), wide, 0.0, seen=wide.shape, row_work=WORK, budget=1)
+    with pytest.raises(ValueError, match="a grid has at most 268435456 pixels, got 16384 x 32768"):
+        launches.enqueue_select(Recorder(90), wide, torch.zeros(2), seen=wide.shape, row_work=WORK)
 
 
 @pytest.mark.parametrize("budget", [None, 300])

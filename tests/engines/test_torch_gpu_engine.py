@@ -9,49 +9,55 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 from errseg_rt.bundle.bundle import Bundle  # noqa: E402
-from errseg_rt.engines import PRECISIONS, DeviceEngine, open_device_engine, open_engine  # noqa: E402
+from errseg_rt.engines.engine import DTYPES, Engine  # noqa: E402
+from errseg_rt.engines.open import open_engine  # noqa: E402
 from errseg_rt.errors import EngineError  # noqa: E402
 from errseg_rt.networks.cascade import SEMANTIC_NETWORKS  # noqa: E402
 from errseg_rt.networks.fold import fold_norms  # noqa: E402
 from errseg_rt.networks.norms import FrozenNorm  # noqa: E402
+from errseg_rt.options import PRECISIONS as OF_ENGINES  # noqa: E402
+from errseg_rt.options import Options  # noqa: E402
+from tests.opening import engine_on_cpu  # noqa: E402
 from tests.places.eager_gpu import EagerGpu  # noqa: E402
 
+PRECISIONS = OF_ENGINES["torch"]["gpu"]
 # Of logits of some tens: rounding of float32 sums, and of what half precision stores between some sixty layers.
 TOLERANCES = {"fp32": 2e-3, "fp16": 0.3, "bf16": 2.0}
 
 
 def image(precision: str) -> torch.Tensor:
     drawn = np.random.default_rng(0).normal(size=(1, 3, 65, 97)).astype(np.float32)
-    return torch.from_numpy(drawn).to(getattr(torch, PRECISIONS[precision]))
+    return torch.from_numpy(drawn).to(getattr(torch, DTYPES[precision]))
 
 
-def opened(graph: str, precision: str) -> DeviceEngine:
-    return open_device_engine("torch", Bundle.open("camvid"), graph, gpu=EagerGpu(), precision=precision)
+def opened(graph: str, precision: str) -> Engine:
+    options = Options("torch", device="cuda", precision=precision)
+    return open_engine(Bundle.open("camvid"), graph, options, EagerGpu())
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_agrees_with_the_reference_in_every_precision(precision: str) -> None:
     bundle = Bundle.open("camvid")
     engine, given = opened("front", precision), image(precision)
-    outputs = engine.run_on_device({"image": given})
-    wanted = open_engine("torch", bundle, "front").run({"image": given.float().numpy()})
+    outputs = engine.run({"image": given})
+    wanted = engine_on_cpu("torch", bundle, "front").run({"image": given.float().numpy()})
     assert list(outputs) == list(engine.outputs) == list(wanted)
     for name in ("logits", "error_logit"):
         np.testing.assert_allclose(outputs[name].float().numpy(), wanted[name], rtol=0, atol=TOLERANCES[precision])
     refine = opened("refine", precision)
     feeds = {name: outputs[name] for name in refine.inputs}
-    detail = refine.run_on_device(feeds)["detail_logits"].float().numpy()
-    same = open_engine("torch", bundle, "refine").run({name: x.float().numpy() for name, x in feeds.items()})
+    detail = refine.run(feeds)["detail_logits"].float().numpy()
+    same = engine_on_cpu("torch", bundle, "refine").run({name: x.float().numpy() for name, x in feeds.items()})
     np.testing.assert_allclose(detail, same["detail_logits"], rtol=0, atol=TOLERANCES[precision])
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_outputs_are_what_their_specs_and_the_protocol_say(precision: str) -> None:
     engine = opened("front", precision)
-    for name, value in engine.run_on_device({"image": image(precision)}).items():
+    for name, value in engine.run({"image": image(precision)}).items():
         spec = engine.outputs[name]
         assert str(value.dtype) == f"torch.{spec.dtype}"
-        assert spec.dtype == ("float32" if name == "error_logit" else PRECISIONS[precision])
+        assert spec.dtype == ("float32" if name == "error_logit" else DTYPES[precision])
         assert all(wanted in (None, given) for given, wanted in zip(value.shape, spec.shape, strict=True))
         layout = torch.channels_last if name == "low" else torch.contiguous_format
         assert value.is_contiguous(memory_format=layout)
@@ -97,12 +103,23 @@ def test_frozen_norms_fold_and_group_norms_stay() -> None:
 
 def test_inputs_that_do_not_fit() -> None:
     with pytest.raises(EngineError, match="torch cannot run the front graph on"):
-        opened("front", "fp32").run_on_device({"image": torch.zeros(1, 4, 33, 33)})
+        opened("front", "fp32").run({"image": torch.zeros(1, 4, 33, 33)})
 
 
-def test_what_there_is_not() -> None:
-    bundle = Bundle.open("camvid")
-    with pytest.raises(EngineError, match="'onnxruntime' runs on no GPU here: choose from tensorrt, torch"):
-        open_device_engine("onnxruntime", bundle, "front", gpu=EagerGpu())
-    with pytest.raises(ValueError, match="precision must be one of fp32, fp16, bf16, got 'int4'"):
-        open_device_engine("torch", bundle, "front", gpu=EagerGpu(), precision="int4")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "onnxruntime"}, "device must fit the engine: onnxruntime runs on a CPU, got 'cuda'"),
+        (
+            {"engine": "torch", "precision": "int4"},
+            "precision must be fp32, fp16 or bf16 with torch on a GPU, got 'int4'",
+        ),
+        (
+            {"engine": "torch", "precision": "int8"},
+            "precision must be fp32, fp16 or bf16 with torch on a GPU, got 'int8'",
+        ),
+    ],
+)
+def test_what_there_is_not(options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Options(device="cuda", **options)

@@ -1,4 +1,4 @@
-"""The search for faults on a GPU, or in Triton's interpreter, against the definition."""
+"""The search for values that are not finite on a GPU, or in Triton's interpreter, against the definition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errseg_rt.kernels.finite import launches
-from errseg_rt.kernels.finite.reference import faults_reference
+from errseg_rt.kernels.finite.reference import finite_reference
 from errseg_rt.kernels.torch_launcher import TorchLauncher
 from tests.kernels.triton_gate import Recorder
 
@@ -21,13 +21,17 @@ FAULTS = [torch.nan, -torch.nan, torch.inf, -torch.inf]
 TILE = launches.VALUES
 
 
-def marked(values, count=None, branch=0, branches=1):
-    """What is marked among zeros."""
-    faults = torch.zeros(branches, dtype=torch.int32, device=DEVICE)
-    if count is not None:  # within an array, as the count of a support is
-        count = torch.tensor([-77, -77, count, -77], dtype=torch.int32, device=DEVICE)[2:3]
-    launches.enqueue_faults(TorchLauncher(DEVICE), faults, branch, values.to(DEVICE), count)
-    return faults.tolist()
+def found(branches, counts):
+    given = [
+        # Within an array, as the count of a support is.
+        None if count is None else torch.tensor([-77, -77, count, -77], dtype=torch.int32, device=DEVICE)[2:3]
+        for count in counts
+    ]
+    return launches.enqueue_finite(TorchLauncher(DEVICE), [each.to(DEVICE) for each in branches], given).tolist()
+
+
+def marked(values, count=None):
+    return found([values], [count])
 
 
 def normal(shape, dtype=torch.float32, seed=0):
@@ -47,7 +51,7 @@ def test_equals_the_definition(rows, columns, at, count, fault, dtype):
     values = normal((rows, columns), dtype)
     values.view(-1)[int(at * (rows * columns - 1))] = fault
     count = None if count is None else min(count, rows)
-    assert marked(values, count) == faults_reference([values.float().numpy()], [count]).tolist()
+    assert marked(values, count) == finite_reference([values.float().numpy()], [count]).tolist()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=["nan", "-nan", "inf", "-inf"])
@@ -100,21 +104,17 @@ def test_nothing_holds_no_fault(shape, count):
     assert marked(torch.empty(shape), count) == [0]
 
 
-def test_branches_are_marked_one_by_one_and_marks_stay():
+def test_branches_are_marked_one_by_one():
     branches = [normal((3, 50, 31), seed=1), normal((50, 31), torch.float16, 2), normal((40, 19), torch.bfloat16, 3)]
     branches[0][2, -1, -1] = torch.inf
     branches[2][7] = torch.nan
     counts = [None, None, 7]
-    faults, launcher = torch.zeros(3, dtype=torch.int32, device=DEVICE), TorchLauncher(DEVICE)
-    wanted = faults_reference([values.float().numpy() for values in branches], counts)
+    wanted = finite_reference([values.float().numpy() for values in branches], counts)
     assert wanted.tolist() == [1, 0, 0]
-    for _ in range(2):
-        for branch, (values, count) in enumerate(zip(branches, counts, strict=True)):
-            given_count = None if count is None else torch.tensor([count], dtype=torch.int32, device=DEVICE)
-            launches.enqueue_faults(launcher, faults, branch, values.to(DEVICE), given_count)
-        assert faults.tolist() == wanted.tolist()
-        branches[0][:] = 0
-    assert marked(torch.tensor([torch.nan]), branch=3, branches=5) == [0, 0, 0, 1, 0]
+    assert found(branches, counts) == wanted.tolist()
+    branches[1][0, 0] = -torch.inf
+    assert found(branches, [None, None, 8]) == [1, 1, 1]
+    assert found([], []) == []
 
 
 @pytest.mark.parametrize("at", [0, -1])
@@ -136,25 +136,23 @@ def test_a_whole_frame(monkeypatch):
 
 def test_one_code_serves_all_sizes():
     recorder = Recorder(90)
-    faults, count = torch.zeros(2, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+    count = torch.zeros(1, dtype=torch.int32)
     huge = torch.empty((2**17, 2**16), dtype=torch.float16, device="meta")
     for values in (torch.empty((16, 16), dtype=torch.float16), torch.empty((257, 513), dtype=torch.float16), huge):
-        launches.enqueue_faults(recorder, faults, 1, values, count)
+        launches.enqueue_finite(recorder, [values], [count])
     assert len({launch.code for launch in recorder.launches}) == 1
     assert recorder.launches[-1].grid == (2**33 // TILE,)
 
 
 @pytest.mark.parametrize(
-    ("values", "count", "branch", "message"),
+    ("values", "count", "message"),
     [
-        (torch.zeros(4, 6)[:, ::2], None, 0, r"values must have no gaps, got strides \(6, 2\) at shape \[4, 3\]"),
-        (torch.zeros(4, 6)[:, :3], None, 0, "values must have no gaps"),
-        (torch.zeros(1, 3).expand(4, 3), None, 0, "values must have no gaps"),
-        (torch.zeros(4, 6).T, 2, 0, "values must have no gaps"),
-        (torch.zeros(4, 6), None, 1, "branch must be below 1, got 1"),
-        (torch.zeros(4, 6), None, -1, "branch must be below 1, got -1"),
+        (torch.zeros(4, 6)[:, ::2], None, r"values must have no gaps, got strides \(6, 2\) at shape \[4, 3\]"),
+        (torch.zeros(4, 6)[:, :3], None, "values must have no gaps"),
+        (torch.zeros(1, 3).expand(4, 3), None, "values must have no gaps"),
+        (torch.zeros(4, 6).T, 2, "values must have no gaps"),
     ],
 )
-def test_bad_operands_are_named(values, count, branch, message):
+def test_bad_operands_are_named(values, count, message):
     with pytest.raises(ValueError, match=message):
-        marked(values, count, branch)
+        marked(values, count)

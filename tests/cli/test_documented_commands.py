@@ -1,0 +1,231 @@
+"""Every command that the documents show runs to its end as it stands there, or is run elsewhere, which is said here.
+
+What the documents leave to the reader is a file or folder of that name: `frame.png`, `my_frames`, `DIR`, `BUNDLE`.
+Where a GPU is wanted, fakes of TensorRT and of the GPU take its place: they run what was built, on the host.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.cli.app import app
+from errseg_rt.scenes import StreetScene
+from tests.places.numpy_gpu import NumpyGpu
+from tests.tensorrt.conftest import load_fake
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.S | re.M)
+PROGRAMS = ("errseg-rt", "pip", "pytest", "python", "python3")
+
+HERE = {
+    "demo": ["errseg-rt demo"],
+    "doctor": ["errseg-rt doctor"],
+    "inspect": ["errseg-rt inspect BUNDLE"],
+    "segment": ["errseg-rt segment INPUT... -o OUT"],
+    "segment_a_data_set": ["errseg-rt segment DIR/val -b bundles/camvid -o out"],
+    "evaluate": ["errseg-rt evaluate BUNDLE --data DIR", "errseg-rt evaluate camvid --data camvid/val"],
+    "evaluate_plots": [
+        "errseg-rt evaluate camvid --data camvid/val --json scores.json --csv scores.csv --plots plots",
+        "errseg-rt evaluate camvid --data camvid/val --plots plots",
+    ],
+    "calibrate": ["errseg-rt calibrate BUNDLE --data DIR", "errseg-rt calibrate camvid --data mine --out bundles/mine"],
+    "int8": [
+        "errseg-rt build-engine camvid --engine onnxruntime --precision int8 --frames my_frames --out street",
+        "python -c \"import errseg_rt, cv2; print(errseg_rt.Runtime('street', precision='int8').segment(cv2.imread("
+        "'frame.png')))\"",
+        "errseg-rt segment frame.png -o out --bundle street --precision int8",
+    ],
+    "int8_checked_on_rendered_streets": [
+        "errseg-rt build-engine camvid --engine onnxruntime --precision int8 --out folder",
+    ],
+}
+ON_A_GPU = {
+    "readme": [
+        "errseg-rt doctor",
+        "errseg-rt build-engine camvid --precision fp16 --shape 1024x2048 --out street",
+        "python -c \"import errseg_rt, cv2; print(errseg_rt.Runtime('street', 'tensorrt').segment(cv2.imread("
+        "'frame.png')))\"",
+        "errseg-rt segment frame.png -o out --bundle street --engine tensorrt",
+    ],
+    "build": ["errseg-rt build-engine BUNDLE"],
+}
+_CI = ".ci/run installs and tests in a clean environment"
+_TRAIN = "takes hours; tests/cli/test_train.py trains a tiny recipe"
+_BENCHMARK = "measures, for minutes or hours; its parts are tested in tests/benchmarks, or run by hand"
+ELSEWHERE = {
+    "python3 -m venv .venv": _CI,
+    'pip install -c constraints.txt -e ".[test]"': _CI,
+    "pytest": _CI,
+    'pip install -c constraints.txt -e ".[dev]"': _CI,
+    "pre-commit install": "sets up a checkout",
+    "pip install .": "tests/test_packaging.py looks into what is installed",
+    'pip install ".[build]"': "tests/test_packaging.py looks at the extras",
+    'pip install ".[plots]"': "tests/test_packaging.py looks at the extras",
+    'pip install ".[train]"': "tests/test_packaging.py looks at the extras",
+    'pip install ".[tensorrt,torch]"': "wants an NVIDIA GPU; tests/test_packaging.py looks at the extras",
+    "pip install --no-deps": "names an option; tests/places/bare_container.py runs in what it leaves",
+    "errseg-rt train RECIPE --data DIR -o OUT": _TRAIN,
+    "errseg-rt train camvid --data DIR --out runs/camvid --init squeezenas_mac_large_cityscapes.pth": _TRAIN,
+    "errseg-rt train camvid --data camvid --out runs/camvid --init squeezenas_mac_large_cityscapes.pth": _TRAIN,
+    "errseg-rt train my.toml": _TRAIN,
+    "errseg-rt train ...": _TRAIN,
+    "errseg-rt export CHECKPOINT -o BUNDLE": "wants a training; tests/cli/test_export.py exports a tiny one",
+    "errseg-rt export runs/camvid/cascade.safetensors -o bundles/camvid --license LICENSE.md": (
+        "wants a training; tests/cli/test_export.py exports a tiny one"
+    ),
+    "errseg-rt evaluate": "names the command, without what it takes",
+    "errseg-rt build-engine": "likewise",
+    "python -m benchmarks.accuracy --data camvid --init squeezenas_mac_large_cityscapes.pth --runs runs": _BENCHMARK,
+    "python -m benchmarks.accuracy_tables": _BENCHMARK,
+    "python benchmarks/run.py --json benchmarks/results/report.json --frames camvid/val/images "
+    "cityscapes/leftImg8bit/train/aachen": _BENCHMARK,
+    "python -m benchmarks.precision --frames camvid/val": _BENCHMARK,
+    "python -m benchmarks.precision": _BENCHMARK,
+    "python -m benchmarks.large_frames --frames camvid/val cityscapes --count 8": _BENCHMARK,
+    "python -m benchmarks.fuse_labels": _BENCHMARK,
+    "python -m benchmarks.select": _BENCHMARK,
+    "python -m benchmarks.refine": _BENCHMARK,
+    "python benchmarks/gpu.py": "wants a GPU; tests/benchmarks/test_gpu.py runs it without",
+}
+
+
+def documented() -> dict[str, str]:
+    """Commands, and a document that shows each."""
+    found = {}
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        shown = [command for block in BLOCK.findall(text) for command in commands_of(block)]
+        prose = BLOCK.sub("", text)
+        shown += [bare(code) for code in re.findall(r"`([^`\n]+)`", prose) if is_command(code) and " " in code]
+        found |= dict.fromkeys(shown, path.name)
+    return found
+
+
+def commands_of(block: str) -> list[str]:
+    """Those of a block, where it is one of commands: all its lines are, then."""
+    lines = [line for line in block.splitlines() if line]
+    return [bare(part) for line in lines for part in line.split(" && ")] if is_command(lines[0]) else []
+
+
+def bare(command: str) -> str:
+    """Without variables of the environment before it, and the folder that the program lies in."""
+    return re.sub(r"^(\w+=\S+ )*(\.venv/bin/)?", "", command)
+
+
+def is_command(text: str) -> bool:
+    return bare(text).split(" ")[0] in PROGRAMS
+
+
+def test_every_command_is_run() -> None:
+    run = {command for stories in (HERE, ON_A_GPU) for story in stories.values() for command in story}
+    assert not run & set(ELSEWHERE)
+    shown = documented()
+    assert {command: where for command, where in shown.items() if command not in run | set(ELSEWHERE)} == {}
+    assert (run | set(ELSEWHERE)) - set(shown) == set(), "no document shows these any more"
+
+
+def test_every_sub_command_is_in_the_readme() -> None:
+    names = {(each.name or each.callback.__name__).replace("_", "-") for each in app.registered_commands}
+    table = re.findall(r"^\| `errseg-rt ([\w-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(table) == sorted(names)
+
+
+def write(folder: Path, scene: StreetScene) -> None:
+    """A few labelled frames."""
+    for index in range(6):
+        rendered = scene.frame(20 * index)
+        for part, picture in (("images", rendered.frame), ("labels", rendered.labels)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / part / f"{index}.png"), picture)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the commands read, in the working folder."""
+    scene = StreetScene(seed=11, height=96, width=128)
+    for folder in ("DIR", "DIR/val", "camvid/val", "mine"):
+        write(tmp_path / folder, scene)
+    cv2.imwrite(str(tmp_path / "frame.png"), scene.frame(0).frame)
+    for copy in ("BUNDLE", "bundles/camvid"):
+        shutil.copytree(Bundle.open("camvid").folder, tmp_path / copy)
+    monkeypatch.chdir(tmp_path)
+    # Engines are checked on one street, and two views of it: each takes seconds.
+    monkeypatch.setattr("errseg_rt.export.engines.frames._SCENES", 1)
+    monkeypatch.setattr("errseg_rt.export.engines.frames._VIEWS", 2)
+    return tmp_path
+
+
+def test_the_readmes_python_runs(place: Path) -> None:
+    shutil.copy(place / "frame.png", place / "street.png")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
+    exec(compile(code, "README.md", "exec"), {})
+    assert (place / "out" / "street_overlay.png").is_file()
+
+
+@pytest.fixture
+def on_a_gpu(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with TensorRT and a GPU, and a frame of the size that engines are built for."""
+    fake = load_fake()
+    fake.behaviour.computes = True
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    monkeypatch.setattr("errseg_rt.places.driver._driver", fake.Driver)
+    monkeypatch.setattr("errseg_rt.export.engines.kernels.compile_launch", fake.compile_launch)
+    monkeypatch.setattr("errseg_rt.pipeline.open.open_gpu", lambda index, **needs: NumpyGpu(index))
+    cv2.imwrite(str(place / "frame.png"), StreetScene(1000, 1024, 2048).frame(0).frame)
+
+
+@pytest.fixture
+def run(cli, capfd: pytest.CaptureFixture[str]) -> Callable[[str], str]:
+    """Runs a command as it stands in a document: what it printed."""
+
+    def run(command: str) -> str:
+        program, *words = shlex.split(command)
+        if program == "errseg-rt":
+            done = cli(*("frame.png" if word == "INPUT..." else word for word in words))
+            assert (done.code, done.err) == (0, "")
+            return done.out
+        assert (program, words[0]) == ("python", "-c")
+        capfd.readouterr()
+        exec(compile(words[1], "<command>", "exec"), {})
+        return capfd.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("story", HERE)
+def test_on_a_cpu(place: Path, run, story) -> None:
+    if "plots" in story:
+        pytest.importorskip("matplotlib")
+    if story == "int8":
+        pytest.importorskip("onnx")
+        write(place / "my_frames", StreetScene(seed=11, height=360, width=480))  # of a size that int8 does well on
+    for command in HERE[story]:
+        out = run(command)
+        if "python" in command:
+            assert out.startswith("Segmentation(96x128, 11 classes")
+    if story == "int8":
+        assert (place / "out" / "frame_labels.png").is_file()
+
+
+@pytest.mark.parametrize("story", ON_A_GPU)
+def test_on_a_machine_with_a_gpu(place: Path, run, on_a_gpu, story) -> None:
+    pytest.importorskip("onnx")
+    for command in ON_A_GPU[story]:
+        out = run(command)
+        if "build-engine" in command:
+            assert ": built" in out
+            assert "Against fp32 (1 frames, bar 99.90 %)" in out
+            assert re.search(r"median time of a frame: \d+\.\d ms in fp32 with onnxruntime on the CPU, \d+\.\d ms", out)
+        elif "python" in command:
+            assert out.startswith("Segmentation(1024x2048, 11 classes")
+    if story == "readme":
+        assert (place / "out" / "frame_labels.png").is_file()

@@ -1,0 +1,74 @@
+"""ONNX Runtime's execution providers: what a session is given, and what an engine says that it runs on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
+from errseg_rt.errors import EngineError
+from errseg_rt.runtime import Runtime
+
+CPU, AZURE = "CPUExecutionProvider", "AzureExecutionProvider"
+
+
+@pytest.fixture
+def graph() -> bytes:
+    return Bundle.open("camvid").read("graphs/front.onnx")
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The providers of each session that is made."""
+    session, given = onnxruntime.InferenceSession, []
+
+    def made(graph: bytes, options: Any, providers: Any) -> Any:
+        given.append(providers)
+        return session(graph, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", made)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("providers", "wanted"),
+    [(None, [CPU]), ([(CPU, {"use_arena": "0"})], [(CPU, {"use_arena": "0"})]), ((CPU,), [CPU])],
+    ids=["default", "with_options", "tuple"],
+)
+def test_providers_are_handed_on(graph: bytes, given: list[Any], providers, wanted) -> None:
+    engine = OnnxRuntimeEngine(graph, "front", threads=1, providers=providers)
+    assert given == [wanted]
+    assert engine.providers == (CPU,)
+    image = np.random.default_rng(0).normal(size=(1, 3, 17, 17)).astype(np.float32)
+    assert np.isfinite(engine.run({"image": image})["logits"]).all()
+
+
+def test_a_runtime_hands_them_to_both_graphs(given: list[Any]) -> None:
+    with Runtime(threads=1, providers=[(CPU, {"use_arena": "0"})]) as runtime:
+        assert given == [[(CPU, {"use_arena": "0"})]] * 2
+        assert (runtime.providers, runtime.device) == ((CPU,), "cpu")
+    assert runtime.providers == (CPU,), "a report is written when it is closed"
+
+
+def test_what_a_session_runs_on_is_said(graph: bytes) -> None:
+    if AZURE not in onnxruntime.get_available_providers():
+        pytest.skip(f"this onnxruntime has no {AZURE}, the one that needs no hardware")
+    # The CPU's stands in for what another does not take.
+    assert OnnxRuntimeEngine(graph, "front", threads=1, providers=[AZURE]).providers == (AZURE, CPU)
+    with Runtime(threads=1, providers=[AZURE]) as runtime:
+        assert runtime.providers == (AZURE, CPU)
+
+
+def test_one_that_is_not_there(graph: bytes) -> None:
+    with pytest.raises(EngineError, match=f"has no NoSuchProvider here .it has .*{CPU}.*choose among these"):
+        OnnxRuntimeEngine(graph, "front", providers=[CPU, "NoSuchProvider"])
+
+
+def test_other_engines_have_none() -> None:
+    pytest.importorskip("torch")
+    with Runtime(engine="torch", threads=1) as runtime:
+        assert runtime.providers == ()

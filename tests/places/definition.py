@@ -1,0 +1,64 @@
+"""A place of definitions: every operation is its `reference.py`, in float64, and nothing else."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+
+from errseg_rt.kernels.calibrate.reference import calibrate_reference
+from errseg_rt.kernels.finite.reference import finite_reference
+from errseg_rt.kernels.fuse_labels.reference import fuse_labels_reference
+from errseg_rt.kernels.preprocess.reference import preprocess_reference
+from errseg_rt.kernels.refine.reference import refine_reference
+from errseg_rt.kernels.select.reference import select_reference
+from errseg_rt.places.cpu import Stopwatch
+
+
+class Definition:
+    """A `Place`: what a frame's way is held against."""
+
+    is_immediate, name = True, "the definition"
+    marks = Stopwatch
+
+    def entered(self):
+        return nullcontext()
+
+    def begin(self):
+        pass
+
+    def wait(self):
+        pass
+
+    def weights(self, weights, dtype):
+        return weights
+
+    def knots(self, logits, probabilities):
+        return logits, probabilities
+
+    def preprocess(self, frame, content_size, input_size, *, mean, std, color, dtype):
+        return preprocess_reference(frame, content_size, input_size, mean=mean, std=std, color=color).astype(dtype)
+
+    def select(self, error_logit, bounds, *, seen, row_work):
+        return select_reference(error_logit, bounds.threshold, seen=seen, row_work=row_work, budget=bounds.budget)
+
+    def refine(self, weights, selection, logits, low, coarse, gate):
+        return refine_reference(weights, selection, logits, low, coarse, gate).astype(np.float32)
+
+    def fuse_labels(self, semantic, detail, flagged, geometry, *, confidence=False):
+        return fuse_labels_reference(semantic, detail, flagged, geometry, confidence=confidence)
+
+    def calibrate(self, error_logit, knots):
+        return calibrate_reference(error_logit, *knots).astype(np.float32)
+
+    def finite(self, branches, counts):
+        return finite_reference(branches, counts)
+
+    def upload(self, frame):
+        return frame
+
+    def download(self, arrays):
+        return arrays
+
+    def host(self, array):
+        return array
