@@ -152,7 +152,10 @@ def test_a_bad_bundle(cli, good: Path, tiny_bundle: Path, tmp_path: Path, fault)
 
 @pytest.mark.parametrize(
     ("graph", "wrong"),
-    [("front", "the semantic branch and the error-prediction branch and the detail branch"), ("refine", "the detail branch")],
+    [
+        ("front", "the semantic branch and the error-prediction branch and the detail branch"),
+        ("refine", "the detail branch"),
+    ],
 )
 def test_non_finite_network_output(cli, good: Path, tmp_path: Path, monkeypatch, graph, wrong) -> None:
     run = OnnxRuntimeEngine.run
