@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -11,6 +13,7 @@ from errseg_rt.places.driver import Gpu, find_gpu
 
 _OLDEST = 10  # 8.6 has no strongly typed networks
 _MEGABYTE = 1_000_000
+_RECENT = 20  # errors that are kept
 
 
 def load_tensorrt() -> Any:
@@ -32,17 +35,23 @@ def load_tensorrt() -> Any:
     return tensorrt
 
 
+@cache
 def make_logger(tensorrt: Any) -> Any:
-    """A logger that prints nothing and keeps what went wrong in `errors`."""
+    """The process's logger: it prints nothing and keeps what went wrong lately in `errors`.
+
+    TensorRT takes one logger a process, the first that it is given, and asks that it outlive all else.
+    """
 
     class Logger(tensorrt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             tensorrt.ILogger.__init__(self)
-            self.errors: list[str] = []
+            self.errors: deque[tuple[int, str]] = deque(maxlen=_RECENT)  # with their numbers
+            self.count = 0
 
         def log(self, severity: Any, msg: str) -> None:
             if severity in (tensorrt.ILogger.ERROR, tensorrt.ILogger.INTERNAL_ERROR):
-                self.errors.append(msg)
+                self.count += 1
+                self.errors.append((self.count, msg))
 
     return Logger()
 
@@ -51,15 +60,15 @@ def checked(what: str, logger: Any, make: Callable[..., Any], *arguments: Any) -
     """What a call of TensorRT returns, which must neither be None nor False nor an exception.
 
     Raises:
-        EngineError: It failed; the message ends with what TensorRT logged.
+        EngineError: It failed; the message ends with what TensorRT logged meanwhile.
     """
-    logger.errors.clear()
+    before = logger.count
     try:
         result = make(*arguments)
     except Exception as error:  # pybind11 raises TypeError where a factory returns nothing
-        raise EngineError(f"TensorRT cannot {what}: {_reason(logger) or error}") from error
+        raise EngineError(f"TensorRT cannot {what}: {_reason(logger, before) or error}") from error
     if result is None or result is False:
-        raise EngineError(f"TensorRT cannot {what}: {_reason(logger) or 'it does not say why'}")
+        raise EngineError(f"TensorRT cannot {what}: {_reason(logger, before) or 'it does not say why'}")
     return result
 
 
@@ -68,11 +77,11 @@ def megabytes(size: int) -> str:
     return f"{size / _MEGABYTE:,.0f} MB"
 
 
-def _reason(logger: Any) -> str:
-    """What TensorRT logged last, with a hint where it is about memory."""
-    if not logger.errors:
+def _reason(logger: Any, before: int) -> str:
+    """What TensorRT logged last, behind so many errors, with a hint where it is about memory."""
+    if logger.count == before:
         return ""
-    last = str(logger.errors[-1])
+    last = str(logger.errors[-1][1])
     if "out of memory" in last.lower() or "outofmemory" in last.lower():
         return f"{last}; free memory on the GPU, or take a smaller shape or workspace"
     return last

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from errseg_rt.places.place import Gpu
 
 Shape = tuple[int, ...]
+_LEAST_SCRATCH = 512  # bytes
 
 
 class Binding:
@@ -38,7 +39,8 @@ class Binding:
         unknown = context.infer_shapes()
         if unknown:
             raise EngineError(f"the {graph} graph leaves the shape of {', '.join(unknown)} open; build it again")
-        size = int(context.update_device_memory_size_for_shapes())
+        # A shape may need none, and TensorRT wants an address all the same.
+        size = max(_LEAST_SCRATCH, int(context.update_device_memory_size_for_shapes()))
         self._scratch = gpu.lasting((size,), "uint8")
         context.set_device_memory(gpu.address(self._scratch), size)
         self.outputs: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy.typing as npt
@@ -119,7 +120,10 @@ class TorchGpuEngine:
         is_narrow = self._dtype != torch.float32
         try:
             given = (feeds[key].contiguous(memory_format=torch.channels_last) for key in self.inputs)
-            with torch.autocast(self._device.type, self._dtype, enabled=is_narrow, cache_enabled=False):
+            with (
+                torch.autocast(self._device.type, self._dtype, enabled=is_narrow, cache_enabled=False),
+                _without_tf32() if not is_narrow else nullcontext(),
+            ):
                 values = self.graph(*given)
         except (KeyError, RuntimeError, TypeError) as error:
             shapes = {key: tuple(tensor.shape) for key, tensor in feeds.items()}
@@ -128,6 +132,12 @@ class TorchGpuEngine:
             key: _as_promised(key, value, getattr(torch, spec.dtype))
             for (key, spec), value in zip(self.outputs.items(), values, strict=True)
         }
+
+
+def _without_tf32() -> AbstractContextManager[object]:
+    """Have cuDNN compute float32 convolutions in float32, which torch leaves to tensor cores of fewer digits."""
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(enabled=True, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
 
 
 def _graph(weights: bytes, cascade: Mapping[str, Any], name: str) -> FrontGraph | RefineGraph:

@@ -81,6 +81,7 @@ class ErrorBranch(nn.Module):
         if self.features == "image":
             own = [self.probabilities(p_sb), self.image(image)]
         else:
-            own = [p_sb, total.reciprocal(), taps.low]  # the second is max P_sb
+            # The second is max P_sb. Under autocast these are float32, and would widen the features beside them.
+            own = [p_sb.to(taps.low.dtype), total.reciprocal().to(taps.low.dtype), taps.low]
         learned: Tensor = self.head(self.gau(torch.cat(own, dim=1), taps.high))
         return learned

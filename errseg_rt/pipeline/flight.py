@@ -29,6 +29,7 @@ from errseg_rt.places.place import Gpu
 FRAMES = 3
 """Frames in flight at most: one for each of upload, computation and download."""
 _KINDS, _SIZES = 4, 64  # kinds of frames whose seats are kept, and sizes whose pace is
+_CAPTURING = threading.Lock()  # CUDA allows one capture at a time in a process, whatever it captures
 
 
 class Kind(NamedTuple):
@@ -47,8 +48,8 @@ class _Seat:
     bounds: Any
     results: Outcome
     replay: Callable[[], None]
-    words: Any = None  # pinned: the bounds of the latest frame
-    done: Any = None  # event: nothing reads or writes this memory after it
+    words: Any  # pinned: the bounds of the latest frame
+    done: Any  # event: nothing reads or writes this memory after it
 
 
 class Flight:
@@ -88,8 +89,7 @@ class Flight:
         with self._lock, self._gpu.entered():
             size = _size(frame)
             seat, marks = self._seat(Kind(size, ask)), EventMarks(self._gpu)
-            if seat.done is not None:
-                seat.done.synchronize()
+            seat.done.synchronize()
             self._bring(frame, self._bounds(size, limits), seat, marks)
             self._run(seat, marks)
             self._download.wait_event(marks.last)
@@ -110,7 +110,7 @@ class Flight:
         with self._lock, self._gpu.entered():
             size = _size(frame)
             seat, marks = self._seat(Kind(size, ask)), EventMarks(self._gpu)
-            if isinstance(frame, np.ndarray) and seat.done is not None:
+            if isinstance(frame, np.ndarray):
                 seat.done.synchronize()  # its pinned memory may still be read
             self._bring(frame, self._bounds(size, limits), seat, marks)
             self._run(seat, marks)
@@ -155,8 +155,7 @@ class Flight:
             self._upload.wait_event(ready)
         else:
             np.copyto(self._gpu.host(seat.pinned), frame)
-        if seat.done is not None:
-            self._upload.wait_event(seat.done)
+        self._upload.wait_event(seat.done)
         # New memory, held until the seat's next frame: that of the frame before may still be read.
         words = seat.words = self._gpu.pinned((2,), "int64")
         np.copyto(self._gpu.host(words), bounds.words())
@@ -179,7 +178,7 @@ class Flight:
     def _seat(self, kind: Kind) -> _Seat:
         """A seat that is free, or a new one, or the one that will be free first."""
         seats = self._of_kind(kind)
-        is_free = seats and (seats[0].done is None or seats[0].done.query())
+        is_free = seats and seats[0].done.query()
         if not is_free and len(seats) < FRAMES:
             self._add(kind)
         seats.append(seats.pop(0))
@@ -209,14 +208,16 @@ class Flight:
                 for name, array in run().arrays().items():
                     gpu.copy(kept[name], array)
 
-            replay = gpu.capture(work)
-        seats.insert(0, _Seat(frame, pinned, bounds, first.with_arrays(kept), replay, words))
+            with _CAPTURING:
+                replay = gpu.capture(work)
+            ready = gpu.event()
+            ready.record(self._compute)  # the first frame's upload waits for what was enqueued here
+        seats.insert(0, _Seat(frame, pinned, bounds, first.with_arrays(kept), replay, words, ready))
 
     def _forget(self) -> None:
         """Let go of the kind that was asked for least recently."""
         for seat in self._seats.popitem(last=False)[1]:
-            if seat.done is not None:
-                seat.done.synchronize()
+            seat.done.synchronize()
 
 
 def _learn(pace: LatePace, dense_work: int, result: Segmentation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from errseg_rt.frames.segmentation import Segmentation
 from errseg_rt.pipeline.outcome import Outcome
@@ -26,12 +26,15 @@ class FrameInFlight:
         held: object = None,
         seen: Callable[[Segmentation], None] = lambda result: None,
     ) -> None:
-        self._outcome, self._marks, self._held, self._seen = outcome, marks, held, seen
+        self._outcome, self._held, self._seen = outcome, held, seen
+        self._marks: Marks | None = marks
+        self._timings: Mapping[str, float] = {}
 
     def done(self) -> bool:
         """Whether `result` would return at once."""
         with self._outcome.place.entered():
-            return self._marks.done()
+            marks = self._marks
+            return marks is None or marks.done()
 
     def result(self) -> Segmentation:
         """Wait for the frame, and give what is known of it.
@@ -40,8 +43,11 @@ class FrameInFlight:
             EngineError: A branch gave values that are not finite.
         """
         with self._outcome.place.entered():
-            timings = self._marks.milliseconds()
-        self._held, result = None, self._outcome.on_host(timings)
+            marks = self._marks
+            if marks is not None:
+                self._timings = marks.milliseconds()
+                marks = self._marks = self._held = None  # what is a GPU's goes while that is the thread's
+        result = self._outcome.on_host(self._timings)
         seen, self._seen = self._seen, lambda result: None
         seen(result)
         return result

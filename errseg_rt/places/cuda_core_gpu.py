@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,11 @@ class CudaCoreGpu(DriverGpu):
     """
 
     def __init__(self, index: int, cubins: Cubins) -> None:
-        self._device = Device(index)
-        self._device.set_current()
+        try:
+            self._device = Device(index)
+            self._device.set_current()
+        except Exception as error:  # cuda-core has one kind of error for all of the driver's
+            raise EngineError(f"cuda-core finds no GPU {index} ({error}); see nvidia-smi") from error
         found = self._device.compute_capability
         super().__init__(index, (found.major, found.minor), cubins)
         self._here = self.stream()
@@ -59,8 +62,11 @@ class CudaCoreGpu(DriverGpu):
         builder.begin_building("thread_local")
         try:
             work()
-        finally:
-            builder.end_building()
+        except BaseException:
+            with suppress(Exception):  # a capture that failed cannot be ended either; what failed it is told
+                builder.end_building()
+            raise
+        builder.end_building()
         graph, held = builder.complete(), self._scratch.blocks
         builder.close()
 

@@ -39,7 +39,7 @@ def open_gpu(index: int, *, needs_torch: bool, kernels: Callable[[], Cubins]) ->
         from errseg_rt.places.cuda_core_gpu import CudaCoreGpu
 
         return CudaCoreGpu(index, cubins)
-    except (ImportError, OSError, RuntimeError) as error:
+    except (EngineError, ImportError, OSError, RuntimeError) as error:
         reasons.append(f"cuda-core: {error}")
     try:
         from errseg_rt.places.pycuda_gpu import PyCudaGpu

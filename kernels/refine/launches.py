@@ -113,7 +113,7 @@ def enqueue_layers(
     launcher.launch(
         Launch(
             "refine.convolve_low",
-            (columns, many),
+            (many, columns),
             (packed, rows, counts, height, width, by_low, biases[0], gate, x),
             {"CHANNELS": gate.shape[0], "SOURCE_STRIDE": low_stride, **shape, **steps(large)},
             large.warps,
@@ -136,7 +136,7 @@ def enqueue_layers(
         launcher.launch(
             Launch(
                 "refine.convolve",
-                (columns, programs),
+                (programs, columns),
                 (source, slots, rows, counts, height, width, kernel, bias, target),
                 {"LAYER": layer, **shape, **steps(tile)},
                 tile.warps,
@@ -146,7 +146,7 @@ def enqueue_layers(
     launcher.launch(
         Launch(
             "refine.classify",
-            (cdiv(classes, class_point), few),
+            (few, cdiv(classes, class_point)),
             (z, rows, counts, by_head, biases[4], logits, pixels, out),
             {
                 "CLASSES": classes,

@@ -96,12 +96,12 @@ def convolve_low(
 ):
     """The gated 3x3 convolution of the low-level features, on F1."""
     count = tl.load(counts)
-    if tl.program_id(1) * PIXELS >= count:
+    if tl.program_id(0) * PIXELS >= count:
         return
-    row = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    row = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     is_there = row < count
     pixel = tl.load(rows + row, mask=is_there, other=0)
-    column = tl.program_id(0) * (WIDTH + REST)
+    column = tl.program_id(1) * (WIDTH + REST)
     sums, rest = convolve_tile(
         source, source, pixel, is_there, height, width, weights, column, False, SOURCE_STRIDE, STRIDE, WIDTH, REST,
         PIXELS, DEPTH,
@@ -168,13 +168,13 @@ def convolve(
 ):
     """A 3x3 convolution and ReLU, from support to support."""
     count = tl.load(counts + LAYER)
-    if tl.program_id(1) * PIXELS >= count:
+    if tl.program_id(0) * PIXELS >= count:
         return
-    row = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    row = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     is_there = row < count
     pixels = (height * width).to(tl.int64)
     pixel = tl.load(rows + LAYER * pixels + row, mask=is_there, other=0)
-    column = tl.program_id(0) * (WIDTH + REST)
+    column = tl.program_id(1) * (WIDTH + REST)
     sums, rest = convolve_tile(
         source, slots + (LAYER - 1) * pixels, pixel, is_there, height, width, weights, column, True, STRIDE, STRIDE,
         WIDTH, REST, PIXELS, DEPTH,
@@ -205,11 +205,11 @@ def classify(
 ):
     """The head: a 1x1 convolution to the classes, and the semantic logits where they are added."""
     count = tl.load(counts + 2)
-    if tl.program_id(1) * PIXELS >= count:
+    if tl.program_id(0) * PIXELS >= count:
         return
-    row = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    row = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     is_there = row < count
-    column = tl.program_id(0) * WIDTH
+    column = tl.program_id(1) * WIDTH
     sums = tl.zeros((PIXELS, WIDTH), tl.float32)
     for begin in range(0, STRIDE, DEPTH):
         k = begin + tl.arange(0, DEPTH)

@@ -123,3 +123,14 @@ def test_inputs_that_do_not_fit() -> None:
 def test_what_there_is_not(options, message) -> None:
     with pytest.raises(ValueError, match=message):
         Options(device="cuda", **options)
+
+
+@pytest.mark.parametrize(("precision", "may_round"), [("fp32", False), ("fp16", True)])
+def test_float32_is_not_rounded_on_the_way(precision, may_round) -> None:
+    """cuDNN computes float32 convolutions with 10 bits, TF32, unless it is told not to."""
+    engine, seen = opened("front", precision), []
+    graph, before = engine.graph, torch.backends.cudnn.allow_tf32
+    engine.graph = lambda *given: (seen.append(torch.backends.cudnn.allow_tf32), graph(*given))[1]
+    engine.run({"image": image(precision)})
+    assert seen == [may_round and before]
+    assert torch.backends.cudnn.allow_tf32 == before

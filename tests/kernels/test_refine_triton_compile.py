@@ -11,7 +11,7 @@ pytest.importorskip("triton")
 from errseg_rt.kernels.refine import DeviceWeights, RefineWeights  # noqa: E402
 from errseg_rt.kernels.refine.launches import enqueue_refine  # noqa: E402
 from errseg_rt.kernels.select import Selection  # noqa: E402
-from tests.kernels.triton_gate import Call, check_fits  # noqa: E402
+from tests.kernels.triton_gate import Call, Recorder, check_fits  # noqa: E402
 
 # What an architecture gives a program, KiB.
 SHARED = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
@@ -49,3 +49,11 @@ CASES = [
 @pytest.mark.parametrize(("architecture", "call", "registers"), CASES)
 def test_fits(architecture: int, call: Call, registers: int) -> None:
     check_fits(call, architecture, registers, SHARED[architecture] << 10)
+
+
+def test_no_axis_of_a_grid_but_the_first_grows_with_the_frame() -> None:
+    """The others end at 65,535 programs."""
+    recorder = Recorder(90)
+    refine(torch.float16, 144, 16, 19, (1, 5_000_000))(recorder)
+    assert max(launch.grid[0] for launch in recorder.launches) > 65_535
+    assert all(axis <= 16 for launch in recorder.launches for axis in launch.grid[1:])

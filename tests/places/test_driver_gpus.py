@@ -268,6 +268,35 @@ def test_libraries_are_tried_in_turn(monkeypatch, pycuda) -> None:
         open_gpu()
 
 
+def test_a_gpu_that_cuda_core_does_not_find_is_left_to_pycuda(monkeypatch, cuda_core, pycuda) -> None:
+    class CUDAError(Exception):
+        """As cuda-core has it: not a RuntimeError."""
+
+    def fails(index: int) -> object:
+        raise CUDAError("CUDA_ERROR_NO_DEVICE")
+
+    monkeypatch.setattr(cuda_core.module, "Device", fails)
+    monkeypatch.setitem(sys.modules, "errseg_rt.places.torch_gpu", None)
+    gpu = opening.open_gpu(0, needs_torch=False, kernels=lambda: CUBINS)
+    assert type(gpu).__name__ == "PyCudaGpu"
+    with pytest.raises(EngineError, match=r"cuda-core finds no GPU 3 \(CUDA_ERROR_NO_DEVICE\); see nvidia-smi"):
+        cuda_core.module.CudaCoreGpu(3, CUBINS)
+
+
+def test_what_fails_in_a_capture_is_what_is_told(cuda_core) -> None:
+    gpu, runs = cuda_core.gpu, []
+
+    def work() -> None:
+        runs.append(1)
+        if len(runs) == 2:
+            raise EngineError("the GPU has no 7 MB left")
+
+    other = gpu.stream()
+    other.stream.results["create_graph_builder"] = Calls(end_building=RuntimeError("the capture is invalid"))
+    with gpu.on(other), pytest.raises(EngineError, match="the GPU has no 7 MB left"):
+        gpu.capture(work)
+
+
 def test_a_container_needs_little() -> None:
     command = [sys.executable, "-m", "tests.places.bare_container"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

@@ -114,6 +114,33 @@ def test_every_call_is_checked(opened, fake, graph_bundle: Path, call: str) -> N
         run(front, image=image(graph_bundle, 65, 97))
 
 
+def test_one_logger_a_process_and_each_failure_has_its_own_reason(opened, fake) -> None:
+    """TensorRT keeps the first that it is given: what a later plan says goes there, too."""
+    loggers = []
+    kept = fake.Runtime.__init__
+
+    def first_alone(self, logger) -> None:
+        loggers.append(logger)
+        kept(self, loggers[0])
+
+    fake.Runtime.__init__ = first_alone
+    opened()
+    fake.behaviour.fails, fake.behaviour.log = "deserialize_cuda_engine", "The engine plan file is corrupt."
+    with pytest.raises(EngineError, match=r"TensorRT cannot load the refine graph from .*: The engine plan file"):
+        opened("refine")
+    assert len(loggers) > 1
+    assert len({id(logger) for logger in loggers}) == 1
+
+
+def test_a_shape_that_needs_no_scratch_is_given_an_address_all_the_same(opened, fake, graph_bundle: Path) -> None:
+    fake.Context.update_device_memory_size_for_shapes = lambda self: 0
+    front = opened()
+    run(front, image=image(graph_bundle, 65, 97))
+    (context,) = fake.Context.made
+    assert context.memory[0] != 0
+    assert context.memory[1] > 0
+
+
 def test_a_plan_that_cannot_be_loaded(opened, fake) -> None:
     fake.behaviour.fails, fake.behaviour.log = "deserialize_cuda_engine", "The engine plan file is corrupt."
     with pytest.raises(EngineError, match=r"TensorRT cannot load the front graph from .*: The engine plan file"):

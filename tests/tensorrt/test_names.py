@@ -166,7 +166,8 @@ from errseg_rt.engines.tensorrt_library import make_logger
 logger = make_logger(tensorrt)
 for severity in ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"):
     logger.log(getattr(tensorrt.ILogger, severity), severity)
-print(json.dumps(logger.errors))
+assert make_logger(tensorrt) is logger
+print(json.dumps([message for _, message in logger.errors]))
 """
 
 MONITOR = """

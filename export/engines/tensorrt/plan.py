@@ -107,10 +107,10 @@ def _parse(tensorrt: Any, logger: Any, network: Any, model: bytes, graph: str) -
 
 
 def _read_timings(tensorrt: Any, logger: Any, config: Any, path: Path) -> None:
-    """Give the builder the timings of earlier builds, or none where they are of another version or GPU."""
+    """Give the builder the timings of earlier builds, or none where they are damaged or of another version or GPU."""
     data = path.read_bytes() if path.is_file() else b""
-    cache = checked("read the timing cache", logger, config.create_timing_cache, data)
-    if not config.set_timing_cache(cache, ignore_mismatch=False):
+    cache = config.create_timing_cache(data)
+    if not cache or not config.set_timing_cache(cache, ignore_mismatch=False):
         empty = checked("make a timing cache", logger, config.create_timing_cache, b"")
         checked("take an empty timing cache", logger, config.set_timing_cache, empty, False)
 
