@@ -90,6 +90,7 @@ ELSEWHERE = {
     "cityscapes/leftImg8bit/train/aachen": _BENCHMARK,
     "python -m benchmarks.precision --frames camvid/val": _BENCHMARK,
     "python -m benchmarks.precision": _BENCHMARK,
+    "python -m benchmarks.import_time": _BENCHMARK,
     "python -m benchmarks.large_frames --frames camvid/val cityscapes --count 8": _BENCHMARK,
     "python -m benchmarks.fuse_labels": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
