@@ -1,4 +1,4 @@
-"""Labelled frames on disk (plain folders, Cityscapes and ADE20K in their official layouts), and scores against them."""
+"""Labelled frames on disk (plain folders, Cityscapes, ADE20K and VOC in their official layouts), and scores against them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ if TYPE_CHECKING:
     from errseg_rt.datasets.cityscapes import CityscapesData
     from errseg_rt.datasets.folder import FolderData
     from errseg_rt.datasets.frames import LabelledFiles, LabelledFrames, Sample
+    from errseg_rt.datasets.label_map import LabelMap
     from errseg_rt.datasets.layouts import open_dataset, open_labelled
     from errseg_rt.datasets.scores import ConfusionMatrix
     from errseg_rt.datasets.truth import truth_on_grid
+    from errseg_rt.datasets.voc import VocData
 
 _HOMES = {
     "ade20k": ("ADE20KData",),
     "cityscapes": ("CityscapesData",),
     "folder": ("FolderData",),
     "frames": ("LabelledFiles", "LabelledFrames", "Sample"),
+    "label_map": ("LabelMap",),
     "layouts": ("open_dataset", "open_labelled"),
     "scores": ("ConfusionMatrix",),
     "truth": ("truth_on_grid",),
+    "voc": ("VocData",),
 }
 
 __all__ = [
@@ -30,9 +34,11 @@ __all__ = [
     "CityscapesData",
     "ConfusionMatrix",
     "FolderData",
+    "LabelMap",
     "LabelledFiles",
     "LabelledFrames",
     "Sample",
+    "VocData",
     "open_dataset",
     "open_labelled",
     "truth_on_grid",

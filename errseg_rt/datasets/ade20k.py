@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from errseg_rt.bundle.classes import ADE20K, IGNORE
 from errseg_rt.datasets.frames import LabelledFiles
+from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.datasets.pairing import check_split, pair_files
 
+_LAYOUT = "ADE20K has images/<split>/ and annotations/<split>/; labels of other data lie in labels/ beside images/"
 _SPLITS = {"train": "training", "val": "validation"}
 
 
@@ -19,18 +20,15 @@ class ADE20KData(LabelledFiles):
     Args:
         root: Folder that holds `images/` and `annotations/`.
         split: `training` (or `train`) or `validation` (or `val`).
+        label_map: What label ids mean, where it is something else.
 
     Raises:
         DataError: There is no such split, it is empty, or images and labels do not pair.
     """
 
-    def __init__(self, root: Path, split: str = "validation") -> None:
+    def __init__(self, root: Path, split: str = "validation", label_map: LabelMap | None = None) -> None:
         split = _SPLITS.get(split, split)
         for folder in (root / "images", root / "annotations"):
-            check_split(folder, split, "ADE20K has images/<split>/ and annotations/<split>/")
-        ids = {0: IGNORE, **{index + 1: index for index in range(len(ADE20K))}}
-        super().__init__(
-            pair_files(root / "images" / split, root / "annotations" / split),
-            ids,
-            f"label ids of ADE20K are 1..{len(ADE20K)}, and 0 for other",
-        )
+            check_split(folder, split, _LAYOUT)
+        pairs = pair_files(root / "images" / split, root / "annotations" / split)
+        super().__init__(pairs, label_map or LabelMap.ade20k())

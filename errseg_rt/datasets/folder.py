@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.datasets.frames import LabelledFiles
+from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.datasets.pairing import pair_files
 from errseg_rt.errors import DataError
 
@@ -17,19 +17,18 @@ class FolderData(LabelledFiles):
     Args:
         root: Folder that holds both.
         classes: Number of classes.
-        void: Label ids, beside 255, that mean "no class".
+        void: Label ids, beside 255, that mean "no class"; None: as in `LabelMap.of`.
+        label_map: What label ids mean, in the stead of `classes` and `void`.
 
     Raises:
         DataError: A folder is missing or empty, frames and labels do not pair, or a void id is a class or no id.
     """
 
-    def __init__(self, root: Path, classes: int, void: Sequence[int] = ()) -> None:
+    def __init__(
+        self, root: Path, classes: int, void: Sequence[int] | None = (), label_map: LabelMap | None = None
+    ) -> None:
         for folder in (root / "images", root / "labels"):
             if not folder.is_dir():
                 raise DataError(f"{folder}: no such folder; labelled frames lie in images/ and labels/ under one name")
-        wrong = [label for label in void if not classes <= label <= 255]
-        if wrong:
-            raise DataError(f"void ids lie above the {classes} classes, in {classes}..255, got {wrong}")
-        ids = {**{label: label for label in range(classes)}, **dict.fromkeys([*void, IGNORE], IGNORE)}
-        known = f"classes are 0..{classes - 1}, void {sorted({*void, IGNORE})}"
-        super().__init__(pair_files(root / "images", root / "labels"), ids, known)
+        label_map = label_map or LabelMap.of(classes, void)
+        super().__init__(pair_files(root / "images", root / "labels"), label_map)

@@ -11,14 +11,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.bundle.classes import IGNORE
+from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.errors import DataError, FrameError
 from errseg_rt.frames.images import read_image, read_labels
 
 Sample = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 """A frame `[H, W, 3]` in BGR and its labels `[H, W]`, `IGNORE` where there is no class."""
-
-_MOST_NAMED = 10  # strange label ids that a message lists
 
 
 class LabelledFrames(Protocol):
@@ -39,22 +37,18 @@ class LabelledFiles:
 
     Args:
         pairs: Image and label file of each frame, by its name.
-        ids: Class of every label id that may occur; `IGNORE` for those that mean "no class".
-        known: What these ids are, for the message about any other.
+        label_map: What label ids mean.
 
     Attributes:
         names: Name of each frame.
         pairs: Image and label file of each.
+        label_map: What label ids mean.
     """
 
-    def __init__(self, pairs: Mapping[str, tuple[Path, Path]], ids: Mapping[int, int], known: str) -> None:
+    def __init__(self, pairs: Mapping[str, tuple[Path, Path]], label_map: LabelMap) -> None:
         self.names: Sequence[str] = list(pairs)
         self.pairs: Sequence[tuple[Path, Path]] = list(pairs.values())
-        self._known = known
-        self._is_strange = np.ones(256, np.uint8)
-        self._is_strange[list(ids)] = 0
-        self._to_class = np.full(256, IGNORE, np.uint8)
-        self._to_class[list(ids)] = list(ids.values())
+        self.label_map = label_map
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -72,13 +66,7 @@ class LabelledFiles:
             labels = read_labels(label_path, (frame.shape[0], frame.shape[1]))
         except FrameError as error:
             raise DataError(str(error)) from error
-        if cv2.LUT(labels, self._is_strange).any():
-            strange = np.unique(labels[self._is_strange[labels] > 0]).tolist()
-            more = f" and {len(strange) - _MOST_NAMED} more" if len(strange) > _MOST_NAMED else ""
-            raise DataError(
-                f"{label_path}: label ids {strange[:_MOST_NAMED]}{more} are neither classes nor void; {self._known}"
-            )
-        return frame, np.asarray(cv2.LUT(labels, self._to_class), np.uint8)
+        return frame, self.label_map.apply(labels, label_path)
 
     def subset(self, indices: Sequence[int]) -> LabelledFiles:
         """The same data with only some of its frames, in the order given."""

@@ -5,72 +5,103 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from errseg_rt.bundle.classes import ADE20K, CITYSCAPES, IGNORE, ClassSet
+from errseg_rt.bundle.classes import ADE20K, CITYSCAPES, ClassSet
 from errseg_rt.datasets.ade20k import ADE20KData
 from errseg_rt.datasets.cityscapes import CityscapesData
 from errseg_rt.datasets.folder import FolderData
 from errseg_rt.datasets.frames import LabelledFiles
+from errseg_rt.datasets.label_map import LabelMap
+from errseg_rt.datasets.voc import VocData
 from errseg_rt.errors import DataError
 
 _LAYOUTS = (
-    "images/ and labels/, <split>/images/ and <split>/labels/, "
-    "leftImg8bit/ and gtFine/ (Cityscapes), or images/ and annotations/ (ADE20K)"
+    "images/ and labels/, <split>/images/ and <split>/labels/, leftImg8bit/ and gtFine/ (Cityscapes), "
+    "JPEGImages/ and SegmentationClass/ (VOC), or images/ and annotations/ (ADE20K)"
 )
 _MOST_NAMED = 10  # folders that a message lists
 
 
-def open_dataset(root: Path, classes: ClassSet, *, split: str | None = None, void: Sequence[int] = ()) -> LabelledFiles:
+def open_dataset(
+    root: Path,
+    classes: ClassSet,
+    *,
+    split: str | None = None,
+    void: Sequence[int] | None = (),
+    first_id: int | None = None,
+    label_map: LabelMap | None = None,
+) -> LabelledFiles:
     """Open a data set in one of the layouts that its tree tells apart.
 
     A plain folder holds `images/` and `labels/`, or a folder with these for each split; Cityscapes holds
-    `leftImg8bit/` and `gtFine/`, ADE20K `images/` and `annotations/`.
+    `leftImg8bit/` and `gtFine/`, ADE20K `images/` and `annotations/`, VOC `JPEGImages/` and `SegmentationClass/`.
 
     Args:
         root: Folder of the data set.
         classes: The classes that its labels shall have.
-        split: Part of the data set; None: `val` of Cityscapes, `validation` of ADE20K, and all of a plain folder.
-        void: Label ids of a plain folder that mean "no class", beside 255.
+        split: Part of the data set; None: `val` of Cityscapes, `validation` of ADE20K, and all of others.
+        void: Label ids that mean "no class", beside 255, where ids are the classes; None: as in `LabelMap.of`.
+        first_id: Id of the first class, where ids are the classes; None: 0, or what the layout has.
+        label_map: What label ids mean; None: what the layout has.
 
     Raises:
         DataError: The tree has none of the layouts, the layout has other classes or void ids of its own, there is no
             such split, it is empty, or images and labels do not pair.
     """
+    if label_map is not None and (void or first_id is not None):
+        raise DataError("a label map says of each id what it means; leave out void ids and a first id")
+    if first_id is not None:
+        label_map, void = LabelMap.of(len(classes), void, first_id), ()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     found = {path.name for path in root.iterdir() if path.is_dir()}
     if found & {"leftImg8bit", "gtFine"}:
-        _check_fit(f"{root}: Cityscapes", CITYSCAPES, classes, void)
-        return CityscapesData(root, split or "val")
+        if label_map is None:
+            _check_fit(f"{root}: Cityscapes", CITYSCAPES, classes, void)
+        return CityscapesData(root, split or "val", label_map)
+    if found >= {"JPEGImages", "SegmentationClass"}:
+        return VocData(root, split, classes, void, label_map)
     if "annotations" in found and "labels" not in found:
-        _check_fit(f"{root}: ADE20K", ADE20K, classes, void)
-        return ADE20KData(root, split or "validation")
-    return FolderData(_plain_folder(root, split, found), len(classes), void)
+        if label_map is None:
+            _check_fit(f"{root}: images/ and annotations/ are taken for ADE20K, which", ADE20K, classes, void, _OWN)
+        return ADE20KData(root, split or "validation", label_map)
+    return FolderData(_plain_folder(root, split, found), len(classes), void, label_map)
 
 
 def open_labelled(
-    root: Path, classes: ClassSet, split: str | None = None, void: Sequence[int] | None = None
+    root: Path,
+    classes: ClassSet,
+    split: str | None = None,
+    void: Sequence[int] | None = None,
+    *,
+    first_id: int | None = None,
+    label_map: LabelMap | None = None,
 ) -> LabelledFiles:
-    """Open a data set with the classes of a bundle, in one of the layouts of `open_dataset`.
+    """Open a data set with the classes of a bundle: `open_dataset`, where void ids need not be given.
 
     Args:
         root: Folder of the data set.
         classes: The bundle's classes.
         split: Part of the data set; None: its own choice.
-        void: Label ids that mean "no class" beside 255; None: in a plain folder the one after the last class, as
-            CamVid has it; other layouts have ids of their own.
+        void: Label ids that mean "no class" beside 255; None: where ids are the classes the one after the last class,
+            as CamVid has it, and those before the first; other layouts have ids of their own.
+        first_id: Id of the first class.
+        label_map: What label ids mean.
 
     Raises:
         DataError: It is no data set, or does not fit the classes.
     """
-    data = open_dataset(root, classes, split=split, void=void or ())
-    if void is None and isinstance(data, FolderData) and len(classes) < IGNORE:
-        return open_dataset(root, classes, split=split, void=(len(classes),))
-    return data
+    return open_dataset(root, classes, split=split, void=void, first_id=first_id, label_map=label_map)
 
 
-def _check_fit(layout: str, own: ClassSet, classes: ClassSet, void: Sequence[int]) -> None:
+_OWN = "; labels of other data lie in labels/ beside images/, or a label map says what their ids mean"
+
+
+def _check_fit(layout: str, own: ClassSet, classes: ClassSet, void: Sequence[int] | None, remedy: str = "") -> None:
     if len(classes) != len(own):
-        raise DataError(f"{layout} has {len(own)} classes, but {len(classes)} are wanted ({classes.names[0]}, ...)")
+        remedy = remedy or "; a label map says what its ids mean in those"
+        raise DataError(
+            f"{layout} has {len(own)} classes, but {len(classes)} are wanted ({classes.names[0]}, ...){remedy}"
+        )
     if void:
         raise DataError(f"{layout} has void ids of its own; leave out {list(void)}")
 

@@ -10,7 +10,12 @@ from errseg_rt.frames.images import SUFFIXES
 
 
 def pair_files(
-    images: Path, labels: Path, image_ends: Sequence[str] = SUFFIXES, label_ends: Sequence[str] = (".png",)
+    images: Path,
+    labels: Path,
+    image_ends: Sequence[str] = SUFFIXES,
+    label_ends: Sequence[str] = (".png",),
+    *,
+    is_partial: bool = False,
 ) -> dict[str, tuple[Path, Path]]:
     """Image and label file of each frame, by its name, in the order of the names.
 
@@ -21,6 +26,7 @@ def pair_files(
         labels: Folder of labels, with the same folders in it.
         image_ends: How file names of images end, in any case.
         label_ends: The same of labels.
+        is_partial: Whether images may lack labels; those are left out, then.
 
     Raises:
         DataError: There is no image, two files have one name, or images and labels do not pair.
@@ -28,9 +34,12 @@ def pair_files(
     frames, truths = _by_name(images, image_ends), _by_name(labels, label_ends)
     if not frames:
         raise DataError(f"{images}: holds no image ({', '.join(image_ends)})")
-    _check_all_in(frames, truths, f"{labels}: no {' or '.join(label_ends)} for", "images")
+    if not is_partial:
+        _check_all_in(frames, truths, f"{labels}: no {' or '.join(label_ends)} for", "images")
     _check_all_in(truths, frames, f"{images}: no image for", "labels")
-    return {name: (frames[name], truths[name]) for name in sorted(frames)}
+    if not truths:
+        raise DataError(f"{labels}: holds no {' or '.join(label_ends)}")
+    return {name: (frames[name], truths[name]) for name in sorted(truths)}
 
 
 def check_split(folder: Path, split: str, layout: str) -> None:
@@ -39,7 +48,7 @@ def check_split(folder: Path, split: str, layout: str) -> None:
         raise DataError(f"{folder}: no such folder; {layout}")
     splits = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if split not in splits:
-        raise DataError(f"{folder}: no split {split!r}; it has {', '.join(splits) or 'none'}")
+        raise DataError(f"{folder}: no split {split!r}; it has {', '.join(splits) or 'none'}; {layout}")
 
 
 def _by_name(folder: Path, ends: Sequence[str]) -> dict[str, Path]:

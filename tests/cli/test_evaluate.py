@@ -171,7 +171,7 @@ def test_no_frame_that_can_be_scored(cli, tmp_path: Path) -> None:
     [
         (("camvid", "--data", "nowhere"), "nowhere: no such folder"),
         (("no-such-bundle", "--data", "{data}"), "bundle no-such-bundle"),
-        (("camvid", "--data", "{data}", "--void", "3"), "void ids lie above the 11 classes"),
+        (("camvid", "--data", "{data}", "--void", "3"), "void ids lie outside the 11 classes"),
         (("camvid", "--data", "{data}", "--void", "12"), "was not scored: "),
     ],
     ids=["data", "bundle", "void_class", "void_missing"],

@@ -55,7 +55,7 @@ def test_unknown_ids_are_named(folder):
 
 @pytest.mark.parametrize("void", [(7,), (8, 0), (256,), (-1,)], ids=str)
 def test_void_ids_that_are_classes_or_no_ids(folder, void):
-    with pytest.raises(DataError, match=rf"void ids lie above the 8 classes, in 8\.\.255, got \[{void[-1]}\]"):
+    with pytest.raises(DataError, match=rf"void ids lie outside the 8 classes, in 8\.\.255, got \[{void[-1]}\]"):
         FolderData(folder[0], 8, void)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from errseg_rt.bundle.classes import IGNORE
-from errseg_rt.datasets import LabelledFiles
+from errseg_rt.datasets import LabelledFiles, LabelMap
 from errseg_rt.errors import DataError
 
 IDS = {4: 0, 7: 1, 9: IGNORE, 200: 2}
+MAP = LabelMap(IDS, "ids are 4, 7, 9, 200")
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def opened(tmp_path, write):
                 (tmp_path / name).write_bytes(content)
             else:
                 write(tmp_path, {name: content})
-        return LabelledFiles({"a": (tmp_path / image_name, tmp_path / "ids.png")}, IDS, "ids are 4, 7, 9, 200")
+        return LabelledFiles({"a": (tmp_path / image_name, tmp_path / "ids.png")}, MAP)
 
     return opened
 
@@ -78,7 +79,7 @@ def test_names_pairs_and_subset(tmp_path, write, noise):
     write(tmp_path, {f"{index}.png": frame for index, frame in enumerate(frames)})
     write(tmp_path, {"ids.png": np.full((33, 47), 7, np.uint8)})
     pairs = {f"frame {index}": (tmp_path / f"{index}.png", tmp_path / "ids.png") for index in range(5)}
-    whole = LabelledFiles(pairs, IDS, "")
+    whole = LabelledFiles(pairs, MAP)
     part = whole.subset([3, 1])
     assert (len(whole), len(part)) == (5, 2)
     assert (list(whole.names), list(part.names)) == (list(pairs), ["frame 3", "frame 1"])

@@ -65,13 +65,13 @@ def test_layouts_are_told_by_their_trees(tree, layout, splits, classes, split, k
 def test_void_ids_are_for_plain_folders(tree):
     data = open_dataset(tree(PLAIN), CAMVID, void=(200, 11))
     assert set(np.unique(data[0][1])) == {1, 2}
-    with pytest.raises(DataError, match=r"void ids lie above the 11 classes, in 11\.\.255, got \[3\]"):
+    with pytest.raises(DataError, match=r"void ids lie outside the 11 classes, in 11\.\.255, got \[3\]"):
         open_dataset(tree(PLAIN), CAMVID, void=(11, 3))
 
 
 @pytest.mark.parametrize(("layout", "split", "own"), [(CITY, "val", CITYSCAPES), (ADE, "validation", ADE20K)])
 def test_void_ids_of_other_layouts_are_their_own(tree, layout, split, own):
-    with pytest.raises(DataError, match=r"(Cityscapes|ADE20K) has void ids of its own; leave out \[11\]"):
+    with pytest.raises(DataError, match=r"(Cityscapes|ADE20K, which) has void ids of its own; leave out \[11\]"):
         open_dataset(tree(layout, split), own, void=[11])
 
 
@@ -80,7 +80,19 @@ def test_void_ids_of_other_layouts_are_their_own(tree, layout, split, own):
     [
         (CITY, "val", CAMVID, r"Cityscapes has 19 classes, but 11 are wanted \(sky, \.\.\.\)"),
         (CITY, "val", ADE20K, r"Cityscapes has 19 classes, but 150 are wanted \(wall, \.\.\.\)"),
-        (ADE, "validation", CITYSCAPES, r"ADE20K has 150 classes, but 19 are wanted \(road, \.\.\.\)"),
+        (
+            ADE,
+            "validation",
+            CITYSCAPES,
+            r"ADE20K, which has 150 classes, but 19 are .*; labels of other data lie in labels/",
+        ),
+        (
+            {"images/{}/a.jpg", "annotations/{}/a.png"},
+            "train2017",
+            CAMVID,
+            r"but 11 are wanted \(sky, .* lie in labels/",
+        ),
+        ({"images/a.jpg", "annotations/a.png"}, "", CAMVID, r"images/ and annotations/ are taken for ADE20K"),
     ],
 )
 def test_classes_of_another_data_set(tree, layout, split, classes, message):
@@ -102,11 +114,11 @@ LOOKED_FOR = r"no data set; looked for images/ and labels/, .*Cityscapes.*ADE20K
         (SPLITS, ("train", "val"), "test", r"no split 'test': choose one of train, val$"),
         (SPLITS | {"test/images/a.png"}, ("train",), "test", r"test/labels: no such folder; labelled frames lie in"),
         (PLAIN, (), "val", r"no split 'val': it holds images/ and labels/ without splits; leave the split out$"),
-        (CITY, ("train", "test"), None, r"leftImg8bit: no split 'val'; it has test, train$"),
-        (ADE, ("training",), "val", r"images: no split 'validation'; it has training$"),
+        (CITY, ("train", "test"), None, r"leftImg8bit: no split 'val'; it has test, train; Cityscapes has"),
+        (ADE, ("training",), "val", r"images: no split 'validation'; it has training; ADE20K has"),
         ({"leftImg8bit/val/ulm/a_leftImg8bit.png"}, (), None, r"gtFine: no such folder; Cityscapes has"),
         ({"annotations/validation/a.png"}, (), None, r"images: no such folder; ADE20K has"),
-        ({"images/a.png", "annotations/a.png"}, (), None, r"images: no split 'validation'; it has none$"),
+        ({"images/a.png", "annotations/a.png"}, (), None, r"it has none; .* lie in labels/ beside images/$"),
     ],
     ids=[
         "files", "masks", "masks_split", "many_folders", "which_split", "no_split", "half_a_split", "no_splits",

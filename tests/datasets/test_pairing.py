@@ -77,7 +77,7 @@ def test_splits_are_listed(tmp_path):
         (tmp_path / name).mkdir()
     check_split(tmp_path, "train", "")
     for name in ("val", "", ".", "notes.txt"):
-        with pytest.raises(DataError, match=rf"no split '{name}'; it has test, train$"):
+        with pytest.raises(DataError, match=rf"no split '{name}'; it has test, train; "):
             check_split(tmp_path, name, "")
     with pytest.raises(DataError, match=r"nothing: no such folder; it holds splits$"):
         check_split(tmp_path / "nothing", "val", "it holds splits")
