@@ -78,6 +78,15 @@ DeadlineOption = Annotated[
     typer.Option("--deadline-ms", metavar="MS", help="Milliseconds within which a frame shall be done."),
 ]
 MaxPixelsOption = Annotated[int, typer.Option(metavar="N", help="Largest frame, height times width.")]
+AllowDamagedOption = Annotated[
+    bool, typer.Option("--allow-damaged", help="Take what can be decoded of damaged image files; else they are errors.")
+]
+IgnoreOrientationOption = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-orientation", help="Take images as they are stored; else they are turned as their EXIF says."
+    ),
+]
 WorkPixelsOption = Annotated[
     int | None,
     typer.Option(

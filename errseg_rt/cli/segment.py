@@ -31,9 +31,11 @@ from errseg_rt.cli.options import (
     print_scores,
     run_summary,
 )
+from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.errors import EngineError, FrameError
-from errseg_rt.frames.images import Item, find_images, read_frame, read_truth
+from errseg_rt.frames.images import Item, find_images
+from errseg_rt.frames.reading import Reading, read_picture
 from errseg_rt.system.atomic import write_json
 from errseg_rt.system.progress import track
 
@@ -123,9 +125,12 @@ def _segment_one(
     runtime: Runtime, item: Item, out: Path, semantic: ConfusionMatrix, fused: ConfusionMatrix
 ) -> dict[str, Any]:
     """Segment, save and score one image; what the summary says of it."""
-    frame = read_frame(item.path, runtime.options.max_pixels)
-    size = (frame.shape[0], frame.shape[1])
-    truth = read_truth(item.truth, size, len(runtime.manifest.classes)) if item.truth else None
+    reading = Reading(runtime.options.max_pixels)
+    picture = read_picture(item.path, item.truth, reading)
+    frame, size = picture.frame, picture.frame.shape[:2]
+    truth = None
+    if item.truth is not None and picture.labels is not None:
+        truth = LabelMap.of(len(runtime.manifest.classes)).apply(picture.labels, item.truth)
     result = runtime.segment(frame, semantic=truth is not None)
     saved = result.save(out, item.name, frame)
     if truth is not None and result.semantic_labels is not None:

@@ -7,13 +7,12 @@ from copy import copy
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.errors import DataError, FrameError
-from errseg_rt.frames.images import read_image, read_labels
+from errseg_rt.frames.reading import Reading, read_pair
 
 Sample = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 """A frame `[H, W, 3]` in BGR and its labels `[H, W]`, `IGNORE` where there is no class."""
@@ -38,35 +37,48 @@ class LabelledFiles:
     Args:
         pairs: Image and label file of each frame, by its name.
         label_map: What label ids mean.
+        reading: What is taken of the files.
 
     Attributes:
         names: Name of each frame.
         pairs: Image and label file of each.
         label_map: What label ids mean.
+        reading: As given.
     """
 
-    def __init__(self, pairs: Mapping[str, tuple[Path, Path]], label_map: LabelMap) -> None:
+    def __init__(
+        self,
+        pairs: Mapping[str, tuple[Path, Path]],
+        label_map: LabelMap,
+        reading: Reading = Reading(),  # noqa: B008 - frozen
+    ) -> None:
         self.names: Sequence[str] = list(pairs)
         self.pairs: Sequence[tuple[Path, Path]] = list(pairs.values())
         self.label_map = label_map
+        self.reading = reading
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        """Frame `uint8 [H, W, 3]` in BGR, grey ones with three equal channels, and labels `uint8 [H, W]`.
+        """Frame `uint8 [H, W, 3]` in BGR and labels `uint8 [H, W]`, as `read_pair` gives them.
 
         Raises:
-            DataError: A file cannot be read, the labels are no class ids or not of the frame's size, or an id is
-                neither a class nor void.
+            DataError: A file cannot be read or is damaged, the labels are no class ids or not of the frame's size, or
+                an id is neither a class nor void.
         """
         image_path, label_path = self.pairs[index]
         try:
-            frame = _as_bgr(read_image(image_path))
-            labels = read_labels(label_path, (frame.shape[0], frame.shape[1]))
+            frame, labels = read_pair(image_path, label_path, self.reading)
         except FrameError as error:
             raise DataError(str(error)) from error
         return frame, self.label_map.apply(labels, label_path)
+
+    def read_as(self, reading: Reading) -> LabelledFiles:
+        """The same data, with another rule of what is taken of its files."""
+        other = copy(self)
+        other.reading = reading
+        return other
 
     def subset(self, indices: Sequence[int]) -> LabelledFiles:
         """The same data with only some of its frames, in the order given."""
@@ -74,10 +86,3 @@ class LabelledFiles:
         part.names = [self.names[index] for index in indices]
         part.pairs = [self.pairs[index] for index in indices]
         return part
-
-
-def _as_bgr(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Some data sets hold a few grey pictures among the coloured; alpha says nothing of a class."""
-    if image.ndim == 2:
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
-    return np.ascontiguousarray(image[..., :3])

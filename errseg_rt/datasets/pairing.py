@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from errseg_rt.errors import DataError
-from errseg_rt.frames.images import SUFFIXES
+from errseg_rt.frames.formats import IMAGE_ENDS
 
 
 def pair_files(
     images: Path,
     labels: Path,
-    image_ends: Sequence[str] = SUFFIXES,
+    image_ends: Sequence[str] = IMAGE_ENDS,
     label_ends: Sequence[str] = (".png",),
     *,
     is_partial: bool = False,

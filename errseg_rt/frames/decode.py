@@ -1,0 +1,215 @@
+"""From an image file to pixels, by libraries that raise where something is wrong, and print nothing."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.errors import FrameError
+from errseg_rt.frames.formats import FORMATS, Format, bits_of, format_of, open_header, orientation_of, pillow
+from errseg_rt.frames.libtiff import overheard
+from errseg_rt.frames.turn import turned_back
+
+Pixels = npt.NDArray[np.uint8]
+T = TypeVar("T")
+
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # Pillow's of 8 bits a channel at most
+_DEFLATE, _JPEG = (8, 32946), 7  # compressions of TIFF
+_COMPRESSION, _TABLES = 259, 347  # tags of TIFF; tables: what its JPEG strips share
+_PLACES = ((273, 279), (324, 325))  # tags of TIFF: where strips or tiles lie, and their lengths
+
+
+class _DamageError(Exception):
+    """A file is not what its format wants it to be."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture as it is stored.
+
+    Attributes:
+        pixels: BGR `uint8 [H, W, 3]`, or ids `uint8 [H, W]`.
+        orientation: How it is to be turned, 1..8 as EXIF counts.
+        damage: What is wrong with the file; None where nothing is.
+    """
+
+    pixels: Pixels
+    orientation: int
+    damage: str | None = None
+
+
+def decode(path: Path, max_pixels: int, allow_damaged: bool = False, *, ids: bool = False) -> Decoded:
+    """Decode an image file.
+
+    Args:
+        path: The file.
+        max_pixels: Most pixels that it may have, which its header tells before they take memory.
+        allow_damaged: Take what can be decoded of a damaged file.
+        ids: It holds class ids: a PNG of one channel of 8 bits, or of indices into a palette.
+
+    Raises:
+        FrameError: It cannot be read, is empty, damaged, no image, too large, or of another kind.
+    """
+    data = _read(path)
+    kind = _known(path, data, ids)
+    try:
+        return _decoded(path, kind, data, max_pixels, ids)
+    except _DamageError as error:
+        if not allow_damaged:
+            raise FrameError(
+                f"{path}: damaged ({error}); copy it again, or take what is there of it by --allow-damaged"
+            ) from error
+        damage = str(error)
+    try:
+        return replace(_decoded(path, kind, data, max_pixels, ids, lenient=True), damage=damage)
+    except _DamageError as error:
+        raise FrameError(f"{path}: damaged, with nothing to be seen of it ({error}); copy it again") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read ({error.strerror})") from error
+    if not data:
+        raise FrameError(f"{path}: the file is empty; copy it again")
+    return data
+
+
+def _known(path: Path, data: bytes, ids: bool) -> Format:
+    kind = format_of(data)
+    if ids and (kind is None or kind.name != "PNG"):
+        what = f"{kind.name} by what is in it" if kind else "no image"
+        raise FrameError(f"{path}: labels are PNG, this is {what}; save the class ids as an 8-bit PNG")
+    if kind is None:
+        known = ", ".join(each.name for each in FORMATS if each.reader)
+        raise FrameError(f"{path}: not an image of a kind that is read ({known}); convert it to PNG or JPEG")
+    if not kind.reader:
+        raise FrameError(f"{path}: {kind.name} is not read; convert it to PNG or JPEG")
+    return kind
+
+
+def _decoded(path: Path, kind: Format, data: bytes, max_pixels: int, ids: bool, lenient: bool = False) -> Decoded:
+    with pillow(lenient):
+        image: Any = _sound(lambda: open_header(kind, data))
+        width, height = image.size
+        if width * height == 0:
+            raise FrameError(f"{path}: not an image: it has no pixels")
+        if width * height > max_pixels:
+            raise FrameError(
+                f"{path}: {height}x{width} pixels are over the limit of {max_pixels}; shrink it, or raise --max-pixels"
+            )
+        bits = _sound(lambda: bits_of(kind, image, data))
+        (_check_ids if ids else _check_colors)(path, image.mode, bits)
+        if kind.name == "JPEG":
+            orientation = orientation_of(image)
+        else:
+            pixels = _sound(lambda: _by_pillow(kind, image, data, ids, lenient))
+            orientation = orientation_of(image)
+    if kind.name == "JPEG":
+        pixels = _sound(lambda: _jpeg(data, lenient))
+    if ids:
+        _check_palette(path, image, pixels)
+    return Decoded(pixels, orientation)
+
+
+def _sound(step: Callable[[], T]) -> T:
+    """What a step gives; what the libraries raise for damage is of a dozen kinds."""
+    try:
+        return step()
+    except (MemoryError, _DamageError):
+        raise
+    except Exception as error:
+        raise _DamageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _check_colors(path: Path, mode: str, bits: int) -> None:
+    if bits > 8 or mode not in _MODES:
+        raise FrameError(f"{path}: {max(bits, 16)} bits a channel ({mode}); convert it to 8 bits a channel")
+
+
+def _check_ids(path: Path, mode: str, bits: int) -> None:
+    if mode in ("RGB", "RGBA", "LA"):
+        raise FrameError(f"{path}: labels in {mode}; save the class ids, not their colours, as an 8-bit PNG")
+    if mode != "P" and bits != 8:
+        raise FrameError(f"{path}: labels of {bits} bits a pixel; save the class ids as an 8-bit PNG")
+
+
+def _check_palette(path: Path, image: Any, ids: Pixels) -> None:
+    """A palette of greys may be how a tool packed grey ids, whose index then is no id."""
+    if image.mode != "P":
+        return
+    used = np.unique(ids)
+    palette = np.zeros((256, 3), np.uint8)
+    given = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    palette[: len(given)] = given
+    colors = palette[used]
+    is_grey = (colors == colors[:, :1]).all()
+    is_mask = set(used.tolist()) <= {0, 1} and set(colors.ravel().tolist()) <= {0, 255}
+    if is_grey and not is_mask and (colors[:, 0] != used).any():
+        raise FrameError(
+            f"{path}: a palette of greys that differ from their indices, so that either may be the class id; save the "
+            "ids as an 8-bit grey PNG"
+        )
+
+
+def _jpeg(data: bytes, lenient: bool) -> Pixels:
+    import simplejpeg
+
+    return np.asarray(simplejpeg.decode_jpeg(data, "BGR", strict=not lenient), np.uint8)
+
+
+def _by_pillow(kind: Format, image: Any, data: bytes, ids: bool, lenient: bool) -> Pixels:
+    if kind.name == "TIFF":
+        pixels = _tiff(image, data, lenient)
+    else:
+        image.load()
+        pixels = np.array(image, np.uint8) if ids else _bgr(image)
+    if kind.name == "PNG" and not lenient:
+        open_header(kind, data).verify()  # checksums, which loading leaves out
+    return pixels
+
+
+def _bgr(image: Any) -> Pixels:
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"), np.uint8)[..., ::-1])
+
+
+def _tiff(image: Any, data: bytes, lenient: bool) -> Pixels:
+    orientation = orientation_of(image)
+    if not lenient:
+        _check_strips(image, data)
+    with overheard() as said:
+        try:
+            image.load()
+        except OSError as error:
+            fault: OSError | None = error
+        else:
+            fault = None
+    if (fault or said) and not lenient:
+        raise _DamageError(said[0] if said else str(fault))
+    if fault:
+        raise fault
+    return turned_back(_bgr(image), orientation)  # Pillow has turned it
+
+
+def _check_strips(image: Any, data: bytes) -> None:
+    """Raise unless the checksums in a TIFF hold and its JPEG strips are sound, at neither of which libtiff looks."""
+    tags = image.tag_v2
+    width, height = image.size
+    most = 4 * width * height + (1 << 20)  # a tile may reach beyond the picture
+    for offsets, lengths in _PLACES:
+        for start, length in zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False):
+            part = data[start : start + length]
+            if tags.get(_COMPRESSION) in _DEFLATE:
+                stream = zlib.decompressobj()
+                stream.decompress(part, most)
+                if not stream.eof:
+                    raise _DamageError("a strip is cut")
+            elif tags.get(_COMPRESSION) == _JPEG:
+                _jpeg(tags.get(_TABLES, b"")[:-2] + part[2:] if _TABLES in tags else part, lenient=False)

@@ -1,0 +1,158 @@
+"""Reading image files, and label files beside them: one rule for whatever reads them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.bundle.input_spec import MAX_PIXELS
+from errseg_rt.errors import FrameError
+from errseg_rt.frames.decode import decode
+from errseg_rt.frames.turn import turned
+
+Pixels = npt.NDArray[np.uint8]
+
+_LOG = logging.getLogger(__name__)
+_NOTED: set[str] = set()  # rules that were said, once in a process
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is taken of image files.
+
+    Attributes:
+        max_pixels: Largest image, height times width.
+        allow_damaged: Whether what can be decoded of a damaged file is taken; else that is an error.
+        ignore_orientation: Whether images are taken as they are stored; else they are turned as their EXIF says.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    allow_damaged: bool = False
+    ignore_orientation: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image that was read.
+
+    Attributes:
+        frame: BGR `uint8 [H, W, 3]`.
+        labels: Ids as they are in its label file, `uint8 [H, W]`; None without one.
+        damage: What is wrong with its files, each named; they were taken all the same.
+    """
+
+    frame: Pixels
+    labels: Pixels | None = None
+    damage: tuple[str, ...] = ()
+
+
+def read_frame(path: Path, reading: Reading = Reading()) -> Pixels:
+    """Read an image file as a frame.
+
+    Grey becomes three equal channels, palettes become colours, alpha is dropped.
+
+    Returns:
+        BGR `uint8 [H, W, 3]`, turned as EXIF says in every format that has it.
+
+    Raises:
+        FrameError: The file cannot be read, is empty, damaged, too large, no image, or has more than 8 bits a channel.
+    """
+    return read_picture(path, None, reading).frame
+
+
+def read_labels(path: Path, size: tuple[int, int], reading: Reading = Reading()) -> Pixels:
+    """Read a label file: a PNG of 8-bit class ids, or of a palette, whose indices are the class ids.
+
+    Args:
+        path: The file.
+        size: Height and width of the frame that it belongs to.
+        reading: What is taken.
+
+    Returns:
+        Ids as they are in the file, `uint8 [H, W]`.
+
+    Raises:
+        FrameError: It is no such file, is damaged, or of another size.
+    """
+    labels, damage = _ids(path, reading)
+    _check_size(path, labels, [size])
+    _say_damage(damage)
+    return labels
+
+
+def read_pair(image: Path, label: Path, reading: Reading = Reading()) -> tuple[Pixels, Pixels]:
+    """Read a frame and its labels, so that they agree about EXIF.
+
+    Both are turned as EXIF says; where the labels fit the image only as it is stored, it is left so. Where sizes cannot
+    tell, as with half turns and mirrored ones, it is turned, and that is logged: labels that were drawn on the stored
+    pixels want `ignore_orientation`.
+
+    Returns:
+        Frame as `read_frame` gives it, labels as `read_labels` does.
+
+    Raises:
+        FrameError: As these two.
+    """
+    picture = read_picture(image, label, reading)
+    assert picture.labels is not None
+    return picture.frame, picture.labels
+
+
+def read_picture(image: Path, label: Path | None, reading: Reading) -> Picture:
+    """Read an image file and, where there is one, its label file; as `read_frame` and `read_pair`."""
+    decoded = decode(image, reading.max_pixels, reading.allow_damaged)
+    damage = [f"{image}: {decoded.damage}"] if decoded.damage else []
+    stored, orientation = decoded.pixels, 1 if reading.ignore_orientation else decoded.orientation
+    labels: Pixels | None = None
+    if label is not None:
+        labels, more = _ids(label, reading)
+        damage += more
+        orientation = _agreed(image, label, stored, orientation, labels)
+    _say_damage(damage)
+    return Picture(turned(stored, orientation), labels, tuple(damage))
+
+
+def _agreed(image: Path, label: Path, stored: Pixels, orientation: int, labels: Pixels) -> int:
+    """The orientation in which the labels fit the image."""
+    as_stored, as_seen = stored.shape[:2], turned(stored[..., 0], orientation).shape
+    _check_size(label, labels, [as_seen, as_stored])
+    if orientation == 1:
+        return 1
+    if labels.shape != as_seen:
+        _note(image, "the labels fit the image as it is stored, so it is not turned as its EXIF says")
+        return 1
+    if as_seen == as_stored:
+        _note(
+            image,
+            "turned as its EXIF says, and its labels are taken to be drawn so; if they are drawn on the image as it is "
+            "stored, give --ignore-orientation",
+        )
+    return orientation
+
+
+def _ids(path: Path, reading: Reading) -> tuple[Pixels, list[str]]:
+    decoded = decode(path, reading.max_pixels, reading.allow_damaged, ids=True)
+    orientation = 1 if reading.ignore_orientation else decoded.orientation
+    return turned(decoded.pixels, orientation), [f"{path}: {decoded.damage}"] if decoded.damage else []
+
+
+def _check_size(path: Path, labels: Pixels, sizes: list[tuple[int, ...]]) -> None:
+    if labels.shape not in sizes:
+        wanted = " or ".join(dict.fromkeys(f"{height}x{width}" for height, width in sizes))
+        height, width = labels.shape
+        raise FrameError(f"{path}: labels of {height}x{width} pixels, wanted {wanted} as the frame")
+
+
+def _say_damage(damage: list[str]) -> None:
+    for fault in damage:
+        _LOG.warning("damaged, and taken as far as it goes: %s", fault)
+
+
+def _note(image: Path, rule: str) -> None:
+    """Log which rule applies: a warning with the first image that it applies to, the others as info."""
+    _LOG.log(logging.INFO if rule in _NOTED else logging.WARNING, "%s: %s", image, rule)
+    _NOTED.add(rule)
