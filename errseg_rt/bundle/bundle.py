@@ -108,7 +108,7 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         BundleError: `folder` holds anything else.
     """
     folder = folder.resolve()
-    _check_replaceable(folder)
+    check_replaceable(folder)
     records = {name: FileRecord.of(data) for name, data in files.items()}
     manifest = replace(manifest, files=records)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -136,8 +136,8 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     return Bundle(folder, manifest)
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Raise BundleError unless `folder` is missing, empty, or a bundle and nothing more."""
+def check_replaceable(folder: Path) -> None:
+    """Raises BundleError unless `write_bundle` may replace `folder`: it is missing, empty, or a bundle and no more."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / MANIFEST).is_file():

@@ -15,9 +15,13 @@ from errseg_rt.cli.execution import options_of, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
+    FirstIdOption,
     JsonFileOption,
+    LabelMapOption,
     SplitOption,
     VoidOption,
+    open_frames,
+    print_warnings,
     report_failures,
 )
 from errseg_rt.cli.options import (
@@ -31,12 +35,15 @@ from errseg_rt.cli.options import (
     WorkPixelsOption,
     print_table,
 )
+from errseg_rt.cli.outputs import Outputs, check_file, check_folder
 from errseg_rt.errors import BundleError, DataError
 from errseg_rt.system.atomic import write_json
 
 if TYPE_CHECKING:
     from errseg_rt.bundle.bundle import Bundle
     from errseg_rt.bundle.manifest import Manifest
+
+_FEW_FRAMES = "frames with true labels: {}, too few for the map, t and budget to mean much; give {} or more"
 
 
 def calibrate(
@@ -48,6 +55,8 @@ def calibrate(
     ] = False,
     split: SplitOption = None,
     void: VoidOption = None,
+    first_id: FirstIdOption = None,
+    label_map: LabelMapOption = None,
     engine: EngineOption = "onnxruntime",
     precision: PrecisionOption = None,
     device: DeviceOption = None,
@@ -63,7 +72,9 @@ def calibrate(
     The frames should be new to the bundle: on those it was trained with, it errs too little. Without --out, the bundle
     is left as it is and the figures are only shown.
     """
-    from errseg_rt.datasets import open_labelled
+    from errseg_rt.bundle.bundle import check_replaceable
+    from errseg_rt.datasets.doubts import doubts
+    from errseg_rt.evaluation.bootstrap import FEWEST_FRAMES
     from errseg_rt.evaluation.calibration import FOLDS, cross_validated, recalibrated
     from errseg_rt.evaluation.error_maps import P_EP
     from errseg_rt.evaluation.error_scores import reliability
@@ -87,11 +98,15 @@ def calibrate(
     )
     if save_threshold and out is None:
         raise typer.BadParameter("is for a new bundle: give --out.", param_hint="'--save-threshold'")
+    check_file(json_file)
+    check_folder(out)
     with Runtime(bundle, options=options) as runtime:
         opened, manifest = runtime.bundle, runtime.manifest
         if out is not None and out.resolve() == opened.folder.resolve():
             raise BundleError(f"{out}: is the bundle that is calibrated; give another folder")
-        frames = open_labelled(data, manifest.classes, split, void)
+        if out is not None:
+            check_replaceable(out)
+        frames = open_frames(data, manifest.classes, split=split, void=void, first_id=first_id, label_map=label_map)
         warm_up(runtime)
         evaluation = Evaluation(
             len(manifest.classes),
@@ -106,12 +121,18 @@ def calibrate(
     if not any(pixels.pixels):
         report_failures(done.failed)
         raise DataError(f"{data}: no pixel has a true label; there is nothing to calibrate on")
-    old, new = asdict(reliability(pixels.histograms[P_EP], manifest.calibration)), cross_validated(evaluation.folds)
+    old = asdict(reliability(pixels.histograms[P_EP], manifest.calibration))
+    # Maps of so few frames, judged by fewer, say nothing of a map of them all.
+    is_few = evaluation.frames_with_truth < FEWEST_FRAMES
+    new = cross_validated(() if is_few else evaluation.folds)
+    notes = [_FEW_FRAMES.format(evaluation.frames_with_truth, FEWEST_FRAMES)] if is_few else []
+    first = frames.label_map.first_id
+    warnings = doubts(evaluation.semantic.confusion.counts, manifest.classes, bundle, first)
     proposal = propose(evaluation.sweep, evaluation.semantic.confusion.miou())
     scores = evaluation.to_dict(manifest.classes)
     answer = {
         "bundle": opened.stamp(),
-        "data": {"folder": str(data), "split": split},
+        "data": {"folder": str(data), "split": split, "label_map": label_map, "first_id": first_id},
         **stamp(runtime),
         "frames": len(done.scored),
         "threshold": manifest.threshold,
@@ -119,6 +140,7 @@ def calibrate(
         "proposal": asdict(proposal) if proposal else None,
         "thresholds": scores["thresholds"],
         "failed": done.failed,
+        "notes": notes + warnings,
         "machine": machine_stamp(gpu_name()),
     }
     _print_calibration(answer)
@@ -126,16 +148,22 @@ def calibrate(
         if table.name == "thresholds":
             print_table(table.title, table.headings(), table.text())
     _print_proposal(answer)
+    for line in notes:
+        print(line)
+    print_warnings(warnings)
+    outputs = Outputs()
     if json_file is not None:
-        write_json(json_file, answer)
+        with outputs.writing(json_file):
+            write_json(json_file, answer)
     if out is not None:
         today = datetime.now(timezone.utc).date().isoformat()
         note = f"{len(done.scored)} frames of {data.resolve().name}{f', {split}' if split else ''}; {today}"
         threshold = proposal.t if save_threshold and proposal else None
         name = out.resolve().name
-        _write(opened, recalibrated(manifest, pixels, name=name, note=note, threshold=threshold), out)
-        print(f"{out}: the bundle with the new calibration, t = {threshold or manifest.threshold}")
-    report_failures(done.failed)
+        with outputs.writing(out):
+            _write(opened, recalibrated(manifest, pixels, name=name, note=note, threshold=threshold), out)
+            print(f"{out}: the bundle with the new calibration, t = {threshold or manifest.threshold}")
+    report_failures(done.failed, outputs.faults)
 
 
 def _print_calibration(answer: Mapping[str, Any]) -> None:

@@ -14,9 +14,14 @@ from errseg_rt.cli.execution import options_of, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
+    FirstIdOption,
+    IdsOption,
     JsonFileOption,
+    LabelMapOption,
     SplitOption,
     VoidOption,
+    open_frames,
+    print_warnings,
     report_failures,
 )
 from errseg_rt.cli.options import (
@@ -31,6 +36,9 @@ from errseg_rt.cli.options import (
     WorkPixelsOption,
     print_table,
 )
+from errseg_rt.cli.outputs import Outputs, check_file, check_folder
+from errseg_rt.cli.predictions import score_files
+from errseg_rt.errors import DataError
 from errseg_rt.system.atomic import write_json
 from errseg_rt.system.progress import track
 
@@ -58,6 +66,15 @@ def evaluate(
     data: DataOption,
     split: SplitOption = None,
     void: VoidOption = None,
+    first_id: FirstIdOption = None,
+    label_map: LabelMapOption = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Score label files of any origin, in the stead of the bundle, which is not run."
+        ),
+    ] = None,
+    ids: IdsOption = "trainIds",
     threshold: ThresholdOption = None,
     scales: Annotated[
         str, typer.Option(callback=_scales, help="Factors on the size of a frame, for multi-scale inference.")
@@ -80,7 +97,7 @@ def evaluate(
 
     A frame that cannot be read is reported at the end, and the others are scored.
     """
-    from errseg_rt.datasets import open_labelled
+    from errseg_rt.datasets.doubts import doubts
     from errseg_rt.evaluation.error_maps import P_EP
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.plots import check_plots, plot_curves
@@ -102,12 +119,21 @@ def evaluate(
         max_pixels=max_pixels,
         work_pixels=work_pixels,
     )
+    for file in (json_file, csv_file):
+        check_file(file)
+    if predictions is not None:
+        if plots is not None:
+            raise typer.BadParameter("draws what a bundle does: leave it out.", param_hint="'--plots'")
+        labelled = {"split": split, "void": void, "first_id": first_id, "label_map": label_map}
+        score_files(bundle, data, predictions, ids, labelled, json_file, csv_file)
+        return
     if plots is not None:
         check_plots()
+        check_folder(plots)
     factors = tuple(float(part) for part in scales.split(","))
     with Runtime(bundle, options=options) as runtime:
         manifest = runtime.manifest
-        frames = open_labelled(data, manifest.classes, split, void)
+        frames = open_frames(data, manifest.classes, split=split, void=void, first_id=first_id, label_map=label_map)
         warm_up(runtime)
         evaluation = Evaluation(
             len(manifest.classes),
@@ -125,38 +151,52 @@ def evaluate(
             print_table(table.title, table.headings(), table.text())
         notes = [] if manifest.baseline_calibrations else [_NO_BASELINES]
         print("\n".join([_summary(scores), *notes]))
+        first = frames.label_map.first_id
+        warnings = doubts(evaluation.semantic.confusion.counts, manifest.classes, bundle, first)
+        print_warnings(warnings)
+        outputs = Outputs()
         if json_file is not None:
             answer = {
                 "bundle": runtime.bundle.stamp(),
-                "data": {"folder": str(data), "split": split},
+                "data": {"folder": str(data), "split": split, "label_map": label_map, "first_id": first_id},
                 **stamp(runtime),
                 "scales": factors,
                 "flip": flip,
                 **scores,
                 "per_frame": _per_frame(evaluation, frames, done.scored),
                 "failed": done.failed,
-                "notes": notes,
+                "notes": notes + warnings,
                 "machine": machine_stamp(gpu_name()),
             }
-            write_json(json_file, answer)
+            with outputs.writing(json_file):
+                write_json(json_file, answer)
         if csv_file is not None:
-            write_csv(tables, csv_file)
+            with outputs.writing(csv_file):
+                write_csv(tables, csv_file)
         if plots is not None:
-            written = plot_curves(plots, evaluation.errors, calibrations, scores)
-            written += _plot_worst(runtime, frames, evaluation, done.scored, worst, plots)
-            print(f"{plots}: {', '.join(path.name for path in written)}")
-    report_failures(done.failed)
+            with outputs.writing(plots):
+                written = plot_curves(plots, evaluation.errors, calibrations, scores)
+                written += _plot_worst(runtime, frames, evaluation, done.scored, worst, plots)
+                print(f"{plots}: {', '.join(path.name for path in written)}")
+    report_failures(done.failed, outputs.faults)
+    if not evaluation.frames_with_truth:
+        raise DataError(f"{data}: no pixel has a true label; there is nothing to score")
 
 
 def _summary(scores: Mapping[str, Any]) -> str:
+    from errseg_rt.evaluation.bootstrap import FEWEST_FRAMES
+
     gain = scores["gain"]
     if gain is None:
         return f"{scores['frames']} frames, none with a true label"
-    low, high = (100 * end for end in gain["interval"])
-    verdict = ", a tie" if gain["tie"] else ""
+    if gain["interval"] is None:
+        verdict = f"too few frames for an interval or a verdict (fewer than {FEWEST_FRAMES})"
+    else:
+        low, high = (100 * end for end in gain["interval"])
+        verdict = f"95 % interval {low:+.2f} to {high:+.2f}{', a tie' if gain['tie'] else ''}"
     return (
         f"{scores['frames']} frames, {scores['flagged']:.1%} flagged at t = {scores['threshold']}: fused over "
-        f"{gain['over']} {100 * gain['miou']:+.2f} points of mIoU, 95 % interval {low:+.2f} to {high:+.2f}{verdict}"
+        f"{gain['over']} {100 * gain['miou']:+.2f} points of mIoU, {verdict}"
     )
 
 

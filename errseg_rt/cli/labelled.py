@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from errseg_rt.bundle.classes import ClassSet
+    from errseg_rt.datasets import LabelledFiles
+
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="Embedded bundle's name, or a bundle's folder.")]
-DataOption = Annotated[Path, typer.Option(help="Folder with images/ and labels/, or the root of Cityscapes or ADE20K.")]
+DataOption = Annotated[
+    Path, typer.Option(help="Folder with images/ and labels/, or the root of Cityscapes, ADE20K or VOC.")
+]
 SplitOption = Annotated[str | None, typer.Option(help="Part of the data set, where it has several.")]
 VoidOption = Annotated[
     list[int] | None,
@@ -21,12 +27,58 @@ VoidOption = Annotated[
         help="Label id that means no class, beside 255; may be given again; default: the one after the last class.",
     ),
 ]
+FirstIdOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="ID", min=0, max=255, help="Label id of the first class, where labels count the classes; default: 0."
+    ),
+]
+LabelMapOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label-map",
+        metavar="labelIds|ade20k|FILE",
+        help="What label ids mean: by the name of an official table, or from a file: JSON as "
+        '{"0": "void", "7": "road"}, or the labelmap.txt of an annotation tool.',
+    ),
+]
+IdsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="trainIds|labelIds|ade20k|palette|FILE",
+        help="Ids of predictions: the classes themselves, those of a benchmark, or by a label map's file.",
+    ),
+]
 JsonFileOption = Annotated[Path | None, typer.Option("--json", help="File for all figures, as JSON.")]
 
 
-def report_failures(failed: Mapping[str, str]) -> None:
-    """Name the frames that were not scored, on stderr; exit code 2 where there are any."""
+def open_frames(
+    data: Path,
+    classes: ClassSet,
+    *,
+    split: str | None,
+    void: Sequence[int] | None,
+    first_id: int | None,
+    label_map: str | None,
+) -> LabelledFiles:
+    """The labelled frames that a user's options name; see `open_labelled`."""
+    from errseg_rt.datasets import LabelMap, open_labelled
+
+    meaning = LabelMap.open(label_map, classes) if label_map is not None else None
+    return open_labelled(data, classes, split, void, first_id=first_id, label_map=meaning)
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Show warnings on stderr, a line each."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def report_failures(failed: Mapping[str, str], faults: Sequence[str] = ()) -> None:
+    """Name the frames that were not scored, and other faults, on stderr; exit code 2 where there are any."""
     for name, reason in failed.items():
         print(f"error: frame {name} was not scored: {reason}", file=sys.stderr)
-    if failed:
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    if failed or faults:
         raise typer.Exit(2)

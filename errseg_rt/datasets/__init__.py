@@ -1,4 +1,4 @@
-"""Labelled frames on disk (plain folders, Cityscapes, ADE20K and VOC in their official layouts), and scores against them."""
+"""Labelled frames on disk (plain folders, and Cityscapes, ADE20K and VOC in their layouts), and scores against them."""
 
 from __future__ import annotations
 

@@ -29,15 +29,23 @@ class LabelMap:
         ids: Class of each id; `IGNORE` for ids that mean "no class".
         known: What these ids are, for the message about any other.
         colors: RGB colour of each id, where label files show it in its stead.
+        first_id: Id of the first class, where the ids are the classes, in their order.
 
     Attributes:
         ids: As given.
         known: As given.
         colors: As given, else empty.
+        first_id: As given.
     """
 
-    def __init__(self, ids: Mapping[int, int], known: str, colors: Mapping[int, Color] | None = None) -> None:
-        self.ids, self.known, self.colors = dict(ids), known, dict(colors or {})
+    def __init__(
+        self,
+        ids: Mapping[int, int],
+        known: str,
+        colors: Mapping[int, Color] | None = None,
+        first_id: int | None = None,
+    ) -> None:
+        self.ids, self.known, self.colors, self.first_id = dict(ids), known, dict(colors or {}), first_id
         self._highest = max((label for label in ids if label != IGNORE), default=0)
         self._is_strange = np.ones(256, np.uint8)
         self._is_strange[list(ids)] = 0
@@ -66,7 +74,7 @@ class LabelMap:
             before = f"0..{first_id - 1} or " if first_id else ""
             raise DataError(f"void ids lie outside the {classes} classes, in {before}{after}..{IGNORE}, got {wrong}")
         ids = {**{first_id + index: index for index in range(classes)}, **dict.fromkeys([*void, IGNORE], IGNORE)}
-        return cls(ids, f"classes are {first_id}..{after - 1}, void {sorted({*void, IGNORE})}")
+        return cls(ids, f"classes are {first_id}..{after - 1}, void {sorted({*void, IGNORE})}", first_id=first_id)
 
     @classmethod
     def cityscapes(cls) -> LabelMap:
@@ -82,22 +90,27 @@ class LabelMap:
 
     @classmethod
     def open(cls, text: str, classes: ClassSet) -> LabelMap:
-        """A map by name (`labelIds` and `trainIds` of Cityscapes, `ade20k`), else from a file; see `from_file`.
+        """A map by name, else from a file; see `from_file`.
+
+        `labelIds` are Cityscapes' label ids, `ade20k` those of its benchmark, `trainIds` the classes themselves, and
+        `palette` these with the classes' colours.
 
         Raises:
             DataError: The map is one of other classes, or the file is none.
         """
-        named = {"labelIds": (CITYSCAPES, cls.cityscapes), "ade20k": (ADE20K, cls.ade20k)}
-        named["trainIds"] = (CITYSCAPES, lambda: cls.of(len(CITYSCAPES), ()))
-        if text not in named:
-            return cls.from_file(Path(text), classes)
-        own, make = named[text]
-        if len(own) != len(classes):
-            raise DataError(
-                f"the label map {text} has {len(own)} classes, but {len(classes)} are wanted ({classes.names[0]}, "
-                "...); write a map to these as a JSON file"
-            )
-        return make()
+        official = {"labelIds": (CITYSCAPES, cls.cityscapes), "ade20k": (ADE20K, cls.ade20k)}
+        if text in official:
+            own, make = official[text]
+            if len(own) != len(classes):
+                raise DataError(
+                    f"the label map {text} has {len(own)} classes, but {len(classes)} are wanted ({classes.names[0]}, "
+                    "...); write a map to these as a JSON file"
+                )
+            return make()
+        if text in ("trainIds", "palette"):
+            ids = cls.of(len(classes), ())
+            return cls(ids.ids, ids.known, dict(enumerate(classes.colors)) if text == "palette" else None, 0)
+        return cls.from_file(Path(text), classes)
 
     @classmethod
     def from_file(cls, path: Path, classes: ClassSet) -> LabelMap:

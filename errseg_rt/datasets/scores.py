@@ -15,13 +15,18 @@ class ConfusionMatrix:
 
     Args:
         classes: Number of classes.
+        void_labels: Whether labels may be void, `IGNORE`, as predictions of others are: such a pixel is missed by its
+            true class, and is of no other.
 
     Attributes:
         counts: `int64 [classes, classes]`, true class by label.
+        missed: `int64 [classes]`, pixels of each true class whose label is void.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, *, void_labels: bool = False) -> None:
         self.counts = np.zeros((classes, classes), np.int64)
+        self.missed = np.zeros(classes, np.int64)
+        self._void_labels = void_labels
 
     def add(self, truth: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
         """Count the pixels of one frame.
@@ -31,21 +36,24 @@ class ConfusionMatrix:
             labels: Predicted class ids, `uint8 [H, W]`.
 
         Raises:
-            ValueError: The shapes differ, or an id is not a class.
+            ValueError: The shapes differ, or an id is not a class; nothing of the frame is counted then.
         """
         if truth.shape != labels.shape:
             raise ValueError(f"truth and labels differ in shape: {truth.shape} and {labels.shape}")
         valid = truth != IGNORE
-        pairs = np.stack([truth[valid], labels[valid]]).astype(np.int64)
+        missed = valid & (labels == IGNORE) if self._void_labels else np.zeros_like(valid)
+        pairs = np.stack([truth[valid & ~missed], labels[valid & ~missed]]).astype(np.int64)
         classes = len(self.counts)
-        if pairs.size and pairs.max() >= classes:
-            raise ValueError(f"id {pairs.max()} is not one of {classes} classes")
+        highest = max(pairs.max(initial=0), truth[missed].max(initial=0))
+        if highest >= classes:
+            raise ValueError(f"id {highest} is not one of {classes} classes")
+        self.missed += np.bincount(truth[missed], minlength=classes)
         self.counts += np.bincount(pairs[0] * classes + pairs[1], minlength=classes**2).reshape(classes, classes)
 
     def iou(self) -> npt.NDArray[np.float64]:
         """Intersection over union per class, in 0..1; NaN for a class that neither truth nor labels hold."""
         hits = np.diag(self.counts)
-        union = self.counts.sum(0) + self.counts.sum(1) - hits
+        union = self.counts.sum(0) + self.counts.sum(1) + self.missed - hits
         iou: npt.NDArray[np.float64] = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
         return iou
 
@@ -56,7 +64,7 @@ class ConfusionMatrix:
 
     def accuracy(self) -> float:
         """Share of valid pixels that are labelled right, in 0..1; NaN when there is none."""
-        total = self.counts.sum()
+        total = self.counts.sum() + self.missed.sum()
         return float(np.trace(self.counts) / total) if total else float("nan")
 
     def to_dict(self, classes: ClassSet) -> dict[str, Any]:

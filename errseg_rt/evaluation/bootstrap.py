@@ -10,6 +10,8 @@ import numpy.typing as npt
 FrameCounts = npt.NDArray[np.int64]
 """Per frame and class: pixels labelled right, pixels of that truth, pixels of that label; `int64 [F, 3, C]`."""
 
+FEWEST_FRAMES = 10
+"""Frames below which draws of them say nothing: those of one frame are all alike, and seem certain."""
 RESAMPLES = 2000
 LEVEL = 0.95
 _BATCH = 1 << 22  # weights at once, 32 MiB
@@ -21,18 +23,18 @@ class PairedDifference:
 
     Attributes:
         difference: First minus second, in -1..1.
-        low: Lower end of its 95 % bootstrap interval.
-        high: Upper end.
+        low: Lower end of its 95 % bootstrap interval; None of fewer than `FEWEST_FRAMES` frames.
+        high: Upper end; None likewise.
     """
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
-    def is_tie(self) -> bool:
-        """Whether the interval holds zero: the frames do not tell which is better."""
-        return self.low <= 0 <= self.high
+    def is_tie(self) -> bool | None:
+        """Whether the interval holds zero: the frames do not tell which is better. None without an interval."""
+        return None if self.low is None or self.high is None else self.low <= 0 <= self.high
 
 
 def paired_bootstrap(
@@ -49,7 +51,8 @@ def paired_bootstrap(
         resamples: Number of draws.
 
     Returns:
-        The difference and its interval; None where no frame has a valid pixel.
+        The difference and its interval; None where no frame has a valid pixel. Frames without one are none of those
+        that make an interval.
 
     Raises:
         ValueError: The counts are not of the same frames and classes.
@@ -59,8 +62,10 @@ def paired_bootstrap(
     frames = len(first)
     if not first[:, 1].any():
         return None
+    difference = float(_miou(first.sum(axis=0)) - _miou(second.sum(axis=0)))
+    if np.count_nonzero(first[:, 1].any(axis=1)) < FEWEST_FRAMES:
+        return PairedDifference(difference, None, None)
     rng = np.random.default_rng(seed)
-    difference = _miou(first.sum(axis=0)) - _miou(second.sum(axis=0))
     drawn = []
     flat = [counts.reshape(frames, -1).astype(np.float64) for counts in (first, second)]
     for begin in range(0, resamples, batch := max(1, _BATCH // frames)):
@@ -70,7 +75,7 @@ def paired_bootstrap(
     tail = (1 - LEVEL) / 2
     # A draw of void frames alone has no score.
     low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])
-    return PairedDifference(float(difference), float(low), float(high))
+    return PairedDifference(difference, float(low), float(high))
 
 
 def _miou(counts: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:

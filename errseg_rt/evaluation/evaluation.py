@@ -95,6 +95,11 @@ class Evaluation:
         self.sweep.add(truth, branches, errors)
 
     @property
+    def frames_with_truth(self) -> int:
+        """Number of frames with a valid pixel."""
+        return int(np.count_nonzero(self.fused.frames[:, 1].any(axis=1)))
+
+    @property
     def errors(self) -> ErrorMaps:
         """Error maps of all frames."""
         return ErrorMaps.sum(self.folds)
@@ -133,4 +138,5 @@ class Evaluation:
         gain = paired_bootstrap(self.fused.frames, ways[over].frames)
         if gain is None:
             return None
-        return {"over": over, "miou": gain.difference, "interval": [gain.low, gain.high], "tie": gain.is_tie}
+        interval = None if gain.low is None else [gain.low, gain.high]
+        return {"over": over, "miou": gain.difference, "interval": interval, "tie": gain.is_tie}

@@ -23,23 +23,27 @@ class LabelScores:
     Args:
         classes: Number of classes.
         boundary: Whether to score the outlines too.
+        void_labels: Whether labels may be void, as in `ConfusionMatrix`.
 
     Attributes:
         confusion: Of all frames.
         boundary: Boundary IoU of all frames; None unless asked for.
     """
 
-    def __init__(self, classes: int, *, boundary: bool = False) -> None:
+    def __init__(self, classes: int, *, boundary: bool = False, void_labels: bool = False) -> None:
         self.confusion = ConfusionMatrix(classes)
+        self._void_labels = void_labels
         self.boundary = BoundaryIoU(classes) if boundary else None
         self._frames: list[npt.NDArray[np.int64]] = []
 
     def add(self, truth: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
         """Score one frame; arguments and errors are those of `ConfusionMatrix.add`."""
-        frame = ConfusionMatrix(len(self.confusion.counts))
+        frame = ConfusionMatrix(len(self.confusion.counts), void_labels=self._void_labels)
         frame.add(truth, labels)
         self.confusion.counts += frame.counts
-        self._frames.append(np.stack([np.diag(frame.counts), frame.counts.sum(axis=1), frame.counts.sum(axis=0)]))
+        self.confusion.missed += frame.missed
+        of_truth = frame.counts.sum(axis=1) + frame.missed
+        self._frames.append(np.stack([np.diag(frame.counts), of_truth, frame.counts.sum(axis=0)]))
         if self.boundary is not None:
             self.boundary.add(truth, labels)
 

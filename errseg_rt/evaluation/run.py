@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +16,9 @@ from errseg_rt.evaluation.labels import View
 from errseg_rt.frames.branches import Branches
 from errseg_rt.runtime import Runtime
 from errseg_rt.system.progress import track
+
+FAULTS = (ErrsegError, OSError, MemoryError, cv2.error)
+"""What may be wrong with one frame, and not with the next; other errors are faults of the program."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,11 @@ def evaluate_frames(
             frame, truth = frames[index]
             branches = runtime.branches(frame)
             views = _views(runtime, frame, branches, scales, flip)
-            evaluation.add(truth, branches, views=views, fold=index * len(evaluation.folds) // len(frames))
-        except ErrsegError as error:
-            done.failed[frames.names[index]] = " ".join(str(error).split())
-        else:
-            done.scored.append(index)
+        except FAULTS as error:
+            done.failed[frames.names[index]] = " ".join(str(error).split()) or type(error).__name__
+            continue
+        evaluation.add(truth, branches, views=views, fold=index * len(evaluation.folds) // len(frames))
+        done.scored.append(index)
     return done
 
 

@@ -49,11 +49,28 @@ class Figures:
 
 def figures_of(scores: Mapping[str, Any]) -> list[Figures]:
     """The tables of an evaluation, from its `to_dict`."""
-    tables = [_labels(scores), _errors(scores["errors"])]
-    if "boundary_iou" in scores["fused"]:
-        tables.insert(1, _outlines(scores))
+    tables = label_figures({name: scores[name] for name in _WAYS if name in scores})
+    tables.append(_errors(scores["errors"]))
     if scores["thresholds"]:
         tables.append(_thresholds(scores["thresholds"]))
+    return tables
+
+
+def label_figures(ways: Mapping[str, Mapping[str, Any]]) -> list[Figures]:
+    """The tables of some ways of labelling, from the `to_dict` of their `LabelScores`: classes, and outlines if scored.
+
+    Args:
+        ways: By name, at least one.
+    """
+    rows = _by_class(ways, "iou")
+    rows["mean"] = [way["miou"] for way in ways.values()]
+    rows["pixel accuracy"] = [way["accuracy"] for way in ways.values()]
+    tables = [Figures("labels", "IoU (%)", [*ways], rows)]
+    outlined = {name: way for name, way in ways.items() if "boundary_iou" in way}
+    if outlined:
+        rows = _by_class(outlined, "boundary_iou")
+        rows["mean"] = [way["boundary_miou"] for way in outlined.values()]
+        tables.append(Figures("boundary", "Boundary IoU (%)", [*outlined], rows))
     return tables
 
 
@@ -70,21 +87,6 @@ def write_csv(tables: Sequence[Figures], path: Path) -> None:
             for row, figures in table.rows.items():
                 cells = zip(table.columns, figures, strict=True)
                 writer.writerows([table.name, row, column, figure] for column, figure in cells)
-
-
-def _labels(scores: Mapping[str, Any]) -> Figures:
-    ways = {name: scores[name] for name in _WAYS if name in scores}
-    rows = _by_class(ways, "iou")
-    rows["mean"] = [way["miou"] for way in ways.values()]
-    rows["pixel accuracy"] = [way["accuracy"] for way in ways.values()]
-    return Figures("labels", "IoU (%)", [*ways], rows)
-
-
-def _outlines(scores: Mapping[str, Any]) -> Figures:
-    ways = {name: scores[name] for name in _WAYS if "boundary_iou" in scores.get(name, {})}
-    rows = _by_class(ways, "boundary_iou")
-    rows["mean"] = [way["boundary_miou"] for way in ways.values()]
-    return Figures("boundary", "Boundary IoU (%)", [*ways], rows)
 
 
 def _by_class(ways: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, list[float | None]]:

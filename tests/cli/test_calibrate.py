@@ -15,7 +15,7 @@ from errseg_rt.export.model_card import model_card
 from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene
 
-FRAMES = 6
+FRAMES = 10
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -57,10 +57,31 @@ def test_reports_and_leaves_the_bundle_alone(cli, data: Path, tmp_path: Path) ->
         assert 0 < scores["brier"] < 1
     assert set(report["calibration"]["baselines"]) == {"max_softmax", "entropy", "margin"}
     assert len(report["thresholds"]) == 9
+    assert report["notes"] == []
     for text in ("P_ep, the bundle's map", "margin, a new map", "Thresholds on P_ep", f"{FRAMES} frames"):
         assert text in done.out
     assert files_of(Bundle.open("camvid").folder) == embedded
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_few_frames_are_said_to_be_few(cli, data: Path, tmp_path: Path) -> None:
+    """The bundle is written; what a map of so few frames is worth is not known, and not made up."""
+    for name in ("images", "labels"):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for index in range(FRAMES - 1):
+            (tmp_path / "few" / name / f"f{index}.png").write_bytes((data / name / f"f{index}.png").read_bytes())
+    file, out = tmp_path / "report.json", tmp_path / "mine"
+    done = cli("calibrate", "camvid", "--data", tmp_path / "few", "--threads", "1", "--json", file, "-o", out)
+    assert (done.code, done.err) == (0, "")
+    report = json.loads(file.read_text())
+    unknown = {"ece": None, "brier": None}
+    assert (report["calibration"]["new"], report["calibration"]["baselines"]["margin"]) == (unknown, unknown)
+    assert report["calibration"]["old"]["ece"] > 0
+    (note,) = report["notes"]
+    assert note in done.out
+    assert f"{FRAMES - 1}, too few for the map, t and budget to mean much; give {FRAMES} or more" in note
+    assert next(line for line in done.out.splitlines() if "P_ep, a new map" in line).count(" - ") == 2
+    assert Bundle.open(out).manifest.calibration != Bundle.open("camvid").manifest.calibration
 
 
 def test_writes_a_bundle_with_new_maps(cli, data: Path, tmp_path: Path, evaluation: Evaluation) -> None:
@@ -123,8 +144,9 @@ def test_the_bundle_is_never_written_over(cli, data: Path, bundle_copy: Path) ->
     assert files_of(bundle_copy) == before
 
 
-def test_a_folder_of_something_else_is_kept(cli, data: Path, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_kept(cli, data: Path, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr("errseg_rt.evaluation.run.evaluate_frames", None)  # refused before a frame is looked at
     done = cli("calibrate", "camvid", "--data", data, "--threads", "1", "-o", tmp_path)
     assert done.code == 2
     assert "exists and is not a bundle" in done.err

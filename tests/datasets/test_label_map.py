@@ -68,6 +68,9 @@ def test_named_maps() -> None:
     assert classes_of(LabelMap.open("labelIds", CITYSCAPES), 7, 33, 0, 34 - 5) == [0, 18, IGNORE, IGNORE]
     assert classes_of(LabelMap.open("trainIds", CITYSCAPES), 7, 18, 255) == [7, 18, IGNORE]
     assert classes_of(LabelMap.open("ade20k", ADE20K), 0, 1, 150) == [IGNORE, 0, 149]
+    for name in ("trainIds", "palette"):
+        assert classes_of(LabelMap.open(name, CAMVID), 0, 10, 255) == [0, 10, IGNORE]
+    assert LabelMap.open("palette", CAMVID).colors == dict(enumerate(CAMVID.colors))
     with pytest.raises(DataError, match=r"the label map labelIds has 19 classes, but 11 are wanted \(sky, .*JSON"):
         LabelMap.open("labelIds", CAMVID)
 

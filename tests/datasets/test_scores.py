@@ -103,3 +103,26 @@ def test_an_id_that_is_no_class(truth, label) -> None:
     with pytest.raises(ValueError, match=f"id {max(truth, label)} is not one of 5 classes"):
         matrix.add(np.array([[0, truth]], np.uint8), np.array([[0, label]], np.uint8))
     assert not matrix.counts.any()
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_void_labels_are_missed_pixels_of_no_class(classes) -> None:
+    pairs = []
+    for index, (truth, labels) in enumerate(random_pairs(classes, 0.2, seed=2)):
+        labels[np.random.default_rng(index).random(labels.shape) < 0.3] = IGNORE
+        pairs.append((truth, labels))
+    iou, accuracy = by_hand(pairs, classes)
+    matrix = ConfusionMatrix(classes, void_labels=True)
+    for truth, labels in pairs:
+        matrix.add(truth, labels)
+    np.testing.assert_array_equal(matrix.iou(), iou)
+    assert matrix.accuracy() == accuracy
+    assert matrix.missed.sum() == sum(((t != IGNORE) & (p == IGNORE)).sum() for t, p in pairs) > 0
+
+
+def test_a_truth_that_is_no_class_is_told_also_where_the_label_is_void() -> None:
+    matrix = ConfusionMatrix(5, void_labels=True)
+    with pytest.raises(ValueError, match="id 7 is not one of 5 classes"):
+        matrix.add(np.array([[0, 7]], np.uint8), np.array([[0, IGNORE]], np.uint8))
+    assert not matrix.counts.any()
+    assert not matrix.missed.any()

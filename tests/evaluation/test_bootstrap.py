@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from errseg_rt.datasets.scores import ConfusionMatrix
-from errseg_rt.evaluation.bootstrap import paired_bootstrap
+from errseg_rt.evaluation.bootstrap import FEWEST_FRAMES, paired_bootstrap
 
 
 def counts_of(truths, labels, classes) -> np.ndarray:
@@ -109,6 +109,18 @@ def test_classes_and_frames_that_are_empty() -> None:
 @pytest.mark.parametrize("frames", [0, 3])
 def test_without_a_valid_pixel_there_is_no_difference(frames) -> None:
     assert paired_bootstrap(np.zeros((frames, 3, 2), int), np.zeros((frames, 3, 2), int)) is None
+
+
+def test_few_frames_have_a_difference_alone() -> None:
+    first, second = frames(8)
+    for count in (1, 2, FEWEST_FRAMES - 1):
+        found = paired_bootstrap(first[:count], second[:count])
+        assert found.difference == pytest.approx(miou(first[:count]) - miou(second[:count]))
+        assert (found.low, found.high, found.is_tie) == (None, None, None)
+    void = np.zeros_like(first[:5])
+    few, enough = first[: FEWEST_FRAMES - 1], first[:FEWEST_FRAMES]
+    assert paired_bootstrap(np.concatenate([few, void]), np.concatenate([few, void])).is_tie is None
+    assert paired_bootstrap(enough, enough).is_tie
 
 
 def test_other_frames_are_refused() -> None:

@@ -14,6 +14,7 @@ from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.datasets.truth import truth_on_grid
+from errseg_rt.evaluation.bootstrap import FEWEST_FRAMES
 from errseg_rt.evaluation.error_maps import SCORES
 from errseg_rt.evaluation.evaluation import Evaluation
 from errseg_rt.evaluation.labels import View, multi_scale_labels, native_labels
@@ -28,7 +29,7 @@ def evaluated(samples, threshold=0.6, folds=1, **options) -> Evaluation:
 
 
 def test_labels_are_those_of_fusion(sample, geometry, classes: ClassSet) -> None:
-    samples = [sample(seed, geometry) for seed in range(3)]
+    samples = [sample(seed, geometry) for seed in range(FEWEST_FRAMES)]
     ways = {
         "semantic": lambda b: fuse_labels(b.logits, None, None, b.geometry).labels,
         "native": native_labels,
@@ -46,7 +47,21 @@ def test_labels_are_those_of_fusion(sample, geometry, classes: ClassSet) -> None
     low, high = scores["gain"]["interval"]
     assert low <= high
     assert scores["gain"]["tie"] is (low <= 0 <= high)
-    assert (scores["frames"], scores["threshold"], scores["thresholds"]) == (3, 0.6, [])
+    assert (scores["frames"], scores["threshold"], scores["thresholds"]) == (FEWEST_FRAMES, 0.6, [])
+
+
+def test_few_frames_have_no_verdict(sample, classes: ClassSet) -> None:
+    """Draws of one frame are all alike; frames of void are none."""
+    samples = [sample(seed) for seed in range(FEWEST_FRAMES)]
+    for few in (
+        samples[:1],
+        samples[:1] * 2,
+        samples[1:],
+        [*samples[1:], (np.full_like(samples[0][0], IGNORE), samples[0][1])],
+    ):
+        gain = evaluated(few).to_dict(classes)["gain"]
+        assert (gain["interval"], gain["tie"]) == (None, None)
+        assert np.isfinite(gain["miou"])
 
 
 def test_error_scores_are_those_of_the_grid(sample, geometry, classes: ClassSet) -> None:
@@ -105,7 +120,7 @@ def test_json_holds_numbers_or_null(sample, classes: ClassSet, case) -> None:
         branches.logits[2] = 5
         branches.detail_logits[:] = branches.logits
         truth[:] = {"void": IGNORE, "no_errors": 2, "all_errors": 1}[case]
-        samples = [(truth, branches)] * 2
+        samples = [(truth, branches)] * FEWEST_FRAMES
     evaluation = evaluated(samples, thresholds=(0.5,), boundary=True)
     calibration = Calibration((0.0,), (0.5,))
     scores = json.loads(json.dumps(evaluation.to_dict(classes, dict.fromkeys(SCORES, calibration)), allow_nan=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -67,6 +68,28 @@ def test_frames_that_fail_are_named_and_the_rest_is_done(sample) -> None:
     assert done.scored == [0, 2, 4]
     assert done.failed == {"street/1": "street/1.png: cannot be read", "street/3": "gave non-finite logits"}
     assert len(evaluation.fused.frames) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (OSError(5, "Input/output error", "a.png"), "[Errno 5] Input/output error: 'a.png'"),
+        (MemoryError(), "MemoryError"),
+        (cv2.error("OpenCV: assertion\nfailed"), "OpenCV: assertion failed"),
+    ],
+    ids=["os", "memory", "opencv"],
+)  # fmt: skip
+def test_what_one_frame_alone_may_run_into_does_not_end_the_run(sample, fault, message) -> None:
+    class Faulty(Frames):
+        def __getitem__(self, index):
+            if index == 1:
+                raise fault
+            return super().__getitem__(index)
+
+    evaluation = Evaluation(4, 0.6)
+    done = evaluate_frames(FakeRuntime(sample), Faulty(sample, 3), evaluation, "test")
+    assert (done.scored, done.failed) == ([0, 2], {"street/1": message})
+    assert len(evaluation.fused.frames) == len(evaluation.flagged) == 2
 
 
 def test_a_view_that_fails_takes_its_frame_along(sample) -> None:

@@ -1,0 +1,55 @@
+"""Where results go: looked at before the work is done, and written so that one fault does not lose the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from errseg_rt.errors import DataError, ErrsegError
+
+
+def check_file(path: Path | None) -> None:
+    """Raises DataError where no file can be written at this path; folders above it may be missing."""
+    if path is None:
+        return
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}, wanted a file to write")
+    _check_above(path)
+
+
+def check_folder(path: Path | None) -> None:
+    """Raises DataError where no folder can be made at this path, or nothing written into it."""
+    if path is not None:
+        _check_above(path / "file")
+
+
+def _check_above(path: Path) -> None:
+    """The nearest thing above a path that is there must be a folder, and writable."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise DataError(f"{path}: cannot be written, as {above} is a file")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise DataError(f"{path}: cannot be written, as {above} is not writable for this user")
+
+
+class Outputs:
+    """Files of results, each written for itself.
+
+    Attributes:
+        faults: What could not be written, a line each.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    @contextmanager
+    def writing(self, path: Path | None) -> Iterator[None]:
+        """Write one of them in this block; a fault in it is kept for the end."""
+        try:
+            yield
+        except OSError as error:
+            self.faults.append(f"{path}: cannot be written ({error.strerror or error})")
+        except ErrsegError as error:
+            self.faults.append(str(error))
