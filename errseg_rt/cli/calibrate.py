@@ -25,9 +25,11 @@ from errseg_rt.cli.labelled import (
     report_failures,
 )
 from errseg_rt.cli.options import (
+    AllowDamagedOption,
     CompiledOption,
     DeviceOption,
     EngineOption,
+    IgnoreOrientationOption,
     MaxPixelsOption,
     PrecisionOption,
     ProvidersOption,
@@ -37,6 +39,7 @@ from errseg_rt.cli.options import (
 )
 from errseg_rt.cli.outputs import Outputs, check_file, check_folder
 from errseg_rt.errors import BundleError, DataError
+from errseg_rt.frames.reading import Reading
 from errseg_rt.system.atomic import write_json
 
 if TYPE_CHECKING:
@@ -65,6 +68,8 @@ def calibrate(
     threads: ThreadsOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     work_pixels: WorkPixelsOption = None,
+    allow_damaged: AllowDamagedOption = False,
+    ignore_orientation: IgnoreOrientationOption = False,
     json_file: JsonFileOption = None,
 ) -> None:
     """Fit the map from P_ep to error probability on labelled frames, and propose t and a budget.
@@ -86,6 +91,7 @@ def calibrate(
     from errseg_rt.runtime import Runtime
     from errseg_rt.system.stamp import machine_stamp
 
+    reading = Reading(max_pixels, allow_damaged, ignore_orientation)
     options = options_of(
         engine=engine,
         precision=precision,
@@ -106,7 +112,9 @@ def calibrate(
             raise BundleError(f"{out}: is the bundle that is calibrated; give another folder")
         if out is not None:
             check_replaceable(out)
-        frames = open_frames(data, manifest.classes, split=split, void=void, first_id=first_id, label_map=label_map)
+        frames = open_frames(
+            data, manifest.classes, split=split, void=void, first_id=first_id, label_map=label_map, reading=reading
+        )
         warm_up(runtime)
         evaluation = Evaluation(
             len(manifest.classes),

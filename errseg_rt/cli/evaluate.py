@@ -25,9 +25,11 @@ from errseg_rt.cli.labelled import (
     report_failures,
 )
 from errseg_rt.cli.options import (
+    AllowDamagedOption,
     CompiledOption,
     DeviceOption,
     EngineOption,
+    IgnoreOrientationOption,
     MaxPixelsOption,
     PrecisionOption,
     ProvidersOption,
@@ -39,6 +41,7 @@ from errseg_rt.cli.options import (
 from errseg_rt.cli.outputs import Outputs, check_file, check_folder
 from errseg_rt.cli.predictions import score_files
 from errseg_rt.errors import DataError
+from errseg_rt.frames.reading import Reading
 from errseg_rt.system.atomic import write_json
 from errseg_rt.system.progress import track
 
@@ -88,6 +91,8 @@ def evaluate(
     threads: ThreadsOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     work_pixels: WorkPixelsOption = None,
+    allow_damaged: AllowDamagedOption = False,
+    ignore_orientation: IgnoreOrientationOption = False,
     json_file: JsonFileOption = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="File for the tables, as CSV.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for plots and the worst frames, as PNG.")] = None,
@@ -108,6 +113,7 @@ def evaluate(
     from errseg_rt.runtime import Runtime
     from errseg_rt.system.stamp import machine_stamp
 
+    reading = Reading(max_pixels, allow_damaged, ignore_orientation)
     options = options_of(
         engine=engine,
         precision=precision,
@@ -125,7 +131,7 @@ def evaluate(
         if plots is not None:
             raise typer.BadParameter("draws what a bundle does: leave it out.", param_hint="'--plots'")
         labelled = {"split": split, "void": void, "first_id": first_id, "label_map": label_map}
-        score_files(bundle, data, predictions, ids, labelled, json_file, csv_file)
+        score_files(bundle, data, predictions, ids, labelled, reading, json_file, csv_file)
         return
     if plots is not None:
         check_plots()
@@ -133,7 +139,9 @@ def evaluate(
     factors = tuple(float(part) for part in scales.split(","))
     with Runtime(bundle, options=options) as runtime:
         manifest = runtime.manifest
-        frames = open_frames(data, manifest.classes, split=split, void=void, first_id=first_id, label_map=label_map)
+        frames = open_frames(
+            data, manifest.classes, split=split, void=void, first_id=first_id, label_map=label_map, reading=reading
+        )
         warm_up(runtime)
         evaluation = Evaluation(
             len(manifest.classes),

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from errseg_rt.bundle.classes import ClassSet
     from errseg_rt.datasets import LabelledFiles
+    from errseg_rt.frames.reading import Reading
 
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="Embedded bundle's name, or a bundle's folder.")]
 DataOption = Annotated[
@@ -60,12 +61,13 @@ def open_frames(
     void: Sequence[int] | None,
     first_id: int | None,
     label_map: str | None,
+    reading: Reading,
 ) -> LabelledFiles:
     """The labelled frames that a user's options name; see `open_labelled`."""
     from errseg_rt.datasets import LabelMap, open_labelled
 
     meaning = LabelMap.open(label_map, classes) if label_map is not None else None
-    return open_labelled(data, classes, split, void, first_id=first_id, label_map=meaning)
+    return open_labelled(data, classes, split, void, first_id=first_id, label_map=meaning).read_as(reading)
 
 
 def print_warnings(warnings: Sequence[str]) -> None:

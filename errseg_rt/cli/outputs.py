@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,22 +16,22 @@ def check_file(path: Path | None) -> None:
         return
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}, wanted a file to write")
-    _check_above(path)
+    _check_nearest(path, path.absolute().parents)
 
 
 def check_folder(path: Path | None) -> None:
     """Raises DataError where no folder can be made at this path, or nothing written into it."""
     if path is not None:
-        _check_above(path / "file")
+        _check_nearest(path, [path.absolute(), *path.absolute().parents])
 
 
-def _check_above(path: Path) -> None:
-    """The nearest thing above a path that is there must be a folder, and writable."""
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise DataError(f"{path}: cannot be written, as {above} is a file")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise DataError(f"{path}: cannot be written, as {above} is not writable for this user")
+def _check_nearest(path: Path, folders: Sequence[Path]) -> None:
+    """The first of some paths that is there, each in the next, must be a folder, and writable."""
+    nearest = next(folder for folder in folders if folder.exists())
+    if not nearest.is_dir():
+        raise DataError(f"{path}: cannot be written, as {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise DataError(f"{path}: cannot be written, as {nearest} is not writable for this user")
 
 
 class Outputs:

@@ -11,6 +11,7 @@ from errseg_rt.cli.labelled import open_frames, print_warnings, report_failures
 from errseg_rt.cli.options import print_table
 from errseg_rt.cli.outputs import Outputs
 from errseg_rt.errors import DataError
+from errseg_rt.frames.reading import Reading
 from errseg_rt.system.atomic import write_json
 
 
@@ -20,6 +21,7 @@ def score_files(
     folder: Path,
     ids: str,
     labelled: Mapping[str, Any],
+    reading: Reading,
     json_file: Path | None,
     csv_file: Path | None,
 ) -> None:
@@ -31,6 +33,7 @@ def score_files(
         folder: The predictions.
         ids: What their ids mean, as `LabelMap.open` takes it.
         labelled: Options of `open_frames`.
+        reading: What is taken of image files.
         json_file: File for all figures; None: none.
         csv_file: File for the tables; None: none.
     """
@@ -43,7 +46,7 @@ def score_files(
     opened = Bundle.open(bundle)
     classes = opened.manifest.classes
     meaning = LabelMap.open(ids, classes)
-    frames = open_frames(data, classes, **labelled)
+    frames = open_frames(data, classes, reading=reading, **labelled)
     scores = LabelScores(len(classes), boundary=True, void_labels=True)
     done = score_predictions(frames, pair_predictions(frames, folder), meaning, scores, "score predictions")
     figures = scores.to_dict(classes)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.errors import DataError
 from errseg_rt.system.atomic import write_atomically
-
-_PALETTE = 3  # colour type of a PNG whose pixels are indices of its palette
 
 
 class OutputIds:
@@ -63,25 +60,8 @@ class OutputIds:
         Raises:
             OSError: It cannot be written.
         """
-        ids = self.of(labels)
-        data = cv2.imencode(".png", ids)[1].tobytes() if self.colors is None else palette_png(ids, self.colors)
+        picture = Image.fromarray(self.of(labels))
+        if self.colors is not None:
+            picture.putpalette(self.colors.tobytes())  # the pixels stay, as indices
         with write_atomically(path) as temporary:
-            temporary.write_bytes(data)
-
-
-def palette_png(ids: npt.NDArray[np.uint8], colors: npt.NDArray[np.uint8]) -> bytes:
-    """An 8-bit palette PNG, by its specification (OpenCV writes none).
-
-    Args:
-        ids: `uint8 [H, W]`.
-        colors: RGB of each id, `uint8 [256, 3]`.
-    """
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    height, width = ids.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, _PALETTE, 0, 0, 0)
-    rows = np.pad(ids, ((0, 0), (1, 0)))  # each row begins with its filter, 0 for none
-    body = [(b"IHDR", header), (b"PLTE", colors.tobytes()), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, data) for name, data in body)
+            picture.save(temporary, "PNG")

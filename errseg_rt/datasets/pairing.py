@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from errseg_rt.errors import DataError
+from errseg_rt.frames.files import find_files
 from errseg_rt.frames.formats import IMAGE_ENDS
 
 
@@ -22,14 +24,15 @@ def pair_files(
     A frame's name is the path of its file below the folder, without the end.
 
     Args:
-        images: Folder of images, searched through and through.
+        images: Folder of images, searched through and through, links to folders too; hidden files are passed over.
         labels: Folder of labels, with the same folders in it.
         image_ends: How file names of images end, in any case.
         label_ends: The same of labels.
         is_partial: Whether images may lack labels; those are left out, then.
 
     Raises:
-        DataError: There is no image, two files have one name, or images and labels do not pair.
+        DataError: There is no image, two files have one name, images and labels do not pair, or a link to what may be a
+            folder leads nowhere.
     """
     frames, truths = _by_name(images, image_ends), _by_name(labels, label_ends)
     if not frames:
@@ -52,12 +55,18 @@ def check_split(folder: Path, split: str, layout: str) -> None:
 
 
 def _by_name(folder: Path, ends: Sequence[str]) -> dict[str, Path]:
+    files, broken = find_files(folder, ends)
+    wanted = tuple(end.lower() for end in ends)
+    # A link of such a name that leads nowhere is a file of its frame, and named with it when that is read.
+    files += [path for path in broken if path.name.lower().endswith(wanted)]
+    for path, why in broken.items():
+        if path not in files:
+            raise DataError(f"{path}: {why}; mend or remove it, as frames may lie there")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        end = next((end for end in ends if path.name.lower().endswith(end.lower())), None)
-        if end is None or not path.is_file():
-            continue
-        name = path.relative_to(folder).as_posix()[: -len(end)]
+    for path in sorted(files):
+        end = next(end for end in wanted if path.name.lower().endswith(end))
+        # macOS writes accents as characters of their own, others do not.
+        name = unicodedata.normalize("NFC", path.relative_to(folder).as_posix()[: -len(end)])
         if name in found:
             raise DataError(f"{path}: has the name of {found[name].name}; rename one of them, and its labels")
         found[name] = path

@@ -9,10 +9,11 @@ import numpy as np
 
 from errseg_rt.datasets.frames import LabelledFiles
 from errseg_rt.datasets.label_map import LabelMap
-from errseg_rt.errors import DataError, FrameError
+from errseg_rt.errors import DataError
 from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.evaluation.run import FAULTS, Done
-from errseg_rt.frames.images import read_labels
+from errseg_rt.frames.files import find_files
+from errseg_rt.frames.reading import read_labels
 from errseg_rt.system.progress import track
 
 _ENDS = ("", "_labels")  # of files that are a prediction alone, and of those that lie beside colours and overlays
@@ -34,7 +35,7 @@ def pair_predictions(frames: LabelledFiles, folder: Path) -> list[Path]:
         raise DataError(f"{folder}: no such folder of predictions")
     by_path: dict[str, list[Path]] = {}
     by_name: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*.png")):
+    for path in find_files(folder, (".png",))[0]:
         by_path.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
         by_name.setdefault(path.stem, []).append(path)
     found, bare = [], []
@@ -74,8 +75,8 @@ def score_predictions(
         try:
             _, truth = frames[index]
             path = predictions[index]
-            labels = label_map.apply(read_labels(path, (truth.shape[0], truth.shape[1])), path)
-        except (*FAULTS, FrameError) as error:
+            labels = label_map.apply(read_labels(path, (truth.shape[0], truth.shape[1]), frames.reading), path)
+        except FAULTS as error:
             done.failed[frames.names[index]] = " ".join(str(error).split()) or type(error).__name__
             continue
         scores.add(truth, np.asarray(labels, np.uint8))

@@ -162,5 +162,5 @@ def test_nothing_to_calibrate_on(cli, data: Path, tmp_path: Path, labels) -> Non
     (tmp_path / "labels" / "a.png").write_bytes(labels or void)
     done = cli("calibrate", "camvid", "--data", tmp_path, "--threads", "1", "-o", tmp_path / "out")
     assert done.code == 2
-    assert ("a.png: not an image" if labels else "no pixel has a true label") in done.err
+    assert ("a.png: labels are PNG, this is no image" if labels else "no pixel has a true label") in done.err
     assert not (tmp_path / "out").exists()

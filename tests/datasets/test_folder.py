@@ -88,7 +88,7 @@ def test_a_bad_file_spoils_its_own_frame_alone(folder):
     (root / "labels/f002.png").write_bytes(b"no picture")
     found = FolderData(root, 11)
     np.testing.assert_array_equal(found[1][0], frames[1])
-    with pytest.raises(DataError, match=r"labels/f002\.png: not an image that OpenCV reads"):
+    with pytest.raises(DataError, match=r"labels/f002\.png: labels are PNG, this is no image"):
         found[2]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 
+from errseg_rt.datasets import LabelledFiles, LabelMap
 from errseg_rt.datasets.pairing import check_split, pair_files
 from errseg_rt.errors import DataError
 
@@ -48,7 +51,7 @@ def test_ends_of_names_are_left_out(touch):
 @pytest.mark.parametrize("images", [[], ["notes.txt"], ["a.png/more.txt"]], ids=["none", "text", "a_folder"])
 def test_no_image(touch, images):
     images, labels = touch(images, ["a.png"])
-    with pytest.raises(DataError, match=r"images: holds no image \(\.bmp, "):
+    with pytest.raises(DataError, match=r"images: holds no image \(\.png, "):
         pair_files(images, labels)
 
 
@@ -81,3 +84,47 @@ def test_splits_are_listed(tmp_path):
             check_split(tmp_path, name, "")
     with pytest.raises(DataError, match=r"nothing: no such folder; it holds splits$"):
         check_split(tmp_path / "nothing", "val", "it holds splits")
+
+
+def test_linked_folders_and_files_are_followed(touch, tmp_path):
+    images, labels = touch(["x.png", "real/f.png"], ["x.png", "y.png", "real/f.png", "linked/f.png"])
+    (images / "y.png").symlink_to(images / "x.png")
+    (images / "linked").symlink_to(images / "real")
+    assert list(pair_files(images, labels)) == ["linked/f", "real/f", "x", "y"]
+
+
+def test_hidden_files_are_passed_over(touch):
+    hidden = ["._a.png", ".ipynb_checkpoints/a.png", "__MACOSX/._a.png", "@eaDir/a.png"]
+    images, labels = touch(["a.png", *hidden], ["a.png"])
+    assert list(pair_files(images, labels)) == ["a"]
+
+
+@pytest.mark.parametrize("broken", ["images", "labels"])
+def test_a_broken_link_is_a_frame_that_cannot_be_read(touch, broken):
+    images, labels = touch(["a.png", "b.png"], ["a.png", "b.png"])
+    path = (images if broken == "images" else labels) / "b.png"
+    path.unlink()
+    path.symlink_to("gone.png")
+    data = LabelledFiles(pair_files(images, labels), LabelMap.of(2))
+    assert list(data.names) == ["a", "b"]
+    with pytest.raises(DataError, match=r"b\.png: cannot be read \(No such file"):
+        read_labels_of(data, 1) if broken == "labels" else data[1]
+
+
+def read_labels_of(data, index):
+    """With an image that can be read."""
+    image, label = data.pairs[index]
+    cv2.imwrite(str(image), np.zeros((3, 4, 3), np.uint8))
+    return LabelledFiles({"b": (image, label)}, LabelMap.of(2))[0]
+
+
+def test_a_broken_link_to_a_folder_is_told(touch):
+    images, labels = touch(["a.png"], ["a.png"])
+    (images / "day1").symlink_to("/nowhere/day1")
+    with pytest.raises(DataError, match=r"images/day1: a link that leads nowhere; mend or remove it"):
+        pair_files(images, labels)
+
+
+def test_names_pair_however_accents_are_written(touch):
+    images, labels = touch(["caf\u00e9.png"], ["cafe\u0301.png"])
+    assert list(pair_files(images, labels)) == ["caf\u00e9"]
