@@ -16,6 +16,9 @@ from errseg_rt.kernels.fuse_labels import upsample
 from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.system.atomic import write_atomically
 
+PICTURES = ("labels", "colors", "error", "overlay")
+"""What `Segmentation.save` writes: `<name>_labels.png` and so on."""
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -139,7 +142,7 @@ class Segmentation:
             Paths by what they show: `labels` (class ids), `colors`, `error` (heat map), `overlay`.
 
         Raises:
-            OSError: A file cannot be written.
+            OSError: A file cannot be written; what it held before is still there.
             ValueError: `frame` is not the one that was segmented.
         """
         pictures = {"labels": self.labels, "colors": self.colors(), "error": self.heat()}
@@ -149,6 +152,6 @@ class Segmentation:
         for what, picture in pictures.items():
             paths[what] = Path(folder) / f"{name}_{what}.png"
             with write_atomically(paths[what]) as temporary:
-                if not cv2.imwrite(str(temporary), picture):
-                    raise OSError(f"{paths[what]}: cannot be written")
+                # Encoded in memory: OpenCV takes only some names, and reports no disk that is full.
+                temporary.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
         return paths

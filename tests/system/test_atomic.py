@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,25 @@ def test_json_is_whole_and_holds_finite_numbers(tmp_path: Path) -> None:
         write_json(path, {"share": float("nan")})
     assert path.read_text(encoding="utf-8") == text
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a.json", "x" * 250 + ".json", "x" * 251 + ".mp4", "x." + "y" * 253])
+def test_no_name_is_too_long_for_a_temporary_one(tmp_path: Path, name) -> None:
+    assert len(name) <= 255
+    with write_atomically(tmp_path / name) as temporary:
+        assert temporary.name.startswith(".")
+        temporary.write_text("a")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    def full(path: Path) -> None:
+        with write_atomically(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as writing into an open file raises it
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.json'") as error:
+        full(tmp_path / "a.json")
+    assert error.value.errno == errno.ENOSPC
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"'.*folder'$"):
+        write_json(tmp_path / "folder", {})
