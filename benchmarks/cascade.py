@@ -19,8 +19,8 @@ import onnx.utils
 
 from benchmarks.report import Row, finish
 from errseg_rt import Runtime
+from errseg_rt.datasets.inputs import find_images
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
-from errseg_rt.frames.images import find_images
 from errseg_rt.frames.reading import read_frame
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.scenes import StreetScene
@@ -112,7 +112,7 @@ def _times(name: str, times: Sequence[float], note: str) -> Row:
 
 def _frames(folders: Sequence[str]) -> list[Frame]:
     if folders:
-        return [read_frame(item.path) for item in find_images(folders)]
+        return [read_frame(item.path) for item in find_images(folders).items]
     return [
         StreetScene(seed, *size).frame(20 * view).frame
         for size in SIZES.values()

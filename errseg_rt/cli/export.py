@@ -10,8 +10,8 @@ import typer
 
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.cli.options import JsonOption, print_json
+from errseg_rt.datasets.inputs import find_images
 from errseg_rt.errors import EngineError
-from errseg_rt.frames.images import find_images
 from errseg_rt.frames.reading import read_frame
 from errseg_rt.system.progress import track
 
@@ -39,7 +39,7 @@ def export(
     from errseg_rt.pipeline.open import open_way
     from errseg_rt.scenes import StreetScene
 
-    pictures = [read_frame(item.path) for item in find_images(frames)] if frames else []
+    pictures = [read_frame(item.path) for item in find_images(frames).items] if frames else []
     if not pictures:
         scene = StreetScene(0)
         pictures = [scene.frame(10 * index).frame for index in range(_CHECK_FRAMES)]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
+from errseg_rt.cli.batch import Batch, Entry, earlier, print_of
 from errseg_rt.cli.execution import options_of, stamp, warm_up
+from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption, VoidOption
 from errseg_rt.cli.options import (
+    AllowDamagedOption,
     BudgetOption,
     BundleOption,
     CompiledOption,
@@ -18,6 +23,7 @@ from errseg_rt.cli.options import (
     DetailOption,
     DeviceOption,
     EngineOption,
+    IgnoreOrientationOption,
     JsonOption,
     MaxPixelsOption,
     PrecisionOption,
@@ -31,16 +37,18 @@ from errseg_rt.cli.options import (
     print_scores,
     run_summary,
 )
+from errseg_rt.cli.tally import Tally
+from errseg_rt.datasets.inputs import Item, find_images
 from errseg_rt.datasets.label_map import LabelMap
-from errseg_rt.datasets.scores import ConfusionMatrix
-from errseg_rt.errors import EngineError, FrameError
-from errseg_rt.frames.images import Item, find_images
+from errseg_rt.errors import DataError, FrameError
 from errseg_rt.frames.reading import Reading, read_picture
-from errseg_rt.system.atomic import write_json
 from errseg_rt.system.progress import track
 
 if TYPE_CHECKING:
     from errseg_rt.runtime import Runtime
+
+# Options of a runtime that say nothing of its results.
+_OF_NO_RESULT = ("build", "max_pixels", "threads")
 
 
 def segment(
@@ -59,9 +67,23 @@ def segment(
     deadline_ms: DeadlineOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     work_pixels: WorkPixelsOption = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", help="Names, or paths below an input, that are passed over in it; may be given again."
+        ),
+    ] = None,
+    allow_damaged: AllowDamagedOption = False,
+    ignore_orientation: IgnoreOrientationOption = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out what the summary in the folder of results says is done already.")
+    ] = False,
     labels: Annotated[
         Path | None, typer.Option(help="Folder of true labels (PNG, named as the images), to score against.")
     ] = None,
+    void: VoidOption = None,
+    first_id: FirstIdOption = None,
+    label_map: LabelMapOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.
@@ -85,62 +107,119 @@ def segment(
         max_pixels=max_pixels,
         work_pixels=work_pixels,
     )
-    items = find_images(inputs, labels, out)
-    frames: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
+    reading = Reading(max_pixels, allow_damaged, ignore_orientation)
+    found = find_images(inputs, labels, out, exclude or ())
     with Runtime(bundle, options=options) as runtime:
         classes = runtime.manifest.classes
-        semantic, fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
-        warm_up(runtime)
-        for item in track(items, "segment", len(items)):
-            try:
-                frames.append(_segment_one(runtime, item, out, semantic, fused))
-            except (FrameError, EngineError) as error:
-                failed.append({"input": str(item.path), "error": str(error)})
-        summary: dict[str, Any] = {
-            "bundle": runtime.manifest.name,
-            **stamp(runtime),
-            **run_summary(runtime, frames),
-            "scores": {"semantic": semantic.to_dict(classes), "fused": fused.to_dict(classes)}
-            if semantic.counts.any()
-            else None,
-            "frames": frames,
-            "failed": failed,
-        }
-    write_json(out / "summary.json", summary)
+        if label_map is None:
+            meaning = LabelMap.of(len(classes), void, first_id or 0)
+        elif void or first_id is not None:
+            raise DataError("a label map says of each id what it means; leave out void ids and a first id")
+        else:
+            meaning = LabelMap.open(label_map, classes)
+        settings = _settings(runtime, reading, meaning)
+        tally = Tally(classes)
+
+        def summarise(frames: list[Entry]) -> dict[str, Any]:
+            return {
+                "bundle": runtime.manifest.name,
+                **stamp(runtime),
+                "settings": settings,
+                **run_summary(runtime, frames),
+                **tally.summary(len(found.items)),
+            }
+
+        def work(item: Item) -> Entry:
+            entry = _done_already(item, done.get(str(item.path)), out)
+            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally)
+            tally.add(entry)
+            return entry
+
+        out.mkdir(parents=True, exist_ok=True)
+        done = earlier(out / "summary.json", settings) if resume else {}
+        batch = Batch(out / "summary.json", summarise)
+        with batch.kept():
+            warm_up(runtime)
+            for item in track(found.items, "segment", len(found.items)):
+                batch.attempt(item.path, lambda item=item: work(item))  # type: ignore[misc]
+                batch.keep()
+        summary = batch.summary()
     if as_json:
         print_json(summary)
-    elif frames:
+    elif batch.frames:
         print_run(summary)
-        if summary["scores"]:
-            print_scores(summary["scores"])
-        print(f"{len(frames)} of {len(items)} images segmented: {out}")
-    for failure in failed:
-        print("error: " + " ".join(failure["error"].split()), file=sys.stderr)
-    if failed:
+        if summary["scored"]:
+            _print_scores(summary)
+        print(f"{len(batch.frames)} of {len(found.items)} images segmented: {out}")
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for failure in batch.failed:
+        print(f"error: {failure['error']}", file=sys.stderr)
+    if batch.failed:
         raise typer.Exit(2)
 
 
-def _segment_one(
-    runtime: Runtime, item: Item, out: Path, semantic: ConfusionMatrix, fused: ConfusionMatrix
-) -> dict[str, Any]:
-    """Segment, save and score one image; what the summary says of it."""
-    reading = Reading(runtime.options.max_pixels)
+def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap) -> dict[str, Any]:
+    """All that results follow from, beside the files."""
+    manifest = (runtime.bundle.folder / "manifest.json").read_bytes()
+    options = {name: value for name, value in asdict(runtime.options).items() if name not in _OF_NO_RESULT}
+    return {
+        "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
+        **options,
+        "allow_damaged": reading.allow_damaged,
+        "ignore_orientation": reading.ignore_orientation,
+        "label_ids": " ".join(f"{label}:{index}" for label, index in sorted(meaning.ids.items())),
+    }
+
+
+def _done_already(item: Item, entry: Entry | None, out: Path) -> Entry | None:
+    """The entry of an earlier run, where its files are unchanged and its results are there."""
+    try:
+        is_same = entry is not None and (
+            entry["files"] == _files(item)
+            and entry["outputs"]["labels"] == f"{item.name}_labels.png"
+            and all((out / name).is_file() for name in entry["outputs"].values())
+        )
+    except (OSError, LookupError, TypeError):
+        return None
+    return entry if is_same else None
+
+
+def _files(item: Item) -> dict[str, list[int]]:
+    """What tells an item's files from former ones."""
+    return {str(path): print_of(path) for path in (item.path, item.truth) if path is not None}
+
+
+def _segment_one(runtime: Runtime, item: Item, out: Path, reading: Reading, meaning: LabelMap, tally: Tally) -> Entry:
+    """Segment and save one image; what the summary says of it."""
+    if item.fault:
+        raise FrameError(f"{item.path}: {item.fault}")
+    files = _files(item)  # before they are read: a change meanwhile is one
     picture = read_picture(item.path, item.truth, reading)
-    frame, size = picture.frame, picture.frame.shape[:2]
     truth = None
     if item.truth is not None and picture.labels is not None:
-        truth = LabelMap.of(len(runtime.manifest.classes)).apply(picture.labels, item.truth)
-    result = runtime.segment(frame, semantic=truth is not None)
-    saved = result.save(out, item.name, frame)
-    if truth is not None and result.semantic_labels is not None:
-        semantic.add(truth, result.semantic_labels)
-        fused.add(truth, result.labels)
+        truth = meaning.apply(picture.labels, item.truth)
+    result = runtime.segment(picture.frame, semantic=truth is not None)
+    saved = result.save(out, item.name, picture.frame)
     rows, cols = result.geometry.seen()
-    return {
+    entry: Entry = {
         "input": str(item.path),
-        "size": list(size),
+        "files": files,
+        "size": list(result.labels.shape),
         "outputs": {what: path.relative_to(out).as_posix() for what, path in saved.items()},
         "mean_error_probability": float(result.error_probability[:rows, :cols].mean()),
         **frame_summary(result),
     }
+    if picture.damage:
+        entry["damage"] = list(picture.damage)
+    if truth is not None and result.semantic_labels is not None:
+        entry["confusion"] = tally.counted(truth, result.semantic_labels, result.labels)
+    return entry
+
+
+def _print_scores(summary: dict[str, Any]) -> None:
+    scored = summary["scored"]
+    if summary["scores"]:
+        print_scores(summary["scores"])
+    share = f"{100 * scored['valid_pixels']:.1f} % of their pixels have a class"
+    print(f"scored: {scored['frames']} of {scored['of']} frames; {share}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,6 +28,14 @@ _PLACES = ((273, 279), (324, 325))  # tags of TIFF: where strips or tiles lie, a
 
 class _DamageError(Exception):
     """A file is not what its format wants it to be."""
+
+    remedy = "copy it again, or take what is there of it by --allow-damaged"
+
+
+class _HeaderError(_DamageError):
+    """A header that says nothing, or something that no library here knows."""
+
+    remedy = "copy it again, or if it is whole, convert it to an 8-bit PNG"
 
 
 @dataclass(frozen=True)
@@ -62,9 +71,7 @@ def decode(path: Path, max_pixels: int, allow_damaged: bool = False, *, ids: boo
         return _decoded(path, kind, data, max_pixels, ids)
     except _DamageError as error:
         if not allow_damaged:
-            raise FrameError(
-                f"{path}: damaged ({error}); copy it again, or take what is there of it by --allow-damaged"
-            ) from error
+            raise FrameError(f"{path}: damaged ({error}); {error.remedy}") from error
         damage = str(error)
     try:
         return replace(_decoded(path, kind, data, max_pixels, ids, lenient=True), damage=damage)
@@ -97,7 +104,7 @@ def _known(path: Path, data: bytes, ids: bool) -> Format:
 
 def _decoded(path: Path, kind: Format, data: bytes, max_pixels: int, ids: bool, lenient: bool = False) -> Decoded:
     with pillow(lenient):
-        image: Any = _sound(lambda: open_header(kind, data))
+        image: Any = _sound(lambda: open_header(kind, data), _HeaderError)
         width, height = image.size
         if width * height == 0:
             raise FrameError(f"{path}: not an image: it has no pixels")
@@ -107,10 +114,10 @@ def _decoded(path: Path, kind: Format, data: bytes, max_pixels: int, ids: bool, 
             )
         bits = _sound(lambda: bits_of(kind, image, data))
         (_check_ids if ids else _check_colors)(path, image.mode, bits)
-        if kind.name == "JPEG":
-            orientation = orientation_of(image)
-        else:
+        orientation = 1 if kind.name == "PNG" else orientation_of(image)
+        if kind.name != "JPEG":
             pixels = _sound(lambda: _by_pillow(kind, image, data, ids, lenient))
+        if kind.name == "PNG":  # where EXIF may follow the pixels
             orientation = orientation_of(image)
     if kind.name == "JPEG":
         pixels = _sound(lambda: _jpeg(data, lenient))
@@ -119,14 +126,16 @@ def _decoded(path: Path, kind: Format, data: bytes, max_pixels: int, ids: bool, 
     return Decoded(pixels, orientation)
 
 
-def _sound(step: Callable[[], T]) -> T:
-    """What a step gives; what the libraries raise for damage is of a dozen kinds."""
+def _sound(step: Callable[[], T], fault: type[_DamageError] = _DamageError) -> T:
+    """What a step gives; raises `fault` for what the libraries raise, which is of a dozen kinds."""
     try:
         return step()
     except (MemoryError, _DamageError):
         raise
+    except (struct.error, IndexError, EOFError) as error:
+        raise fault("it breaks off") from error
     except Exception as error:
-        raise _DamageError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise fault(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _check_colors(path: Path, mode: str, bits: int) -> None:

@@ -112,10 +112,7 @@ def bits_of(kind: Format, image: Any, data: bytes) -> int:
 
 
 def orientation_of(image: ImageFile) -> int:
-    """How EXIF, or TIFF, says that a picture is to be turned: 1 (not at all) to 8; a value that is none counts as 1.
-
-    Call it once the pixels are read: in a PNG, EXIF may follow them.
-    """
+    """How EXIF, or TIFF, says that a picture is to be turned: 1 (not at all) to 8; a value that is none counts as 1."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # EXIF that is damaged raises many kinds, and the picture is whole without it

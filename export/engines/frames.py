@@ -11,7 +11,7 @@ import numpy.typing as npt
 from errseg_rt.bundle.classes import CAMVID
 from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.datasets import open_labelled
-from errseg_rt.frames.images import find_images
+from errseg_rt.datasets.inputs import find_images
 from errseg_rt.frames.reading import read_frame
 from errseg_rt.scenes import StreetScene
 
@@ -61,7 +61,7 @@ def load_frames(folder: Path | None, manifest: Manifest, size: tuple[int, int], 
         data = open_labelled(folder, manifest.classes)
         samples = [data[index] for index in _spread(len(data), most)]
     else:
-        items = find_images([str(folder)])
+        items = find_images([str(folder)]).items
         samples = [(read_frame(items[index].path), None) for index in _spread(len(items), most)]
     check = samples[1::2] or samples
     return Frames([frame for frame, _ in samples[::2]], [frame for frame, _ in check], [truth for _, truth in check])

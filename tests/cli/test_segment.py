@@ -185,10 +185,13 @@ def test_scores_are_those_of_a_count_by_hand(cli, images: Path, tmp_path: Path, 
     frame = read(images / "a.png")
     classes = len(runtime.manifest.classes)
     truth = np.random.default_rng(0).integers(0, classes + 3, frame.shape[:2]).astype(np.uint8)
+    truth[truth >= classes] = 255
     (tmp_path / "truth").mkdir()
     cv2.imwrite(str(tmp_path / "truth" / "a.png"), truth)
     done = cli("segment", "--threads", "1", images, "--labels", tmp_path / "truth", "-o", tmp_path / "out", "--json")
-    scores, valid = json.loads(done.out)["scores"], truth < classes  # ids above the classes are void
+    summary, valid = json.loads(done.out), truth < classes
+    scores = summary["scores"]
+    assert summary["scored"] == {"frames": 1, "of": len(SIZES), "valid_pixels": pytest.approx(valid.mean())}
     result = runtime.segment(frame, semantic=True)
     for kind, labels in (("semantic", result.semantic_labels), ("fused", result.labels)):
         assert scores[kind]["accuracy"] == pytest.approx((labels == truth)[valid].mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import pytest
 
 from errseg_rt.cli import segment as segment_module
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
-from errseg_rt.frames import segmentation as segmentation_module
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
 
@@ -26,18 +26,17 @@ def huge_png() -> bytes:
     """A small PNG whose header says 100000x100000."""
     data = bytearray(encoded(".png", NOISE))
     data[16:24] = (100_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     return bytes(data)
 
 
 BAD = {
-    "unreadable.png": (b"no picture" * 20, "not an image that OpenCV reads"),
-    "truncated.png": (encoded(".png", NOISE)[:-900], "the file is truncated"),
-    "truncated.jpg": (encoded(".jpg", NOISE)[:-300], "the file is truncated"),
-    "damaged.jpg": (encoded(".jpg", NOISE)[:200] + b"\xff\xd9", "not an image|refuses|truncated"),
+    "unreadable.png": (b"no picture" * 20, "not an image of a kind that is read"),
+    "truncated.png": (encoded(".png", NOISE)[:-900], "damaged"),
+    "truncated.jpg": (encoded(".jpg", NOISE)[:-300], "damaged"),
+    "damaged.jpg": (encoded(".jpg", NOISE)[:200] + b"\xff\xd9", "damaged"),
     "zero.png": (b"", "the file is empty"),
-    "grey.png": (encoded(".png", NOISE[..., 0]), "a grey image"),
-    "alpha.png": (encoded(".png", np.dstack([NOISE, NOISE[..., 0]])), "an image with alpha"),
-    "deep.png": (encoded(".png", NOISE.astype(np.uint16) * 257), "16-bit"),
+    "deep.png": (encoded(".png", NOISE.astype(np.uint16) * 257), "16 bits a channel"),
     "huge.png": (huge_png(), "100000x100000 pixels are over the limit"),
 }
 
@@ -172,31 +171,12 @@ def test_non_finite_network_output(cli, good: Path, tmp_path: Path, monkeypatch,
         done = cli(*arguments)
         assert (done.code, done.out) == (2, "")
         one_error(done.err, f"{wrong} gave values that are not finite: ")
-        assert whole_files(tmp_path / "out") == []
+        assert whole_files(tmp_path / "out") == ["summary.json"]
         monkeypatch.setattr(segment_module, "warm_up", lambda runtime: None)
     done = cli(*arguments)
     assert done.code == 2
     one_error(done.err, f"{wrong} gave values that are not finite: ")
     assert whole_files(tmp_path / "out") == ["summary.json"]
-
-
-@pytest.mark.parametrize("raises", [False, True], ids=["says_false", "raises"])
-def test_a_failed_write_leaves_no_half_file(cli, good: Path, tmp_path: Path, monkeypatch, raises) -> None:
-    write = cv2.imwrite
-
-    def fail(path: str, picture: np.ndarray) -> bool:
-        if "heat" not in path and "error" not in path:
-            return bool(write(path, picture))
-        Path(path).write_bytes(b"half")
-        if raises:
-            raise OSError(28, "No space left on device")
-        return False
-
-    monkeypatch.setattr(segmentation_module.cv2, "imwrite", fail)
-    done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out")
-    assert done.code == 2
-    one_error(done.err, "No space left|cannot be written")
-    assert whole_files(tmp_path / "out") == ["good_colors.png", "good_labels.png"]
 
 
 def test_an_output_folder_that_is_a_file(cli, good: Path, tmp_path: Path) -> None:
@@ -212,7 +192,9 @@ def test_truth_of_another_size(cli, good: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "truth" / "good.png"), np.zeros((41, 56), np.uint8))
     done = cli("segment", "--threads", "1", good, "--labels", tmp_path / "truth", "-o", tmp_path / "out")
     assert done.code == 2
-    one_error(done.err, "wanted uint8 (40, 56) as the frame")
+    line = one_error(done.err, "labels of 41x56 pixels, wanted 40x56 as the frame")
+    assert str(good) in line
+    assert str(tmp_path / "truth" / "good.png") in line
 
 
 def test_an_unknown_engine(cli, good: Path, tmp_path: Path) -> None:
@@ -305,4 +287,4 @@ def test_an_interrupt(cli, good: Path, tmp_path: Path, monkeypatch) -> None:
     done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out")
     assert done.code == 130
     assert "Traceback" not in done.err
-    assert whole_files(tmp_path / "out") == []
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"] == []

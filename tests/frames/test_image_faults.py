@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from errseg_rt.errors import FrameError
-from errseg_rt.frames.images import read_frame
+from errseg_rt.frames.reading import Reading, read_frame
 
-LIMIT = 2**24
 NOISE = np.random.default_rng(0).integers(0, 256, (43, 57, 3), np.uint8)
 
 
@@ -57,15 +56,15 @@ def refused(tmp_path: Path, data: bytes, name: str, match: str) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(FrameError, match=match) as error:
-        read_frame(path, LIMIT)
+        read_frame(path)
     assert str(error.value).startswith(f"{path}: ")
 
 
 def test_a_path_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FrameError, match=r"none\.png: cannot be read \(No such file"):
-        read_frame(tmp_path / "none.png", LIMIT)
+        read_frame(tmp_path / "none.png")
     with pytest.raises(FrameError, match=r"cannot be read \(Is a directory\)"):
-        read_frame(tmp_path, LIMIT)
+        read_frame(tmp_path)
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
@@ -75,27 +74,27 @@ def test_an_empty_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [9, 20, 33, 60, 0.3, 0.9, -13, -8], ids=str)
 def test_a_truncated_png(tmp_path: Path, cut) -> None:
     data = encoded(".png")
-    refused(tmp_path, data[: int(cut * len(data)) if isinstance(cut, float) else cut], "a.png", "truncated")
+    refused(tmp_path, data[: int(cut * len(data)) if isinstance(cut, float) else cut], "a.png", "damaged")
 
 
 @pytest.mark.parametrize("progressive", [0, 1], ids=["baseline", "progressive"])
 @pytest.mark.parametrize("cut", [3, 20, 200, 0.5, 0.95, -2, -1], ids=str)
 def test_a_truncated_jpeg(tmp_path: Path, cut, progressive) -> None:
     data = encoded(".jpg", NOISE, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
-    refused(tmp_path, data[: int(cut * len(data)) if isinstance(cut, float) else cut], "a.jpg", "truncated")
+    refused(tmp_path, data[: int(cut * len(data)) if isinstance(cut, float) else cut], "a.jpg", "damaged")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("suffix", [".bmp", ".tiff", ".webp"])
 def test_other_formats_truncated(tmp_path: Path, suffix, share) -> None:
     data = encoded(suffix)
-    refused(tmp_path, data[: int(share * len(data))], f"a{suffix}", "truncated|not an image|refuses")
+    refused(tmp_path, data[: int(share * len(data))], f"a{suffix}", "damaged")
 
 
 @pytest.mark.parametrize("cut", [1, 2, 5])
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_a_few_bytes(tmp_path: Path, suffix, cut) -> None:
-    refused(tmp_path, encoded(suffix)[:cut], f"a{suffix}", "not an image|truncated")
+    refused(tmp_path, encoded(suffix)[:cut], f"a{suffix}", "not an image|damaged")
 
 
 def test_a_jpeg_with_a_thumbnail(tmp_path: Path) -> None:
@@ -103,11 +102,9 @@ def test_a_jpeg_with_a_thumbnail(tmp_path: Path) -> None:
     whole = with_thumbnail(main, thumbnail)
     path = tmp_path / "a.jpg"
     path.write_bytes(whole)
-    np.testing.assert_array_equal(
-        read_frame(path, LIMIT), cv2.imdecode(np.frombuffer(main, np.uint8), cv2.IMREAD_COLOR)
-    )
+    np.testing.assert_array_equal(read_frame(path), cv2.imdecode(np.frombuffer(main, np.uint8), cv2.IMREAD_COLOR))
     with pytest.raises(FrameError, match=r"43x57 pixels are over the limit of 2000"):
-        read_frame(path, 2000)
+        read_frame(path, Reading(2000))
     after_thumbnail = len(thumbnail) + 12
     for cut in (
         len(thumbnail) // 2,
@@ -116,26 +113,27 @@ def test_a_jpeg_with_a_thumbnail(tmp_path: Path) -> None:
         len(whole) - len(main) // 3,
         len(whole) - 2,
     ):
-        refused(tmp_path, whole[:cut], "cut.jpg", "truncated|not an image")
+        refused(tmp_path, whole[:cut], "cut.jpg", "damaged")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp"])
 def test_text_named_as_an_image(tmp_path: Path, suffix) -> None:
-    refused(tmp_path, b"This is no picture.\n" * 40, f"a{suffix}", "not an image that OpenCV reads")
+    refused(tmp_path, b"This is no picture.\n" * 40, f"a{suffix}", "not an image of a kind that is read")
 
 
 @pytest.mark.parametrize(
     ("suffix", "picture", "match"),
     [
-        (".png", NOISE[..., 0], "a grey image, wanted three colour channels"),
-        (".jpg", NOISE[..., 0], "a grey image"),
-        (".png", np.dstack([NOISE, NOISE[..., 0]]), "an image with alpha"),
-        (".webp", np.dstack([NOISE, NOISE[..., 0]]), "an image with alpha"),
-        (".png", NOISE.astype(np.uint16) * 257, "16-bit uint16; convert it to 8 bits"),
-        (".png", NOISE[..., 0].astype(np.uint16) * 257, "16-bit uint16"),
-        (".tiff", NOISE.astype(np.float32), "32-bit float32"),
+        (".png", NOISE.astype(np.uint16) * 257, "16 bits a channel .*; convert it to 8 bits"),
+        (".png", NOISE[..., 0].astype(np.uint16) * 257, "16 bits a channel"),
+        (".tiff", NOISE.astype(np.uint16) * 257, "16 bits a channel"),
+        (".tiff", NOISE[..., 0].astype(np.float32), "32 bits a channel"),
+        (".tiff", NOISE.astype(np.float32), "unknown pixel mode.* convert it to an 8-bit PNG"),
+        (".ppm", NOISE.astype(np.uint16) * 257, "16 bits a channel"),
+        (".pgm", NOISE[..., 0].astype(np.uint16) * 257, "16 bits a channel"),
+        (".jp2", NOISE.astype(np.uint16) * 257, "16 bits a channel"),
     ],
-    ids=["grey_png", "grey_jpeg", "alpha_png", "alpha_webp", "16_bit", "16_bit_grey", "float_tiff"],
+    ids=["png", "grey_png", "tiff", "grey_float_tiff", "float_tiff", "ppm", "pgm", "jp2"],
 )
 def test_images_of_another_kind(tmp_path: Path, suffix, picture, match) -> None:
     refused(tmp_path, encoded(suffix, picture), f"a{suffix}", match)
@@ -147,15 +145,13 @@ def test_a_palette_png_is_a_colour_image(tmp_path: Path) -> None:
     rows = b"".join(b"\0" + row.tobytes() for row in index)
     path = tmp_path / "a.png"
     path.write_bytes(png(7, 5, kind=3, palette=colors.tobytes(), pixels=rows))
-    np.testing.assert_array_equal(read_frame(path, LIMIT), colors[index][..., ::-1])
+    np.testing.assert_array_equal(read_frame(path), colors[index][..., ::-1])
 
 
 @pytest.mark.parametrize("header_only", [False, True], ids=["whole", "cut"])
 def test_a_huge_png_is_refused_by_its_header(tmp_path: Path, header_only) -> None:
     data = png(100_000, 99_999)
-    refused(
-        tmp_path, data[:40] if header_only else data, "a.png", "truncated" if header_only else "99999x100000 pixels"
-    )
+    refused(tmp_path, data[:40] if header_only else data, "a.png", "damaged" if header_only else "99999x100000 pixels")
 
 
 def test_a_huge_jpeg_is_refused_by_its_header(tmp_path: Path) -> None:
@@ -164,9 +160,9 @@ def test_a_huge_jpeg_is_refused_by_its_header(tmp_path: Path) -> None:
 
 
 def test_a_png_without_pixels(tmp_path: Path) -> None:
-    refused(tmp_path, png(0, 0), "a.png", "not an image|refuses")
+    refused(tmp_path, png(0, 0), "a.png", "damaged")
 
 
 @pytest.mark.parametrize("data", [b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe0\x00\x00" * 3 + b"\xff\xd9"])
 def test_a_jpeg_of_markers_alone(tmp_path: Path, data: bytes) -> None:
-    refused(tmp_path, data, "a.jpg", "truncated|not an image|refuses")
+    refused(tmp_path, data, "a.jpg", "damaged")

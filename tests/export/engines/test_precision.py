@@ -19,7 +19,7 @@ from errseg_rt.export.engines.precision import FP32_NAMES, LOW_PRECISIONS, fp32_
 from errseg_rt.export.engines.quantise import quantise
 from errseg_rt.export.engines.tensorrt.operators import refused
 from errseg_rt.export.graphs import export_graphs
-from errseg_rt.frames.images import read_frame
+from errseg_rt.frames.reading import read_frame
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.networks import Cascade, CascadeConfig
 from errseg_rt.networks.backbone import Features
@@ -315,7 +315,7 @@ def test_labels_with_fp16_around_int8(all_graphs, int8: bytes) -> None:
 
 def test_labels_of_real_frames_with_fp16_around_int8(all_graphs, camvid_val: Path) -> None:
     paths = sorted((camvid_val / "images").iterdir())[::12][:8]
-    images = [as_input(read_frame(path, 1 << 20)) for path in paths]
+    images = [as_input(read_frame(path)) for path in paths]
     front = all_graphs["camvid/front"]
     int8 = quantise(front, [{"image": each} for each in images[::2]], "tensorrt")
     assert equal(labels(front, images[1::2]), labels(lower(int8, "fp16"), images[1::2])) >= 0.99

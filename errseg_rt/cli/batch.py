@@ -1,0 +1,149 @@
+"""A batch of files: one that fails ends nothing but itself, and a summary of the others is kept all along."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import cv2
+
+from errseg_rt.errors import ErrsegError
+from errseg_rt.system.atomic import write_json
+
+Entry = dict[str, Any]
+
+_OF_ALL = {
+    errno.ENOSPC,
+    errno.EROFS,
+    getattr(errno, "EDQUOT", errno.ENOSPC),
+}  # of a disk that no result can be written to
+_EVERY = 5.0  # seconds between two summaries
+_SHARE = 0.02  # of the time may go into writing them
+
+
+class Batch:
+    """What became of the files of a batch so far.
+
+    Args:
+        path: File of the summary.
+        summarise: What the summary says beside the entries, given those of frames.
+
+    Attributes:
+        frames: An entry for each file that is done.
+        failed: `input` and `error` of each that is not.
+    """
+
+    def __init__(self, path: Path, summarise: Callable[[list[Entry]], Mapping[str, Any]]) -> None:
+        self.frames: list[Entry] = []
+        self.failed: list[dict[str, str]] = []
+        self._path, self._summarise = path, summarise
+        self._next = 0.0
+
+    def attempt(self, path: Path, work: Callable[[], Entry]) -> None:
+        """Do the work of a file, whose failure is noted.
+
+        Raises:
+            OSError: The disk is full, or cannot be written to.
+        """
+        try:
+            self.frames.append(work())
+        except (ErrsegError, OSError, MemoryError, cv2.error) as error:
+            if isinstance(error, OSError) and error.errno in _OF_ALL:
+                raise
+            self.failed.append({"input": str(path), "error": _said(path, error)})
+
+    def summary(self) -> dict[str, Any]:
+        """All that is known so far."""
+        return {**self._summarise(self.frames), "frames": self.frames, "failed": self.failed}
+
+    def keep(self) -> None:
+        """Write the summary, where the last one is some seconds old."""
+        if time.monotonic() >= self._next:
+            self.write()
+
+    def write(self) -> None:
+        """Write the summary.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        before = time.monotonic()
+        write_json(self._path, self.summary())
+        after = time.monotonic()
+        self._next = after + max(_EVERY, (after - before) / _SHARE)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write the summary at the beginning and at the end of a block, however it ends, SIGTERM and SIGHUP included.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self.write()
+        with _ending_by_exception():
+            try:
+                yield
+            except BaseException:
+                with suppress(OSError):  # the disk may be what the block ends by
+                    self.write()
+                raise
+        self.write()
+
+
+def earlier(path: Path, settings: Mapping[str, Any]) -> dict[str, Entry]:
+    """Entries of an earlier summary by their inputs; none where it is missing, damaged, or of other settings."""
+    try:
+        summary = json.loads(path.read_bytes())
+        same = summary["settings"] == json.loads(json.dumps(settings))
+        return {entry["input"]: entry for entry in summary["frames"]} if same else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def print_of(path: Path) -> list[int]:
+    """What tells a file from its former content: size in bytes, and time of the last change in nanoseconds.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _said(path: Path, error: BaseException) -> str:
+    """The error in a line that names the file."""
+    if isinstance(error, MemoryError):
+        text = "not enough memory; shrink it, or give --work-pixels"
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror + (f": {error.filename}" if error.filename not in (None, str(path)) else "")
+    else:
+        text = str(getattr(error, "err", "") or error)
+    text = " ".join(text.split())
+    return text if text.startswith(f"{path}: ") else f"{path}: {text}"
+
+
+@contextmanager
+def _ending_by_exception() -> Iterator[None]:
+    """Turn signals that would end the process at once into SystemExit, with the exit code that they would have."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]  # nohup ignores SIGHUP
+    if threading.current_thread() is not threading.main_thread():  # which alone may say what signals do
+        numbers = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,73 @@
+"""What in a folder is no image to be segmented: ground truth beside it, and what this program has written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from errseg_rt.frames.segmentation import PICTURES
+
+# Folder of the images, and those beside it that make a data set of them. Labels of the first are their truth as they
+# are; ids of the others mean classes by tables of their own, for which there is `errseg-rt evaluate`.
+_LAYOUTS = (
+    ("images", {"labels"}),
+    ("images", {"annotations"}),
+    ("leftImg8bit", {"gtFine", "gtCoarse"}),
+    ("JPEGImages", {"SegmentationClass", "SegmentationObject", "Annotations"}),
+)
+_BESIDE = {"ImageSets", *(name for _, names in _LAYOUTS for name in names)}
+_PLAIN = _LAYOUTS[0]
+
+
+class DataSets:
+    """The data sets of a tree that is being searched, and which of their folders hold images."""
+
+    def __init__(self) -> None:
+        self._images: dict[Path, str] = {}
+        self._labelled: set[Path] = set()
+        self._left_out: dict[Path, list[str]] = {}
+
+    def entered(self, folder: Path, names: Sequence[str]) -> list[str]:
+        """Which of a folder's folders are to be searched: all, or a data set's images."""
+        for images, beside in _LAYOUTS:
+            if images in names and beside & set(names):
+                self._images[folder] = images
+                if (images, beside) == _PLAIN:
+                    self._labelled.add(folder)
+                others = sorted({*names} - {images} - _BESIDE)
+                if others:
+                    self._left_out[folder] = others
+                return [images]
+        return list(names)
+
+    def is_beside(self, path: Path) -> bool:
+        """Whether a file lies beside the folder of a data set's images."""
+        return path.parent in self._images
+
+    def place(self, path: Path, root: Path) -> tuple[Path, Path, Path | None]:
+        """Where a file lies below `root`, without the folder of a data set's images; where in that; and its labels'."""
+        for folder in path.parents:
+            if folder in self._images:
+                within = path.relative_to(folder / self._images[folder])
+                labels = folder / "labels" if folder in self._labelled else None
+                return folder.relative_to(root) / within, within, labels
+            if folder == root:
+                break
+        return path.relative_to(root), path.relative_to(root), None
+
+    def notes(self) -> list[str]:
+        """What was left out that a user may miss."""
+        return [
+            f"{folder}: a data set, of which {self._images[folder]}/ alone was searched, not {', '.join(names)}"
+            for folder, names in self._left_out.items()
+        ]
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is one of the pictures that `Segmentation.save` writes, with another of them beside it."""
+    for what in PICTURES:
+        end = f"_{what}.png"
+        if path.name.endswith(end):
+            stem = path.name[: -len(end)]
+            return any(path.with_name(f"{stem}_{other}.png").exists() for other in PICTURES if other != what)
+    return False

@@ -1,0 +1,237 @@
+"""Which image files a user's inputs name, what their results are called, and which labels are theirs."""
+
+from __future__ import annotations
+
+import glob
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from errseg_rt.datasets.input_trees import DataSets, is_result
+from errseg_rt.errors import DataError
+from errseg_rt.frames.files import find_files, may_be, walk
+from errseg_rt.frames.formats import IMAGE_ENDS, UNREAD_ENDS
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image file of an input.
+
+    Attributes:
+        path: The file.
+        name: What its results are called: its path below what all inputs have in common, without suffix; differs from
+            item to item.
+        truth: Its label file, where it has one.
+        fault: Why it cannot be read, where that is known already.
+    """
+
+    path: Path
+    name: str
+    truth: Path | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What inputs name.
+
+    Attributes:
+        items: The image files, each name of a file once.
+        notes: What was passed over, for the user to read.
+    """
+
+    items: list[Item]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A file, on its way to be an item.
+
+    Attributes:
+        path: The file.
+        base: Folder of the input that names it.
+        inner: Where it lies in that, but for the folders of a data set's layout.
+        within: Where it lies among the images of its data set, and its labels among the labels.
+        labels: Folder of these labels, in a data set.
+        fault: As `Item.fault`.
+    """
+
+    path: Path
+    base: Path
+    inner: Path
+    within: Path
+    labels: Path | None = None
+    fault: str | None = None
+
+
+def find_images(
+    inputs: Sequence[str], labels: Path | None = None, out: Path | None = None, exclude: Sequence[str] = ()
+) -> Inputs:
+    """The image files that files, folders and globs name.
+
+    A folder is searched through and through, links too, for images by their suffixes. Of a data set in it, in one of
+    the layouts that `open_dataset` knows, the images alone are taken; in the plain layout its labels are their truth.
+    Hidden files, results of this program, and what lies in `out` are passed over.
+
+    Args:
+        inputs: Files, folders, or globs (also with `**`).
+        labels: Folder of true labels, PNG files that lie and are named as the images; None: only those of data sets.
+        out: Folder of results.
+        exclude: Globs of what is passed over in folders: of names, or of paths below the folder.
+
+    Raises:
+        DataError: An input names nothing, or is the folder of results itself; two images have one label file; or
+            `labels` is no folder, or holds labels of none of the images.
+    """
+    if labels is not None and not labels.is_dir():
+        raise DataError(f"{labels}: no such folder of labels")
+    notes: list[str] = []
+    found: dict[str, _Found] = {}
+    for text in inputs:
+        for each in _expand(text, out, exclude, notes):
+            found.setdefault(os.path.abspath(each.path), each)
+    items = _named(list(found.values()), labels)
+    _check_labels(items, labels)
+    return Inputs(items, notes)
+
+
+def _expand(text: str, out: Path | None, exclude: Sequence[str], notes: list[str]) -> Iterator[_Found]:
+    path = Path(text)
+    if path.is_dir():
+        yield from _in_folder(path, out, exclude, notes)
+    elif path.exists() or path.is_symlink():
+        yield _Found(path, path.parent, Path(path.name), Path(path.name))
+    else:
+        matches = [Path(match) for match in sorted(glob.glob(_pattern(text), recursive=True))]
+        files = [match for match in matches if not match.is_dir() and not _is_excluded(match, exclude)]
+        if matches and not files:
+            raise DataError(
+                f"{text}: matches folders alone, first {matches[0]}; name the folder, or add /* to the glob"
+            )
+        if not files:
+            raise DataError(f"{text}: no such file or folder, and no file matches it as a glob")
+        yield from (_Found(match, match.parent, Path(match.name), Path(match.name)) for match in files)
+
+
+def _pattern(text: str) -> str:
+    """A glob whose first folders, as far as there are folders of just these names, are no globs."""
+    parts = Path(text).parts
+    known = 0
+    while known < len(parts) - 1 and Path(*parts[: known + 1]).is_dir():
+        known += 1
+    return os.path.join(glob.escape(str(Path(*parts[:known]))) if known else "", *parts[known:])
+
+
+def _is_excluded(inner: Path, exclude: Sequence[str]) -> bool:
+    """Whether a path below an input, or one of its parents, is to be passed over."""
+    return any(
+        fnmatchcase(part.as_posix(), pattern) or fnmatchcase(part.name, pattern)
+        for pattern in exclude
+        for part in (inner, *inner.parents[:-1])
+    )
+
+
+def _in_folder(root: Path, out: Path | None, exclude: Sequence[str], notes: list[str]) -> list[_Found]:
+    sets, results = DataSets(), out.resolve() if out else None
+    if results == root.resolve():
+        raise DataError(f"{root}: the results would lie among the images; give another --out")
+    tree = walk(
+        root,
+        lambda folder, names: [
+            name
+            for name in sets.entered(folder, names)
+            if not _is_excluded((folder / name).relative_to(root), exclude)
+            and (results is None or results != (folder / name).resolve())
+        ],
+    )
+    files = [path for path in tree.files if not _is_excluded(path.relative_to(root), exclude)]
+    unread = Counter(path.suffix.lower() for path in files if path.suffix.lower() in UNREAD_ENDS)
+    listed = ", ".join(f"{count} {end}" for end, count in sorted(unread.items()))
+    images = [path for path in files if path.name.lower().endswith(IMAGE_ENDS) and not sets.is_beside(path)]
+    old = {path for path in images if is_result(path)}
+    if old:
+        notes.append(f"{root}: passed over {len(old)} results of earlier runs")
+    if unread:
+        notes.append(f"{root}: passed over {listed}, of kinds that are not read; convert them to PNG or JPEG")
+    notes += sets.notes()
+    faults = {path: why for path, why in tree.broken.items() if may_be(path, IMAGE_ENDS)}
+    taken = sorted({*images, *faults} - old)
+    if not taken:
+        what = f"; {listed} are not read" if unread else ""
+        raise DataError(f"{root}: the folder holds no image ({', '.join(IMAGE_ENDS)}){what}")
+    return [_Found(path, root, *sets.place(path, root), faults.get(path)) for path in taken]
+
+
+def _named(found: Sequence[_Found], labels: Path | None) -> list[Item]:
+    """Names that differ, below what all have in common, and the labels that lie under them."""
+    bases = [os.path.abspath(each.base) for each in found]
+    try:
+        common = os.path.commonpath(bases)
+    except ValueError:  # several drives
+        common = ""
+    truths = {folder: _by_name(folder) for folder in {labels or each.labels for each in found} if folder}
+    items: list[Item] = []
+    taken: set[str] = set()
+    for each, base in zip(found, bases, strict=True):
+        below = Path(os.path.relpath(base, common)) if common else Path(base.lstrip("/\\").replace(":", ""))
+        full = below / each.inner
+        name = _free_name(full, taken)
+        taken.add(name)
+        known = truths.get(labels or each.labels or Path(), {})
+        # Labels of several inputs lie as the inputs do, or all in one folder.
+        truth = known.get(_key(full)) or known.get(_key(each.inner)) or known.get(_key(each.within))
+        items.append(Item(each.path, name, truth, each.fault))
+    return items
+
+
+def _stem(path: Path) -> str:
+    return path.with_suffix("").as_posix()
+
+
+def _key(path: Path) -> str:
+    """The name under which image and labels meet: macOS writes accents as characters of their own, others do not."""
+    return unicodedata.normalize("NFC", _stem(path))
+
+
+def _free_name(path: Path, taken: set[str]) -> str:
+    """The name without suffix; where another file has it, with its suffix, then with a number."""
+    plain = _stem(path)
+    names = [plain, f"{plain}_{path.suffix[1:].lower()}"]
+    number = 2
+    while names[0] in taken:
+        names.pop(0)
+        if not names:
+            names.append(f"{plain}_{number}")
+            number += 1
+    return names[0]
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Label files of a folder, by their path in it without suffix; those that cannot be read are named when read."""
+    files, broken = find_files(folder, (".png",))
+    known: dict[str, Path] = {}
+    for path in sorted([*files, *broken]):
+        name = _key(path.relative_to(folder))
+        if name in known:
+            raise DataError(f"{path}: has the name of {known[name].name}; rename one of them, and its image")
+        known[name] = path
+    return known
+
+
+def _check_labels(items: Sequence[Item], labels: Path | None) -> None:
+    owners: dict[Path, Path] = {}
+    for item in items:
+        if item.truth is None:
+            continue
+        owner = owners.setdefault(item.truth, item.path)
+        if owner != item.path:
+            raise DataError(
+                f"{item.truth}: is named as two images, {owner} and {item.path}; name each image's labels as the image"
+            )
+    if labels is not None and not owners:
+        raise DataError(f"{labels}: holds no .png named as one of the {len(items)} images")
