@@ -32,7 +32,7 @@ class LabelledFrames(Protocol):
 
 
 class LabelledFiles:
-    """Frames in image files and labels in 8-bit, one-channel PNG files.
+    """Frames in image files, and labels in PNG files of 8-bit ids, of a palette, or of colours that a label map knows.
 
     Args:
         pairs: Image and label file of each frame, by its name.
@@ -69,7 +69,7 @@ class LabelledFiles:
         """
         image_path, label_path = self.pairs[index]
         try:
-            frame, labels = read_pair(image_path, label_path, self.reading)
+            frame, labels = read_pair(image_path, label_path, self.reading, self.label_map.colors)
         except FrameError as error:
             raise DataError(str(error)) from error
         return frame, self.label_map.apply(labels, label_path)

@@ -28,7 +28,7 @@ class LabelMap:
     Args:
         ids: Class of each id; `IGNORE` for ids that mean "no class".
         known: What these ids are, for the message about any other.
-        colors: RGB colour of each id, where label files show it in its stead.
+        colors: RGB colour of each id, where label files may show it in its stead.
         first_id: Id of the first class, where the ids are the classes, in their order.
 
     Attributes:

@@ -75,7 +75,8 @@ def score_predictions(
         try:
             _, truth = frames[index]
             path = predictions[index]
-            labels = label_map.apply(read_labels(path, (truth.shape[0], truth.shape[1]), frames.reading), path)
+            raw = read_labels(path, (truth.shape[0], truth.shape[1]), frames.reading, label_map.colors)
+            labels = label_map.apply(raw, path)
         except FAULTS as error:
             done.failed[frames.names[index]] = " ".join(str(error).split()) or type(error).__name__
             continue

@@ -21,6 +21,7 @@ Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # Pillow's of 8 bits a channel at most
+_COLORED = ("RGB", "RGBA")
 _DEFLATE, _JPEG = (8, 32946), 7  # compressions of TIFF
 _COMPRESSION, _TABLES = 259, 347  # tags of TIFF; tables: what its JPEG strips share
 _PLACES = ((273, 279), (324, 325))  # tags of TIFF: where strips or tiles lie, and their lengths
@@ -53,7 +54,9 @@ class Decoded:
     damage: str | None = None
 
 
-def decode(path: Path, max_pixels: int, allow_damaged: bool = False, *, ids: bool = False) -> Decoded:
+def decode(
+    path: Path, max_pixels: int, allow_damaged: bool = False, *, ids: bool = False, colors: bool = False
+) -> Decoded:
     """Decode an image file.
 
     Args:
@@ -61,6 +64,7 @@ def decode(path: Path, max_pixels: int, allow_damaged: bool = False, *, ids: boo
         max_pixels: Most pixels that it may have, which its header tells before they take memory.
         allow_damaged: Take what can be decoded of a damaged file.
         ids: It holds class ids: a PNG of one channel of 8 bits, or of indices into a palette.
+        colors: It may hold colours in their stead, which are given as they are.
 
     Raises:
         FrameError: It cannot be read, is empty, damaged, no image, too large, or of another kind.
@@ -68,13 +72,13 @@ def decode(path: Path, max_pixels: int, allow_damaged: bool = False, *, ids: boo
     data = _read(path)
     kind = _known(path, data, ids)
     try:
-        return _decoded(path, kind, data, max_pixels, ids)
+        return _decoded(path, kind, data, max_pixels, ids, colors)
     except _DamageError as error:
         if not allow_damaged:
             raise FrameError(f"{path}: damaged ({error}); {error.remedy}") from error
         damage = str(error)
     try:
-        return replace(_decoded(path, kind, data, max_pixels, ids, lenient=True), damage=damage)
+        return replace(_decoded(path, kind, data, max_pixels, ids, colors, lenient=True), damage=damage)
     except _DamageError as error:
         raise FrameError(f"{path}: damaged, with nothing to be seen of it ({error}); copy it again") from error
 
@@ -102,7 +106,9 @@ def _known(path: Path, data: bytes, ids: bool) -> Format:
     return kind
 
 
-def _decoded(path: Path, kind: Format, data: bytes, max_pixels: int, ids: bool, lenient: bool = False) -> Decoded:
+def _decoded(
+    path: Path, kind: Format, data: bytes, max_pixels: int, ids: bool, colors: bool, lenient: bool = False
+) -> Decoded:
     with pillow(lenient):
         image: Any = _sound(lambda: open_header(kind, data), _HeaderError)
         width, height = image.size
@@ -112,6 +118,7 @@ def _decoded(path: Path, kind: Format, data: bytes, max_pixels: int, ids: bool, 
             raise FrameError(
                 f"{path}: {height}x{width} pixels are over the limit of {max_pixels}; shrink it, or raise --max-pixels"
             )
+        ids = ids and not (colors and image.mode in _COLORED)
         bits = _sound(lambda: bits_of(kind, image, data))
         (_check_ids if ids else _check_colors)(path, image.mode, bits)
         orientation = 1 if kind.name == "PNG" else orientation_of(image)
@@ -144,8 +151,11 @@ def _check_colors(path: Path, mode: str, bits: int) -> None:
 
 
 def _check_ids(path: Path, mode: str, bits: int) -> None:
-    if mode in ("RGB", "RGBA", "LA"):
-        raise FrameError(f"{path}: labels in {mode}; save the class ids, not their colours, as an 8-bit PNG")
+    if mode in (*_COLORED, "LA"):
+        raise FrameError(
+            f"{path}: labels in {mode}; save the class ids, not their colours, as an 8-bit PNG, or say what "
+            "the colours mean by --label-map labelmap.txt"
+        )
     if mode != "P" and bits != 8:
         raise FrameError(f"{path}: labels of {bits} bits a pixel; save the class ids as an 8-bit PNG")
 

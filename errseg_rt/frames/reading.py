@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,9 @@ from errseg_rt.frames.decode import decode
 from errseg_rt.frames.turn import turned
 
 Pixels = npt.NDArray[np.uint8]
+Colors = Mapping[int, tuple[int, int, int]]
+_NO_COLORS: Colors = MappingProxyType({})
+_MOST_NAMED = 5  # colours that a message lists
 
 _LOG = logging.getLogger(__name__)
 _NOTED: set[str] = set()  # rules that were said, once in a process
@@ -64,13 +69,14 @@ def read_frame(path: Path, reading: Reading = Reading()) -> Pixels:
     return read_picture(path, None, reading).frame
 
 
-def read_labels(path: Path, size: tuple[int, int], reading: Reading = Reading()) -> Pixels:
+def read_labels(path: Path, size: tuple[int, int], reading: Reading = Reading(), colors: Colors = _NO_COLORS) -> Pixels:
     """Read a label file: a PNG of 8-bit class ids, or of a palette, whose indices are the class ids.
 
     Args:
         path: The file.
         size: Height and width of the frame that it belongs to.
         reading: What is taken.
+        colors: RGB colour of each id; with it, files of these colours are taken, too.
 
     Returns:
         Ids as they are in the file, `uint8 [H, W]`.
@@ -78,13 +84,15 @@ def read_labels(path: Path, size: tuple[int, int], reading: Reading = Reading())
     Raises:
         FrameError: It is no such file, is damaged, or of another size.
     """
-    labels, damage = _ids(path, reading)
+    labels, damage = _ids(path, reading, colors)
     _check_size(path, labels, [size])
     _say_damage(damage)
     return labels
 
 
-def read_pair(image: Path, label: Path, reading: Reading = Reading()) -> tuple[Pixels, Pixels]:
+def read_pair(
+    image: Path, label: Path, reading: Reading = Reading(), colors: Colors = _NO_COLORS
+) -> tuple[Pixels, Pixels]:
     """Read a frame and its labels, so that they agree about EXIF.
 
     Both are turned as EXIF says; where the labels fit the image only as it is stored, it is left so. Where sizes cannot
@@ -97,19 +105,19 @@ def read_pair(image: Path, label: Path, reading: Reading = Reading()) -> tuple[P
     Raises:
         FrameError: As these two.
     """
-    picture = read_picture(image, label, reading)
+    picture = read_picture(image, label, reading, colors)
     assert picture.labels is not None
     return picture.frame, picture.labels
 
 
-def read_picture(image: Path, label: Path | None, reading: Reading) -> Picture:
+def read_picture(image: Path, label: Path | None, reading: Reading, colors: Colors = _NO_COLORS) -> Picture:
     """Read an image file and, where there is one, its label file; as `read_frame` and `read_pair`."""
     decoded = decode(image, reading.max_pixels, reading.allow_damaged)
     damage = [f"{image}: {decoded.damage}"] if decoded.damage else []
     stored, orientation = decoded.pixels, 1 if reading.ignore_orientation else decoded.orientation
     labels: Pixels | None = None
     if label is not None:
-        labels, more = _ids(label, reading)
+        labels, more = _ids(label, reading, colors)
         damage += more
         orientation = _agreed(image, label, stored, orientation, labels)
     _say_damage(damage)
@@ -134,10 +142,29 @@ def _agreed(image: Path, label: Path, stored: Pixels, orientation: int, labels: 
     return orientation
 
 
-def _ids(path: Path, reading: Reading) -> tuple[Pixels, list[str]]:
-    decoded = decode(path, reading.max_pixels, reading.allow_damaged, ids=True)
+def _ids(path: Path, reading: Reading, colors: Colors) -> tuple[Pixels, list[str]]:
+    decoded = decode(path, reading.max_pixels, reading.allow_damaged, ids=True, colors=bool(colors))
     orientation = 1 if reading.ignore_orientation else decoded.orientation
-    return turned(decoded.pixels, orientation), [f"{path}: {decoded.damage}"] if decoded.damage else []
+    ids = decoded.pixels if decoded.pixels.ndim == 2 else _ids_of_colors(path, decoded.pixels, colors)
+    return turned(ids, orientation), [f"{path}: {decoded.damage}"] if decoded.damage else []
+
+
+def _ids_of_colors(path: Path, picture: Pixels, colors: Colors) -> Pixels:
+    """The id of each pixel's colour, in BGR."""
+    code = np.array([1, 1 << 8, 1 << 16])
+    codes = picture.astype(np.int64) @ code
+    known = np.array([color[::-1] for color in colors.values()]) @ code
+    order = np.argsort(known)
+    at = np.minimum(np.searchsorted(known[order], codes), len(known) - 1)
+    strange = np.unique(codes[known[order][at] != codes])
+    if strange.size:
+        listed = ", ".join(
+            str((value >> 16, value >> 8 & 255, value & 255)) for value in strange[:_MOST_NAMED].tolist()
+        )
+        more = f" and {strange.size - _MOST_NAMED} more" if strange.size > _MOST_NAMED else ""
+        raise FrameError(f"{path}: the label map has no colour {listed}{more} (red, green, blue)")
+    ids: Pixels = np.array([*colors], np.uint8)[order][at]
+    return ids
 
 
 def _check_size(path: Path, labels: Pixels, sizes: list[tuple[int, ...]]) -> None:

@@ -74,6 +74,40 @@ def test_alpha_is_left_out(opened, noise, labels):
     assert found.flags.c_contiguous
 
 
+COLORS = {4: (255, 0, 0), 7: (0, 0, 255), 9: (0, 0, 0), 200: (1, 128, 255)}
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_are_ids_where_the_map_knows_them(tmp_path, write, noise, labels, channels):
+    table = np.zeros((256, channels), np.uint8)
+    for label, (red, green, blue) in COLORS.items():
+        table[label] = (blue, green, red, 255)[:channels]
+    write(tmp_path, {"a.png": noise(), "colors.png": table[labels], "ids.png": labels})
+    label_map = LabelMap(IDS, "", COLORS)
+    pairs = {name: (tmp_path / "a.png", tmp_path / f"{name}.png") for name in ("colors", "ids")}
+    by_color, by_id = (classes for _, classes in LabelledFiles(pairs, label_map))
+    np.testing.assert_array_equal(by_color, np.vectorize(IDS.get)(labels))
+    np.testing.assert_array_equal(by_color, by_id)
+    with pytest.raises(
+        DataError, match=r"colors\.png: labels in RGBA?; save the class ids, not their colours, .* --label-map"
+    ):
+        LabelledFiles(pairs, MAP)[0]
+
+
+def test_colours_that_the_map_does_not_know_are_named(opened, noise):
+    picture = np.zeros((33, 47, 3), np.uint8)
+    picture[0, :2] = ((3, 2, 1), (254, 128, 1))
+    data = opened(noise(), picture)
+    data.label_map = LabelMap(IDS, "", COLORS)
+    with pytest.raises(DataError, match=r"ids\.png: the label map has no colour \(1, 2, 3\), \(1, 128, 254\) \(red"):
+        data[0]
+    picture[:] = np.arange(33)[:, None, None]
+    data = opened(noise(), picture)
+    data.label_map = LabelMap(IDS, "", {4: (0, 0, 0)})
+    with pytest.raises(DataError, match=r"\(5, 5, 5\) and 27 more \(red"):
+        data[0]
+
+
 def test_names_pairs_and_subset(tmp_path, write, noise):
     frames = [noise() for _ in range(5)]
     write(tmp_path, {f"{index}.png": frame for index, frame in enumerate(frames)})
