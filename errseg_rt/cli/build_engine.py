@@ -12,6 +12,7 @@ import typer
 
 from errseg_rt.bundle.bundle import Bundle, write_bundle
 from errseg_rt.cli.options import JsonOption, print_json, print_table
+from errseg_rt.cli.outputs import check_file, check_folder
 from errseg_rt.datasets.scores import percent
 from errseg_rt.errors import BundleError, EngineError
 from errseg_rt.system.progress import phases
@@ -88,6 +89,8 @@ def build_engine(
         raise typer.BadParameter(f"{error}.", param_hint="'--shape'") from error
     wants_report = (precision != "fp32" or bar is not None) if report is None else report
     least = (bar or BARS[precision]) if wants_report else None
+    check_file(timing_cache)
+    check_folder(out)
     opened = _copied(bundle, out) if out else Bundle.open(bundle)
     done: list[Built] = []
     with phases() as progress:

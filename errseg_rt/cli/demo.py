@@ -34,6 +34,7 @@ from errseg_rt.cli.options import (
     print_scores,
     run_summary,
 )
+from errseg_rt.cli.outputs import check_folder
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.errors import DataError
 from errseg_rt.frames.segmentation import Segmentation
@@ -87,6 +88,7 @@ def demo(
         max_pixels=max_pixels,
         work_pixels=work_pixels,
     )
+    check_folder(out)
     scene = StreetScene(seed, height, width, _FPS)
     stills = set(np.linspace(0, frames - 1, min(_STILLS, frames)).astype(int).tolist())
     done: list[dict[str, Any]] = []

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.bundle import Bundle, check_replaceable
 from errseg_rt.cli.options import JsonOption, print_json
+from errseg_rt.cli.outputs import check_folder
 from errseg_rt.datasets.inputs import find_images
 from errseg_rt.errors import EngineError
 from errseg_rt.frames.reading import read_frame
@@ -39,6 +40,8 @@ def export(
     from errseg_rt.pipeline.open import open_way
     from errseg_rt.scenes import StreetScene
 
+    check_folder(out)
+    check_replaceable(out)
     pictures = [read_frame(item.path) for item in find_images(frames).items] if frames else []
     if not pictures:
         scene = StreetScene(0)

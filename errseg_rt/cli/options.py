@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from errseg_rt.frames.segmentation import Segmentation
     from errseg_rt.runtime import Runtime
 
+_WIDEST_TABLE = 1000  # characters
 # What `errseg_rt.options.Options` holds stands here by the name it has there, and is checked there alone.
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Embedded bundle's name, or a bundle's folder.")]
 EngineOption = Annotated[str, typer.Option(help="What executes the graphs: onnxruntime, tensorrt or torch.")]
@@ -107,10 +108,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """Print a table for a person to read; numbers stand at the right."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
+        table.add_column(column, justify="right" if index else "left", overflow="fold")  # no figure is cut
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    Console().print(table)
+    Console(width=None if Console().is_terminal else _WIDEST_TABLE).print(table)  # a file has no width
 
 
 def frame_summary(result: Segmentation) -> dict[str, Any]:

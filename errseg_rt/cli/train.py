@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from errseg_rt.cli.outputs import check_folder
 from errseg_rt.errors import EngineError
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
@@ -53,6 +54,7 @@ def train(
         raise EngineError(f"training is not installed ({error}): pip install 'errseg-rt[train]'") from error
     # Absolute paths say more of a machine than of a training.
     command = " ".join(["errseg-rt", *(Path(part).name if Path(part).is_absolute() else part for part in sys.argv[1:])])
+    check_folder(out)
     settings = load_recipe(recipe, [*(change or []), *([] if seed is None else [f"seed={seed}"])])
     path = run(settings, data, out, init, command, shared=shared, devices=devices, precision=precision)
     print(f"{path}: make a bundle of it with errseg-rt export {path} -o BUNDLE")

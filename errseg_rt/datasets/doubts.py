@@ -31,7 +31,8 @@ def doubts(counts: npt.NDArray[np.int64], classes: ClassSet, bundle: str, first_
     fits = np.trace(counts) / valid
     of_truth = counts.sum(axis=1)
     fitting = f"only {fits:.0%} of the pixels are labelled right"
-    for step in (1, -1) if first_id is not None and len(classes) > 2 else ():
+    steps = [step for step in (1, -1) if first_id is not None and first_id + step >= 0 and len(classes) > 2]
+    for step in steps:
         # Counted one higher, class c is called c + 1, and c - 1 the other way round; of two, that is an exchange.
         shifted, meant = np.trace(counts, offset=-step), of_truth[1:] if step > 0 else of_truth[:-1]
         if meant.sum() >= valid / 2 and shifted / meant.sum() >= fits + _MUCH:
@@ -39,7 +40,7 @@ def doubts(counts: npt.NDArray[np.int64], classes: ClassSet, bundle: str, first_
             return [f"{fitting}, {shifted / meant.sum():.0%} if ids are counted from {first}: give --first-id {first}"]
     if fits >= _MOST:
         return []
-    if np.flatnonzero(of_truth).tolist() == [0] and len(classes) > 1:
+    if np.flatnonzero(of_truth).tolist() == [0]:
         return [f"{fitting}, and no label is another than {classes.names[0]} or void: is it a mask of 0 and 255?"]
     true, meant = linear_sum_assignment(counts, maximize=True)
     if counts[true, meant].sum() / valid >= fits + _MUCH:

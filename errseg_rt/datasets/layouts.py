@@ -93,12 +93,12 @@ def open_labelled(
     return open_dataset(root, classes, split=split, void=void, first_id=first_id, label_map=label_map)
 
 
-_OWN = "; labels of other data lie in labels/ beside images/, or a label map says what their ids mean"
+_OWN = "; labels of other data lie in labels/ beside images/, or a label map (--label-map) says what their ids mean"
 
 
 def _check_fit(layout: str, own: ClassSet, classes: ClassSet, void: Sequence[int] | None, remedy: str = "") -> None:
     if len(classes) != len(own):
-        remedy = remedy or "; a label map says what its ids mean in those"
+        remedy = remedy or "; a label map (--label-map) says what its ids mean in those"
         raise DataError(
             f"{layout} has {len(own)} classes, but {len(classes)} are wanted ({classes.names[0]}, ...){remedy}"
         )

@@ -37,6 +37,10 @@ HERE = {
         "errseg-rt evaluate camvid --data camvid/val --json scores.json --csv scores.csv --plots plots",
         "errseg-rt evaluate camvid --data camvid/val --plots plots",
     ],
+    "predictions": [
+        "errseg-rt segment camvid/val -o out",
+        "errseg-rt evaluate camvid --data camvid/val --predictions out --json scores.json",
+    ],
     "calibrate": ["errseg-rt calibrate BUNDLE --data DIR", "errseg-rt calibrate camvid --data mine --out bundles/mine"],
     "int8": [
         "errseg-rt build-engine camvid --engine onnxruntime --precision int8 --frames my_frames --out street",

@@ -73,3 +73,28 @@ def test_one_that_fails_does_not_lose_the_others() -> None:
     assert outputs.faults == ["b: cannot be written (No space left on device)", "c: odd"]
     with pytest.raises(ValueError, match="of the program"), outputs.writing(Path("e")):
         raise ValueError("a fault of the program")
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("demo",), "--out"),
+        (("export", "cascade.safetensors"), "--out"),
+        (("build-engine", "camvid", "--engine", "onnxruntime", "--precision", "int8"), "--out"),
+        (("build-engine", "camvid"), "--timing-cache"),
+        (("train", "camvid"), "--out"),
+        (("evaluate", "camvid", "--data", "."), "--json"),
+        (("calibrate", "camvid", "--data", "."), "--json"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else value,
+)
+def test_every_command_looks_at_its_outputs_first(cli, tmp_path: Path, monkeypatch, command, option) -> None:
+    """A path below a file: nothing else of what is wrong is said, and nothing is done."""
+    if command[0] == "export":
+        pytest.importorskip("onnxscript")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    done = cli(*command, option, tmp_path / "file" / "deep" / "out")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"error: {tmp_path / 'file/deep/out'}: cannot be written, as {tmp_path / 'file'} is a file\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -50,6 +50,11 @@ def test_ids_counted_from_0_that_were_said_to_be_from_1() -> None:
     assert line.endswith("if ids are counted from 0: give --first-id 0")
 
 
+def test_ids_are_never_counted_from_below_0() -> None:
+    (line,) = doubts(counts(lambda truth: np.where(truth == 0, IGNORE, truth - 1)), CAMVID, "mine", 0)
+    assert "--first-id" not in line
+
+
 def test_a_map_has_no_first_id() -> None:
     (line,) = doubts(counts(counted_from_1), CAMVID, "mine")
     assert "--first-id" not in line
@@ -64,7 +69,9 @@ def test_exchanged_ids_are_named() -> None:
 
 
 def test_a_mask() -> None:
-    (line,) = doubts(counts(lambda truth: np.where(truth == 3, IGNORE, 0)), CAMVID, "mine", 0)
+    found = counts(lambda truth: np.where(truth == 3, IGNORE, 0))
+    found[0] = [10, 500, *[20] * (N - 2)]  # most of it looks like one class
+    (line,) = doubts(found, CAMVID, "mine", 0)
     assert "no label is another than sky or void: is it a mask of 0 and 255?" in line
 
 
