@@ -19,16 +19,22 @@ class FolderData(LabelledFiles):
         classes: Number of classes.
         void: Label ids, beside 255, that mean "no class"; None: as in `LabelMap.of`.
         label_map: What label ids mean, in the stead of `classes` and `void`.
+        split: The folder within both that holds this part of them; None: all that is in them.
 
     Raises:
         DataError: A folder is missing or empty, frames and labels do not pair, or a void id is a class or no id.
     """
 
     def __init__(
-        self, root: Path, classes: int, void: Sequence[int] | None = (), label_map: LabelMap | None = None
+        self,
+        root: Path,
+        classes: int,
+        void: Sequence[int] | None = (),
+        label_map: LabelMap | None = None,
+        split: str | None = None,
     ) -> None:
-        for folder in (root / "images", root / "labels"):
+        images, labels = (root / name / (split or "") for name in ("images", "labels"))
+        for folder in (images, labels):
             if not folder.is_dir():
                 raise DataError(f"{folder}: no such folder; labelled frames lie in images/ and labels/ under one name")
-        label_map = label_map or LabelMap.of(classes, void)
-        super().__init__(pair_files(root / "images", root / "labels"), label_map)
+        super().__init__(pair_files(images, labels), label_map or LabelMap.of(classes, void))

@@ -15,8 +15,8 @@ from errseg_rt.datasets.voc import VocData
 from errseg_rt.errors import DataError
 
 _LAYOUTS = (
-    "images/ and labels/, <split>/images/ and <split>/labels/, leftImg8bit/ and gtFine/ (Cityscapes), "
-    "JPEGImages/ and SegmentationClass/ (VOC), or images/ and annotations/ (ADE20K)"
+    "images/ and labels/, <split>/images/ and <split>/labels/, images/<split>/ and labels/<split>/, leftImg8bit/ and "
+    "gtFine/ (Cityscapes), JPEGImages/ and SegmentationClass/ (VOC), or images/ and annotations/ (ADE20K)"
 )
 _MOST_NAMED = 10  # folders that a message lists
 
@@ -32,8 +32,9 @@ def open_dataset(
 ) -> LabelledFiles:
     """Open a data set in one of the layouts that its tree tells apart.
 
-    A plain folder holds `images/` and `labels/`, or a folder with these for each split; Cityscapes holds
-    `leftImg8bit/` and `gtFine/`, ADE20K `images/` and `annotations/`, VOC `JPEGImages/` and `SegmentationClass/`.
+    A plain folder holds `images/` and `labels/`, with or without a folder in both for each split, or a folder with the
+    two for each split; Cityscapes holds `leftImg8bit/` and `gtFine/`, ADE20K `images/` and `annotations/`, VOC
+    `JPEGImages/` and `SegmentationClass/`.
 
     Args:
         root: Folder of the data set.
@@ -53,7 +54,7 @@ def open_dataset(
         label_map, void = LabelMap.of(len(classes), void, first_id), ()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
-    found = {path.name for path in root.iterdir() if path.is_dir()}
+    found = _folders(root)
     if found & {"leftImg8bit", "gtFine"}:
         if label_map is None:
             _check_fit(f"{root}: Cityscapes", CITYSCAPES, classes, void)
@@ -64,7 +65,8 @@ def open_dataset(
         if label_map is None:
             _check_fit(f"{root}: images/ and annotations/ are taken for ADE20K, which", ADE20K, classes, void, _OWN)
         return ADE20KData(root, split or "validation", label_map)
-    return FolderData(_plain_folder(root, split, found), len(classes), void, label_map)
+    folder, part = _plain_folder(root, split, found)
+    return FolderData(folder, len(classes), void, label_map, part)
 
 
 def open_labelled(
@@ -106,20 +108,30 @@ def _check_fit(layout: str, own: ClassSet, classes: ClassSet, void: Sequence[int
         raise DataError(f"{layout} has void ids of its own; leave out {list(void)}")
 
 
-def _plain_folder(root: Path, split: str | None, found: set[str]) -> Path:
-    """The folder that holds `images/` and `labels/`; which of the two is missing is for `FolderData` to say."""
+def _plain_folder(root: Path, split: str | None, found: set[str]) -> tuple[Path, str | None]:
+    """The folder that holds `images/` and `labels/`, and the folder in both that is the split, if any.
+
+    Which of the two is missing is for `FolderData` to say.
+    """
     if split is not None and split in found:
-        return root / split
+        return root / split, None
     is_whole = found >= {"images", "labels"}
     if split is None and is_whole:
-        return root
-    splits = sorted(name for name in found if (root / name / "images").is_dir() and (root / name / "labels").is_dir())
-    if splits:
+        return root, None
+    inside = _folders(root / "images") & _folders(root / "labels") if is_whole else set()
+    if split in inside:
+        return root, split
+    beside = {name for name in found if {"images", "labels"} <= _folders(root / name)}
+    if beside or inside:
         fault = "holds splits: choose one" if split is None else f"no split {split!r}: choose one"
-        raise DataError(f"{root}: {fault} of {', '.join(splits)}")
+        raise DataError(f"{root}: {fault} of {', '.join(sorted(beside | inside))}")
     if is_whole:
         raise DataError(f"{root}: no split {split!r}: it holds images/ and labels/ without splits; leave the split out")
     listed = [f"{name}/" for name in sorted(found)]
     more = ["..."] if len(listed) > _MOST_NAMED else []
     found_text = ", ".join(listed[:_MOST_NAMED] + more) or "no folder"
     raise DataError(f"{root}: no data set; looked for {_LAYOUTS}; found {found_text}")
+
+
+def _folders(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir()}

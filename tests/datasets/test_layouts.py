@@ -16,6 +16,7 @@ CITY = {"leftImg8bit/{}/ulm/ulm_0_leftImg8bit.png", "gtFine/{}/ulm/ulm_0_gtFine_
 ADE = {"images/{}/a.jpg", "annotations/{}/a.png"}
 PLAIN = {"images/a.png", "labels/a.png"}
 SPLITS = {"{}/images/a.png", "{}/labels/a.png"}
+INSIDE = {"images/{}/a.png", "labels/{}/a.png"}
 IDS = np.array([[0, 10, 11, 255, 30]], np.uint8)  # in classes of CamVid
 
 
@@ -38,6 +39,8 @@ def tree(tmp_path, write, noise):
         (PLAIN, (), CAMVID, None, FolderData, "images"),
         (SPLITS, ("train", "val"), CAMVID, "val", FolderData, "val/images"),
         (SPLITS, ("train", "val"), CAMVID, "train", FolderData, "train/images"),
+        (INSIDE, ("train", "val"), CAMVID, "val", FolderData, "images/val"),
+        (INSIDE, ("train",), CAMVID, None, FolderData, "images/train"),
         (CITY, ("train", "val"), CITYSCAPES, None, CityscapesData, "leftImg8bit/val/ulm"),
         (CITY, ("train", "val"), CITYSCAPES, "train", CityscapesData, "leftImg8bit/train/ulm"),
         (ADE, ("training", "validation"), ADE20K, None, ADE20KData, "images/validation"),
@@ -47,8 +50,8 @@ def tree(tmp_path, write, noise):
         (PLAIN | SPLITS, ("val",), CAMVID, "val", FolderData, "val/images"),
     ],
     ids=[
-        "plain", "plain_val", "plain_train", "cityscapes", "cityscapes_train", "ade20k", "ade20k_train",
-        "plain_with_annotations", "plain_beside_splits", "split_beside_plain",
+        "plain", "plain_val", "plain_train", "inside", "inside_all", "cityscapes", "cityscapes_train", "ade20k",
+        "ade20k_train", "plain_with_annotations", "plain_beside_splits", "split_beside_plain",
     ],
 )  # fmt: skip
 def test_layouts_are_told_by_their_trees(tree, layout, splits, classes, split, kind, folder):
@@ -112,6 +115,7 @@ LOOKED_FOR = r"no data set; looked for images/ and labels/, .*Cityscapes.*ADE20K
         ({f"drive{number:02d}/a.png" for number in range(12)}, (), None, LOOKED_FOR + "drive00/, .*drive09/, ...$"),
         (SPLITS, ("train", "val"), None, r"holds splits: choose one of train, val$"),
         (SPLITS, ("train", "val"), "test", r"no split 'test': choose one of train, val$"),
+        (INSIDE, ("train", "val"), "test", r"no split 'test': choose one of train, val$"),
         (SPLITS | {"test/images/a.png"}, ("train",), "test", r"test/labels: no such folder; labelled frames lie in"),
         (PLAIN, (), "val", r"no split 'val': it holds images/ and labels/ without splits; leave the split out$"),
         (CITY, ("train", "test"), None, r"leftImg8bit: no split 'val'; it has test, train; Cityscapes has"),
@@ -121,8 +125,8 @@ LOOKED_FOR = r"no data set; looked for images/ and labels/, .*Cityscapes.*ADE20K
         ({"images/a.png", "annotations/a.png"}, (), None, r"it has none; .* lie in labels/ beside images/$"),
     ],
     ids=[
-        "files", "masks", "masks_split", "many_folders", "which_split", "no_split", "half_a_split", "no_splits",
-        "cityscapes_split", "ade20k_split", "half_cityscapes", "half_ade20k", "flat_ade20k",
+        "files", "masks", "masks_split", "many_folders", "which_split", "no_split", "no_split_inside", "half_a_split",
+        "no_splits", "cityscapes_split", "ade20k_split", "half_cityscapes", "half_ade20k", "flat_ade20k",
     ],
 )  # fmt: skip
 def test_trees_that_are_none(tree, layout, splits, split, message):
