@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.batch import Batch, Entry, earlier, print_of
 from errseg_rt.cli.execution import options_of, stamp, warm_up
-from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption, VoidOption
+from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption, VoidOption, print_warnings
 from errseg_rt.cli.options import (
     AllowDamagedOption,
     BudgetOption,
@@ -37,9 +38,12 @@ from errseg_rt.cli.options import (
     print_scores,
     run_summary,
 )
+from errseg_rt.cli.outputs import check_file, check_folder
 from errseg_rt.cli.tally import Tally
+from errseg_rt.datasets.doubts import doubts
 from errseg_rt.datasets.inputs import Item, find_images
 from errseg_rt.datasets.label_map import LabelMap
+from errseg_rt.datasets.output_ids import OutputIds
 from errseg_rt.errors import DataError, FrameError
 from errseg_rt.frames.reading import Reading, read_picture
 from errseg_rt.system.progress import track
@@ -84,6 +88,14 @@ def segment(
     void: VoidOption = None,
     first_id: FirstIdOption = None,
     label_map: LabelMapOption = None,
+    ids: Annotated[
+        str | None,
+        typer.Option(
+            metavar="labelIds|trainIds|ade20k|palette|FILE",
+            help="Write one PNG of label ids for each image, under its name, in the stead of the four pictures: ids of "
+            "Cityscapes, of the classes, of ADE20K, of the classes with their colours as a palette, or of a label map.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.
@@ -107,6 +119,8 @@ def segment(
         max_pixels=max_pixels,
         work_pixels=work_pixels,
     )
+    check_folder(out)
+    check_file(out / "summary.json")
     reading = Reading(max_pixels, allow_damaged, ignore_orientation)
     found = find_images(inputs, labels, out, exclude or ())
     with Runtime(bundle, options=options) as runtime:
@@ -117,7 +131,10 @@ def segment(
             raise DataError("a label map says of each id what it means; leave out void ids and a first id")
         else:
             meaning = LabelMap.open(label_map, classes)
-        settings = _settings(runtime, reading, meaning)
+        output = OutputIds.open(ids, classes) if ids is not None else None
+        if output is not None:
+            _check_apart(found.items, out)
+        settings = _settings(runtime, reading, meaning, output)
         tally = Tally(classes)
 
         def summarise(frames: list[Entry]) -> dict[str, Any]:
@@ -127,11 +144,12 @@ def segment(
                 "settings": settings,
                 **run_summary(runtime, frames),
                 **tally.summary(len(found.items)),
+                "notes": doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
             }
 
         def work(item: Item) -> Entry:
-            entry = _done_already(item, done.get(str(item.path)), out)
-            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally)
+            entry = _done_already(item, done.get(str(item.path)), out, output)
+            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output)
             tally.add(entry)
             return entry
 
@@ -153,13 +171,22 @@ def segment(
         print(f"{len(batch.frames)} of {len(found.items)} images segmented: {out}")
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
+    print_warnings(summary["notes"])
     for failure in batch.failed:
         print(f"error: {failure['error']}", file=sys.stderr)
     if batch.failed:
         raise typer.Exit(2)
 
 
-def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap) -> dict[str, Any]:
+def _check_apart(items: Sequence[Item], out: Path) -> None:
+    """Raises DataError where a file of ids, which is named as its image, would take an image's place."""
+    images = {item.path.resolve() for item in items}
+    for item in items:
+        if (out / f"{item.name}.png").resolve() in images:
+            raise DataError(f"{item.path}: would be written over by its label ids; give another --out")
+
+
+def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap, output: OutputIds | None) -> dict[str, Any]:
     """All that results follow from, beside the files."""
     manifest = (runtime.bundle.folder / "manifest.json").read_bytes()
     options = {name: value for name, value in asdict(runtime.options).items() if name not in _OF_NO_RESULT}
@@ -169,15 +196,16 @@ def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap) -> dict[str
         "allow_damaged": reading.allow_damaged,
         "ignore_orientation": reading.ignore_orientation,
         "label_ids": " ".join(f"{label}:{index}" for label, index in sorted(meaning.ids.items())),
+        "output_ids": None if output is None else output.text,
     }
 
 
-def _done_already(item: Item, entry: Entry | None, out: Path) -> Entry | None:
+def _done_already(item: Item, entry: Entry | None, out: Path, output: OutputIds | None) -> Entry | None:
     """The entry of an earlier run, where its files are unchanged and its results are there."""
     try:
         is_same = entry is not None and (
             entry["files"] == _files(item)
-            and entry["outputs"]["labels"] == f"{item.name}_labels.png"
+            and (f"{item.name}_labels.png" if output is None else f"{item.name}.png") in entry["outputs"].values()
             and all((out / name).is_file() for name in entry["outputs"].values())
         )
     except (OSError, LookupError, TypeError):
@@ -190,17 +218,28 @@ def _files(item: Item) -> dict[str, list[int]]:
     return {str(path): print_of(path) for path in (item.path, item.truth) if path is not None}
 
 
-def _segment_one(runtime: Runtime, item: Item, out: Path, reading: Reading, meaning: LabelMap, tally: Tally) -> Entry:
+def _segment_one(
+    runtime: Runtime,
+    item: Item,
+    out: Path,
+    reading: Reading,
+    meaning: LabelMap,
+    tally: Tally,
+    output: OutputIds | None,
+) -> Entry:
     """Segment and save one image; what the summary says of it."""
     if item.fault:
         raise FrameError(f"{item.path}: {item.fault}")
     files = _files(item)  # before they are read: a change meanwhile is one
-    picture = read_picture(item.path, item.truth, reading)
+    picture = read_picture(item.path, item.truth, reading, meaning.colors)
     truth = None
     if item.truth is not None and picture.labels is not None:
         truth = meaning.apply(picture.labels, item.truth)
     result = runtime.segment(picture.frame, semantic=truth is not None)
-    saved = result.save(out, item.name, picture.frame)
+    if output is None:
+        saved = result.save(out, item.name, picture.frame)
+    else:
+        saved = {"ids": output.save(result.labels, out / f"{item.name}.png")}
     rows, cols = result.geometry.seen()
     entry: Entry = {
         "input": str(item.path),

@@ -20,11 +20,14 @@ class Tally:
 
     Args:
         classes: What the ids mean.
+
+    Attributes:
+        semantic: Of the labels of the semantic branch.
     """
 
     def __init__(self, classes: ClassSet) -> None:
         self._classes = classes
-        self._semantic, self._fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
+        self.semantic, self._fused = ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes))
         self._frames, self._pixels = 0, 0
 
     def counted(self, truth: Labels, semantic: Labels, fused: Labels) -> dict[str, str]:
@@ -49,7 +52,7 @@ class Tally:
         if "confusion" not in entry:
             return
         counts = {name: self._counts(entry["confusion"][name]) for name in ("semantic", "fused")}
-        self._semantic.counts += counts["semantic"]
+        self.semantic.counts += counts["semantic"]
         self._fused.counts += counts["fused"]
         self._frames += 1
         self._pixels += math.prod(entry["size"])
@@ -61,7 +64,7 @@ class Tally:
         valid = int(self._fused.counts.sum())
         scored = {"frames": self._frames, "of": frames, "valid_pixels": valid / self._pixels}
         scores = {
-            "semantic": self._semantic.to_dict(self._classes),
+            "semantic": self.semantic.to_dict(self._classes),
             "fused": self._fused.to_dict(self._classes),
         }
         return {"scored": scored, "scores": scores if valid else None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,3 +72,12 @@ def is_result(path: Path) -> bool:
             stem = path.name[: -len(end)]
             return any(path.with_name(f"{stem}_{other}.png").exists() for other in PICTURES if other != what)
     return False
+
+
+def holds_ids(folder: Path) -> bool:
+    """Whether a folder is one of label ids that `segment --ids` wrote, named as their images."""
+    try:
+        summary = json.loads((folder / "summary.json").read_bytes())
+        return summary["settings"]["output_ids"] is not None
+    except (OSError, ValueError, LookupError, TypeError):
+        return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from errseg_rt.datasets.input_trees import DataSets, is_result
+from errseg_rt.datasets.input_trees import DataSets, holds_ids, is_result
 from errseg_rt.errors import DataError
 from errseg_rt.frames.files import find_files, may_be, walk
 from errseg_rt.frames.formats import IMAGE_ENDS, UNREAD_ENDS
@@ -140,15 +140,16 @@ def _in_folder(root: Path, out: Path | None, exclude: Sequence[str], notes: list
     sets, results = DataSets(), out.resolve() if out else None
     if results == root.resolve():
         raise DataError(f"{root}: the results would lie among the images; give another --out")
-    tree = walk(
-        root,
-        lambda folder, names: [
-            name
-            for name in sets.entered(folder, names)
-            if not _is_excluded((folder / name).relative_to(root), exclude)
-            and (results is None or results != (folder / name).resolve())
-        ],
-    )
+
+    def is_entered(folder: Path) -> bool:
+        if _is_excluded(folder.relative_to(root), exclude) or results == folder.resolve():
+            return False
+        if holds_ids(folder):
+            notes.append(f"{folder}: passed over, as it holds label ids of an earlier run")
+            return False
+        return True
+
+    tree = walk(root, lambda folder, names: [name for name in sets.entered(folder, names) if is_entered(folder / name)])
     files = [path for path in tree.files if not _is_excluded(path.relative_to(root), exclude)]
     unread = Counter(path.suffix.lower() for path in files if path.suffix.lower() in UNREAD_ENDS)
     listed = ", ".join(f"{count} {end}" for end, count in sorted(unread.items()))

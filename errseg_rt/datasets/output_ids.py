@@ -23,6 +23,7 @@ class OutputIds:
         classes: The classes that are written.
 
     Attributes:
+        text: What files follow from, in short.
         colors: `uint8 [256, 3]`, RGB by id, where files shall have a palette; else None.
 
     Raises:
@@ -30,6 +31,7 @@ class OutputIds:
     """
 
     def __init__(self, label_map: LabelMap, classes: ClassSet) -> None:
+        self.text = " ".join(f"{label}:{index}" for label, index in label_map.ids.items())
         self._ids = np.full(256, IGNORE, np.uint8)
         for label, index in reversed(label_map.ids.items()):
             self._ids[index] = label
@@ -40,6 +42,7 @@ class OutputIds:
         if label_map.colors:
             self.colors = np.zeros((256, 3), np.uint8)
             self.colors[list(label_map.colors)] = list(label_map.colors.values())
+            self.text += f" {sorted(label_map.colors.items())}"
 
     @classmethod
     def open(cls, text: str, classes: ClassSet) -> OutputIds:
@@ -50,12 +53,15 @@ class OutputIds:
         """Ids of class labels, `uint8 [H, W]`."""
         return np.asarray(cv2.LUT(labels, self._ids), np.uint8)
 
-    def save(self, labels: npt.NDArray[np.uint8], path: Path) -> None:
+    def save(self, labels: npt.NDArray[np.uint8], path: Path) -> Path:
         """Write class labels as an 8-bit PNG of their ids, whole or not at all.
 
         Args:
             labels: Class ids, `uint8 [H, W]`.
             path: The file; its folder is made where it is missing.
+
+        Returns:
+            The file.
 
         Raises:
             OSError: It cannot be written.
@@ -65,3 +71,4 @@ class OutputIds:
             picture.putpalette(self.colors.tobytes())  # the pixels stay, as indices
         with write_atomically(path) as temporary:
             picture.save(temporary, "PNG")
+        return path

@@ -38,8 +38,8 @@ HERE = {
         "errseg-rt evaluate camvid --data camvid/val --plots plots",
     ],
     "predictions": [
-        "errseg-rt segment camvid/val -o out",
-        "errseg-rt evaluate camvid --data camvid/val --predictions out --json scores.json",
+        "errseg-rt segment camvid/val -o predictions --ids palette",
+        "errseg-rt evaluate camvid --data camvid/val --predictions predictions --ids palette --json scores.json",
     ],
     "calibrate": ["errseg-rt calibrate BUNDLE --data DIR", "errseg-rt calibrate camvid --data mine --out bundles/mine"],
     "int8": [

@@ -78,6 +78,7 @@ def test_one_that_fails_does_not_lose_the_others() -> None:
 @pytest.mark.parametrize(
     ("command", "option"),
     [
+        (("segment", "a.png"), "--out"),
         (("demo",), "--out"),
         (("export", "cascade.safetensors"), "--out"),
         (("build-engine", "camvid", "--engine", "onnxruntime", "--precision", "int8"), "--out"),
