@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from errseg_rt.datasets.frames import LabelledFiles, LabelledFrames, Sample
     from errseg_rt.datasets.label_map import LabelMap
     from errseg_rt.datasets.layouts import open_dataset, open_labelled
+    from errseg_rt.datasets.output_ids import OutputIds
     from errseg_rt.datasets.scores import ConfusionMatrix
     from errseg_rt.datasets.truth import truth_on_grid
     from errseg_rt.datasets.voc import VocData
@@ -24,6 +25,7 @@ _HOMES = {
     "frames": ("LabelledFiles", "LabelledFrames", "Sample"),
     "label_map": ("LabelMap",),
     "layouts": ("open_dataset", "open_labelled"),
+    "output_ids": ("OutputIds",),
     "scores": ("ConfusionMatrix",),
     "truth": ("truth_on_grid",),
     "voc": ("VocData",),
@@ -37,6 +39,7 @@ __all__ = [
     "LabelMap",
     "LabelledFiles",
     "LabelledFrames",
+    "OutputIds",
     "Sample",
     "VocData",
     "open_dataset",
