@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from errseg_rt.bundle.classes import ClassSet
 
@@ -25,6 +24,8 @@ def doubts(counts: npt.NDArray[np.int64], classes: ClassSet, bundle: str, first_
     Returns:
         At most one line, for a person.
     """
+    from scipy.optimize import linear_sum_assignment
+
     valid = counts.sum()
     if not valid:
         return []

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.datasets.label_map import LabelMap
@@ -66,6 +65,8 @@ class OutputIds:
         Raises:
             OSError: It cannot be written.
         """
+        from PIL import Image
+
         picture = Image.fromarray(self.of(labels))
         if self.colors is not None:
             picture.putpalette(self.colors.tobytes())  # the pixels stay, as indices

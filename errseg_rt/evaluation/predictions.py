@@ -11,7 +11,7 @@ from errseg_rt.datasets.frames import LabelledFiles
 from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.errors import DataError
 from errseg_rt.evaluation.label_scores import LabelScores
-from errseg_rt.evaluation.run import FAULTS, Done
+from errseg_rt.evaluation.run import FAULTS, Done, reason
 from errseg_rt.frames.files import find_files
 from errseg_rt.frames.reading import read_labels
 from errseg_rt.system.progress import track
@@ -78,7 +78,7 @@ def score_predictions(
             raw = read_labels(path, (truth.shape[0], truth.shape[1]), frames.reading, label_map.colors)
             labels = label_map.apply(raw, path)
         except FAULTS as error:
-            done.failed[frames.names[index]] = " ".join(str(error).split()) or type(error).__name__
+            done.failed[frames.names[index]] = reason(error)
             continue
         scores.add(truth, np.asarray(labels, np.uint8))
         done.scored.append(index)

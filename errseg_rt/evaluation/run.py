@@ -60,11 +60,18 @@ def evaluate_frames(
             branches = runtime.branches(frame)
             views = _views(runtime, frame, branches, scales, flip)
         except FAULTS as error:
-            done.failed[frames.names[index]] = " ".join(str(error).split()) or type(error).__name__
+            done.failed[frames.names[index]] = reason(error)
             continue
         evaluation.add(truth, branches, views=views, fold=index * len(evaluation.folds) // len(frames))
         done.scored.append(index)
     return done
+
+
+def reason(error: BaseException) -> str:
+    """What is wrong with a frame, in one line."""
+    if isinstance(error, MemoryError):
+        return "not enough memory; shrink it, or give --work-pixels"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _views(

@@ -154,6 +154,8 @@ def _ids_of_colors(path: Path, picture: Pixels, colors: Colors) -> Pixels:
     code = np.array([1, 1 << 8, 1 << 16])
     codes = picture.astype(np.int64) @ code
     known = np.array([color[::-1] for color in colors.values()]) @ code
+    if len(set(known.tolist())) < len(known):
+        raise FrameError(f"{path}: labels in colours, of which two ids share one; save the class ids as an 8-bit PNG")
     order = np.argsort(known)
     at = np.minimum(np.searchsorted(known[order], codes), len(known) - 1)
     strange = np.unique(codes[known[order][at] != codes])

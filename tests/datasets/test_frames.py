@@ -108,6 +108,13 @@ def test_colours_that_the_map_does_not_know_are_named(opened, noise):
         data[0]
 
 
+def test_colours_that_two_ids_share_tell_nothing(opened, noise):
+    data = opened(noise(), np.zeros((33, 47, 3), np.uint8))
+    data.label_map = LabelMap(IDS, "", {4: (0, 0, 0), 7: (0, 0, 0)})
+    with pytest.raises(DataError, match=r"ids\.png: labels in colours, of which two ids share one"):
+        data[0]
+
+
 def test_names_pairs_and_subset(tmp_path, write, noise):
     frames = [noise() for _ in range(5)]
     write(tmp_path, {f"{index}.png": frame for index, frame in enumerate(frames)})

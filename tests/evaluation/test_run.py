@@ -74,7 +74,7 @@ def test_frames_that_fail_are_named_and_the_rest_is_done(sample) -> None:
     ("fault", "message"),
     [
         (OSError(5, "Input/output error", "a.png"), "[Errno 5] Input/output error: 'a.png'"),
-        (MemoryError(), "MemoryError"),
+        (MemoryError(), "not enough memory; shrink it, or give --work-pixels"),
         (cv2.error("OpenCV: assertion\nfailed"), "OpenCV: assertion failed"),
     ],
     ids=["os", "memory", "opencv"],
