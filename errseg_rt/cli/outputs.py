@@ -29,7 +29,7 @@ def _check_nearest(path: Path, folders: Sequence[Path]) -> None:
     """The first of some paths that is there, each in the next, must be a folder, and writable."""
     nearest = next(folder for folder in folders if folder.exists())
     if not nearest.is_dir():
-        raise DataError(f"{path}: cannot be written, as {nearest} is a file")
+        raise DataError(f"{path}: cannot be written, as {nearest} exists and is a file")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise DataError(f"{path}: cannot be written, as {nearest} is not writable for this user")
 

@@ -25,8 +25,8 @@ def test_files_that_cannot(tmp_path: Path) -> None:
     for name, message in (
         (".", "is a folder, wanted a file to write"),
         (os.devnull, "is no plain file"),
-        ("file/a.json", "cannot be written, as .*file is a file"),
-        ("file/deep/a.json", "as .*file is a file"),
+        ("file/a.json", "cannot be written, as .*file exists and is a file"),
+        ("file/deep/a.json", "as .*file exists and is a file"),
     ):
         with pytest.raises(DataError, match=message):
             check_file(tmp_path / name)
@@ -38,7 +38,7 @@ def test_folders(tmp_path: Path) -> None:
     for name in (".", "new", "new/er"):
         check_folder(tmp_path / name)
     for name in ("file", "file/new"):
-        with pytest.raises(DataError, match=r"as .*file is a file"):
+        with pytest.raises(DataError, match=r"as .*file exists and is a file"):
             check_folder(tmp_path / name)
 
 
@@ -53,7 +53,7 @@ def test_a_relative_path_is_one_of_the_working_folder(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     check_file(Path("a.json"))
-    with pytest.raises(DataError, match="file is a file"):
+    with pytest.raises(DataError, match="file exists and is a file"):
         check_file(Path("file/a.json"))
 
 
@@ -97,5 +97,8 @@ def test_every_command_looks_at_its_outputs_first(cli, tmp_path: Path, monkeypat
     (tmp_path / "file").touch()
     done = cli(*command, option, tmp_path / "file" / "deep" / "out")
     assert (done.code, done.out) == (2, "")
-    assert done.err == f"error: {tmp_path / 'file/deep/out'}: cannot be written, as {tmp_path / 'file'} is a file\n"
+    assert (
+        done.err
+        == f"error: {tmp_path / 'file/deep/out'}: cannot be written, as {tmp_path / 'file'} exists and is a file\n"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
