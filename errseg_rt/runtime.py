@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.errors import EngineError
+from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.frames.branches import Branches
 from errseg_rt.frames.frame import Ask, DeviceFrame, check_frame
 from errseg_rt.frames.segmentation import Segmentation
@@ -206,6 +206,8 @@ class Runtime:
 
     def _checked(self, way: Direct | Flight, frame: Any) -> Any:
         """The frame as an array, which must be one that can be segmented."""
+        if frame is None:
+            raise FrameError("the frame is None, which cv2.imread gives for a file that it cannot read; check its path")
         if not isinstance(frame, np.ndarray):
             frame = way.pipeline.place.taken(frame)
         check_frame(dtype_of(frame), tuple(frame.shape), way.pipeline.spec, self.options.max_pixels)

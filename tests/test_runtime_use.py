@@ -47,7 +47,7 @@ class Stub:
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (None, "got NoneType"),
+        (None, "the frame is None"),
         ([[[0, 0, 0]]], "got list"),
         (GOOD.astype(np.float32), "uint8, got float32; scale it"),
         (GOOD.astype(np.int64), "uint8, got int64"),
@@ -65,6 +65,11 @@ class Stub:
 def test_what_is_no_frame(runtime: Runtime, frame, message) -> None:
     with pytest.raises(FrameError, match=message):
         runtime.segment(frame)
+
+
+def test_what_opencv_gives_for_a_path_that_it_cannot_read(runtime: Runtime, tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match=r"the frame is None, which cv2\.imread gives for a file .* check its path"):
+        runtime.segment(cv2.imread(str(tmp_path / "none.png")))
 
 
 def test_a_frame_over_the_limit() -> None:
