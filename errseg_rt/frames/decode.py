@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -22,8 +23,9 @@ T = TypeVar("T")
 
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # Pillow's of 8 bits a channel at most
 _COLORED = ("RGB", "RGBA")
-_DEFLATE, _JPEG = (8, 32946), 7  # compressions of TIFF
-_COMPRESSION, _TABLES = 259, 347  # tags of TIFF; tables: what its JPEG strips share
+_DEFLATE, _JPEG, _PACKBITS = (8, 32946), 7, 32773  # compressions of TIFF
+_BITS, _COMPRESSION, _SAMPLES, _TABLES = 258, 259, 277, 347  # tags of TIFF; tables: what its JPEG strips share
+_PHOTOMETRIC, _YCBCR = 262, 6
 _PLACES = ((273, 279), (324, 325))  # tags of TIFF: where strips or tiles lie, and their lengths
 
 
@@ -196,7 +198,8 @@ def _by_pillow(kind: Format, image: Any, data: bytes, ids: bool, lenient: bool) 
 
 
 def _bgr(image: Any) -> Pixels:
-    return np.ascontiguousarray(np.asarray(image.convert("RGB"), np.uint8)[..., ::-1])
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    return np.asarray(cv2.cvtColor(np.asarray(image, np.uint8), cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def _tiff(image: Any, data: bytes, lenient: bool) -> Pixels:
@@ -218,10 +221,14 @@ def _tiff(image: Any, data: bytes, lenient: bool) -> Pixels:
 
 
 def _check_strips(image: Any, data: bytes) -> None:
-    """Raise unless the checksums in a TIFF hold and its JPEG strips are sound, at neither of which libtiff looks."""
+    """Raise unless a TIFF's strips and tiles are what they must be, as far as libtiff takes no look.
+
+    That are checksums, sound JPEG, and runs that make as many bytes as there are.
+    """
     tags = image.tag_v2
     width, height = image.size
     most = 4 * width * height + (1 << 20)  # a tile may reach beyond the picture
+    unpacked = 0
     for offsets, lengths in _PLACES:
         for start, length in zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False):
             part = data[start : start + length]
@@ -232,3 +239,19 @@ def _check_strips(image: Any, data: bytes) -> None:
                     raise _DamageError("a strip is cut")
             elif tags.get(_COMPRESSION) == _JPEG:
                 _jpeg(tags.get(_TABLES, b"")[:-2] + part[2:] if _TABLES in tags else part, lenient=False)
+            elif tags.get(_COMPRESSION) == _PACKBITS:
+                unpacked += _unpacked(part)
+    # Neither rows nor tiles are padded, and no colours shared between pixels.
+    is_bytes = set(tags.get(_BITS, ())) == {8} and _PLACES[0][0] in tags and tags.get(_PHOTOMETRIC) != _YCBCR
+    if is_bytes and unpacked not in (0, width * height * tags.get(_SAMPLES, 1)):
+        raise _DamageError("its runs make another number of pixels")
+
+
+def _unpacked(part: bytes) -> int:
+    """Number of bytes that PackBits runs stand for."""
+    at = size = 0
+    while at < len(part):
+        head = part[at]
+        size += head + 1 if head < 128 else 257 - head if head > 128 else 0
+        at += head + 2 if head < 128 else 2 if head > 128 else 1
+    return size

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import av
@@ -99,3 +101,13 @@ def test_options_out_of_range(cli, tmp_path: Path, options) -> None:
     assert done.code == 2
     assert options[0] in done.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems want names to be Unicode")
+def test_a_folder_of_any_bytes(cli, tmp_path: Path) -> None:
+    out = os.fsencode(tmp_path) + b"/caf\xe9"
+    done = cli(
+        "demo", "--threads", "1", "--frames", "1", "--height", "64", "--width", "96", "-o", os.fsdecode(out), "--json"
+    )
+    assert (done.code, done.err) == (0, "")
+    assert {b"demo.mp4", b"frame_0000_overlay.png", b"summary.json"} <= set(os.listdir(out))

@@ -37,6 +37,10 @@ HERE = {
         "errseg-rt evaluate camvid --data camvid/val --json scores.json --csv scores.csv --plots plots",
         "errseg-rt evaluate camvid --data camvid/val --plots plots",
     ],
+    "files": [
+        "errseg-rt segment photos -o out --exclude '*_mask.png'",
+        "errseg-rt segment 'day*/*.jpg' -o out --resume",
+    ],
     "predictions": [
         "errseg-rt segment camvid/val -o predictions --ids palette",
         "errseg-rt evaluate camvid --data camvid/val --predictions predictions --ids palette --json scores.json",
@@ -98,6 +102,7 @@ ELSEWHERE = {
     "python -m benchmarks.large_frames --frames camvid/val cityscapes --count 8": _BENCHMARK,
     "python -m benchmarks.fuse_labels": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
+    "python -m benchmarks.damage": _BENCHMARK,
     "python -m benchmarks.refine": _BENCHMARK,
     "python benchmarks/gpu.py": "wants a GPU; tests/benchmarks/test_gpu.py runs it without",
 }
@@ -160,6 +165,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("DIR", "DIR/val", "camvid/val", "mine"):
         write(tmp_path / folder, scene)
     cv2.imwrite(str(tmp_path / "frame.png"), scene.frame(0).frame)
+    for name in ("photos/a.png", "photos/a_mask.png", "day1/a.jpg", "day2/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), scene.frame(0).frame)
     for copy in ("BUNDLE", "bundles/camvid"):
         shutil.copytree(Bundle.open("camvid").folder, tmp_path / copy)
     monkeypatch.chdir(tmp_path)

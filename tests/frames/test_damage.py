@@ -42,6 +42,10 @@ def zeros(data: bytes, count: int = 200) -> bytes:
     return data[: len(data) // 2] + bytes(count) + data[len(data) // 2 + count :]
 
 
+def ones(data: bytes) -> bytes:
+    return data[: len(data) // 2] + b"\xff" * 201 + data[len(data) // 2 + 201 :]
+
+
 def cut(data: bytes) -> bytes:
     """The last part is missing, but for the mark of the end."""
     return data[: int(0.6 * len(data))] + data[-12:]
@@ -84,6 +88,8 @@ DAMAGE: dict[str, tuple[Callable[[], bytes], Callable[[bytes], bytes]]] = {
     "tiff_lzw_zeros": (lambda: pillow("TIFF", compression="tiff_lzw"), zeros),
     "tiff_deflate_zeros": (lambda: pillow("TIFF", compression="tiff_adobe_deflate"), zeros),
     "tiff_jpeg_zeros": (lambda: pillow("TIFF", compression="jpeg"), zeros),
+    "tiff_packbits_zeros": (lambda: pillow("TIFF", compression="packbits"), zeros),
+    "tiff_packbits_ones": (lambda: pillow("TIFF", compression="packbits"), ones),
     "tiff_cut": (lambda: pillow("TIFF"), cut),
     "webp_hole": (lambda: opencv(".webp", cv2.IMWRITE_WEBP_QUALITY, 90), hole),
     "webp_cut": (lambda: opencv(".webp", cv2.IMWRITE_WEBP_QUALITY, 101), cut),
