@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from errseg_rt.errors import FrameError
 from errseg_rt.frames.formats import FORMATS, Format, bits_of, format_of, open_header, orientation_of, pillow
+from errseg_rt.frames.jpeg import decode_jpeg
 from errseg_rt.frames.libtiff import overheard
 from errseg_rt.frames.turn import turned_back
 
@@ -129,7 +130,7 @@ def _decoded(
         if kind.name == "PNG":  # where EXIF may follow the pixels
             orientation = orientation_of(image)
     if kind.name == "JPEG":
-        pixels = _sound(lambda: _jpeg(data, lenient))
+        pixels = _sound(lambda: decode_jpeg(data, lenient))
     if ids:
         _check_palette(path, image, pixels)
     return Decoded(pixels, orientation)
@@ -178,12 +179,6 @@ def _check_palette(path: Path, image: Any, ids: Pixels) -> None:
             f"{path}: a palette of greys that differ from their indices, so that either may be the class id; save the "
             "ids as an 8-bit grey PNG"
         )
-
-
-def _jpeg(data: bytes, lenient: bool) -> Pixels:
-    import simplejpeg
-
-    return np.asarray(simplejpeg.decode_jpeg(data, "BGR", strict=not lenient), np.uint8)
 
 
 def _by_pillow(kind: Format, image: Any, data: bytes, ids: bool, lenient: bool) -> Pixels:
@@ -238,7 +233,7 @@ def _check_strips(image: Any, data: bytes) -> None:
                 if not stream.eof:
                     raise _DamageError("a strip is cut")
             elif tags.get(_COMPRESSION) == _JPEG:
-                _jpeg(tags.get(_TABLES, b"")[:-2] + part[2:] if _TABLES in tags else part, lenient=False)
+                decode_jpeg(tags.get(_TABLES, b"")[:-2] + part[2:] if _TABLES in tags else part, lenient=False)
             elif tags.get(_COMPRESSION) == _PACKBITS:
                 unpacked += _unpacked(part)
     # Neither rows nor tiles are padded, and no colours shared between pixels.

@@ -16,6 +16,7 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from errseg_rt.errors import FrameError
+from errseg_rt.frames.jpeg import is_zeroed
 from errseg_rt.frames.reading import Reading, read_frame, read_labels, read_picture
 from errseg_rt.scenes import StreetScene
 
@@ -181,3 +182,34 @@ def test_settings_of_pillow_stay_what_they_are(tmp_path: Path) -> None:
         path.write_bytes(data)
         read_frame(path, Reading(allow_damaged=True))
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
+
+
+KINDS = {"plain": (), "optimised": (cv2.IMWRITE_JPEG_OPTIMIZE, 1), "progressive": PROGRESSIVE, "restarts": RESTARTS}
+
+
+@pytest.mark.parametrize("picture", ["flat", "black", "lines", "checks", "dots", "street"])
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_no_picture_looks_zeroed(picture, options) -> None:
+    rows, cols = np.indices((200, 304))
+    pictures = {
+        "flat": np.full((200, 304, 3), 128, np.uint8),
+        "black": np.zeros((200, 304, 3), np.uint8),
+        "lines": np.dstack([(cols % 16 < 8) * 255] * 3).astype(np.uint8),
+        "checks": np.dstack([(rows // 8 + cols // 8) % 2 * 255] * 3).astype(np.uint8),
+        "dots": np.dstack([(rows % 64 + cols % 64 == 0) * 255] * 3).astype(np.uint8),
+        "street": FRAME,
+    }
+    for quality in (5, 50, 95, 100):
+        for image in (pictures[picture], pictures[picture][..., 0]):
+            data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, *options])[1].tobytes()
+            assert not is_zeroed(data)
+            assert not is_zeroed(data + bytes(500))  # what follows the picture is not of it
+
+
+@pytest.mark.parametrize("at", [0.2, 0.4, 0.6, 0.8])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_lost_sector_of_a_jpeg(at, channels) -> None:
+    image = cv2.resize(FRAME, None, fx=3, fy=3)[..., :channels]
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    start = int(at * len(data))
+    assert is_zeroed(data[:start] + bytes(512) + data[start + 512 :])

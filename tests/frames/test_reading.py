@@ -288,7 +288,7 @@ def test_every_format_tells_its_size_before_pixels_take_memory(tmp_path: Path, s
     path = tmp_path / "a"
     path.write_bytes(encoded(suffix, np.zeros((71, 93, 3), np.uint8)))
     assert read_frame(path, Reading(71 * 93)).shape == (71, 93, 3)
-    for name in ("_by_pillow", "_jpeg"):
+    for name in ("_by_pillow", "decode_jpeg"):
         monkeypatch.setattr(f"errseg_rt.frames.decode.{name}", lambda *_: pytest.fail("decoded"))
     with pytest.raises(
         FrameError, match="a: 71x93 pixels are over the limit of 6602; shrink it, or raise --max-pixels"
