@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.errors import FrameError
-from errseg_rt.frames.formats import FORMATS, Format, bits_of, format_of, open_header, orientation_of, pillow
+from errseg_rt.frames.formats import FORMATS, HEAD, Format, bits_of, format_of, open_header, orientation_of, pillow
 from errseg_rt.frames.jpeg import decode_jpeg
 from errseg_rt.frames.libtiff import overheard
 from errseg_rt.frames.turn import turned_back
@@ -23,6 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # Pillow's of 8 bits a channel at most
+_LARGE = 1 << 26  # bytes of a file whose size in pixels is looked at first
 _COLORED = ("RGB", "RGBA")
 _DEFLATE, _JPEG, _PACKBITS = (8, 32946), 7, 32773  # compressions of TIFF
 _BITS, _COMPRESSION, _SAMPLES, _TABLES = 258, 259, 277, 347  # tags of TIFF; tables: what its JPEG strips share
@@ -72,8 +75,7 @@ def decode(
     Raises:
         FrameError: It cannot be read, is empty, damaged, no image, too large, or of another kind.
     """
-    data = _read(path)
-    kind = _known(path, data, ids)
+    kind, data = _read(path, max_pixels, ids)
     try:
         return _decoded(path, kind, data, max_pixels, ids, colors)
     except _DamageError as error:
@@ -86,18 +88,25 @@ def decode(
         raise FrameError(f"{path}: damaged, with nothing to be seen of it ({error}); copy it again") from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, max_pixels: int, ids: bool) -> tuple[Format, bytes]:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            kind = _known(path, head, ids)
+            if os.fstat(file.fileno()).st_size > _LARGE:  # before it takes memory itself
+                file.seek(0)
+                with pillow(lenient=False), suppress(_DamageError):
+                    _check_size(path, _sound(lambda: open_header(kind, file)).size, max_pixels)
+                file.seek(HEAD)
+            return kind, head + file.read()
     except OSError as error:
         raise FrameError(f"{path}: cannot be read ({error.strerror})") from error
-    if not data:
+
+
+def _known(path: Path, head: bytes, ids: bool) -> Format:
+    if not head:
         raise FrameError(f"{path}: the file is empty; copy it again")
-    return data
-
-
-def _known(path: Path, data: bytes, ids: bool) -> Format:
-    kind = format_of(data)
+    kind = format_of(head)
     if ids and (kind is None or kind.name != "PNG"):
         what = f"{kind.name} by what is in it" if kind else "no image"
         raise FrameError(f"{path}: labels are PNG, this is {what}; save the class ids as an 8-bit PNG")
@@ -114,13 +123,7 @@ def _decoded(
 ) -> Decoded:
     with pillow(lenient):
         image: Any = _sound(lambda: open_header(kind, data), _HeaderError)
-        width, height = image.size
-        if width * height == 0:
-            raise FrameError(f"{path}: not an image: it has no pixels")
-        if width * height > max_pixels:
-            raise FrameError(
-                f"{path}: {height}x{width} pixels are over the limit of {max_pixels}; shrink it, or raise --max-pixels"
-            )
+        _check_size(path, image.size, max_pixels)
         ids = ids and not (colors and image.mode in _COLORED)
         bits = _sound(lambda: bits_of(kind, image, data))
         (_check_ids if ids else _check_colors)(path, image.mode, bits)
@@ -146,6 +149,16 @@ def _sound(step: Callable[[], T], fault: type[_DamageError] = _DamageError) -> T
         raise fault("it breaks off") from error
     except Exception as error:
         raise fault(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height == 0:
+        raise FrameError(f"{path}: not an image: it has no pixels")
+    if width * height > max_pixels:
+        raise FrameError(
+            f"{path}: {height}x{width} pixels are over the limit of {max_pixels}; shrink it, or raise --max-pixels"
+        )
 
 
 def _check_colors(path: Path, mode: str, bits: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 _OTHERS = ("__MACOSX", "@eaDir")  # what macOS and Synology put beside files; dot files are passed over by their dot
 _OTHER_FILE = re.compile(r".+\.[A-Za-z][A-Za-z0-9]{0,5}")  # a link of this name that is broken led to a file
+_NOWHERE = "a link that leads nowhere"
 _Place = tuple[int, int]  # device and number of a folder
 
 
@@ -64,28 +66,29 @@ def walk(root: Path, enter: Callable[[Path, list[str]], Sequence[str]] | None = 
         folder, above = pending.pop()
         try:
             status = folder.stat()
-            names = [name for name in os.listdir(folder) if not name.startswith(".") and name not in _OTHERS]
+            with os.scandir(folder) as listed:
+                entries = [each for each in listed if not each.name.startswith(".") and each.name not in _OTHERS]
         except OSError as error:
             tree.broken[folder] = f"cannot be listed ({error.strerror})"
             continue
         here = (status.st_dev, status.st_ino)
         if here in above:  # a link back to where we came from
             continue
-        folders = [name for name in names if _add(folder / name, tree)]
+        folders = [entry.name for entry in entries if _add(folder / entry.name, entry, tree)]
         pending += [(folder / name, above | {here}) for name in (enter(folder, folders) if enter else folders)]
     tree.files.sort()
     return tree
 
 
-def _add(path: Path, tree: Tree) -> bool:
+def _add(path: Path, entry: os.DirEntry[str], tree: Tree) -> bool:
     """Put a file into the tree; whether it is a folder instead."""
     try:
-        if path.is_dir():
+        if entry.is_dir():
             return True
-        if path.is_file():
+        if entry.is_file():
             tree.files.append(path)
-        elif path.is_symlink():
-            tree.broken[path] = "a link that leads nowhere"
+        elif entry.is_symlink():
+            tree.broken[path] = _NOWHERE
     except OSError as error:
-        tree.broken[path] = f"cannot be looked at ({error.strerror})"
+        tree.broken[path] = _NOWHERE if error.errno == errno.ELOOP else f"cannot be looked at ({error.strerror})"
     return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from warnings import catch_warnings, filterwarnings
 
 if TYPE_CHECKING:
@@ -63,12 +63,15 @@ FORMATS = (
     Format("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL "),
 )
 
+HEAD = 64
+"""Bytes that tell a format."""
+
 _ALONE = Lock()
 
 
 def format_of(data: bytes) -> Format | None:
     """The format of a file's bytes; None where it is none of `FORMATS`."""
-    return next((each for each in FORMATS if re.match(each.start, data[:64], re.DOTALL)), None)
+    return next((each for each in FORMATS if re.match(each.start, data[:HEAD], re.DOTALL)), None)
 
 
 @contextmanager
@@ -90,11 +93,11 @@ def pillow(lenient: bool) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def open_header(kind: Format, data: bytes) -> ImageFile:
+def open_header(kind: Format, data: bytes | IO[bytes]) -> ImageFile:
     """The header of a file as Pillow reads it, within `pillow`; raises what that raises where it is none."""
     module, _, name = kind.reader.partition(".")
     reader: Any = getattr(import_module(f"PIL.{module}"), name)
-    image: ImageFile = reader(BytesIO(data))
+    image: ImageFile = reader(BytesIO(data) if isinstance(data, bytes) else data)
     return image
 
 

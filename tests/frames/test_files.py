@@ -71,14 +71,14 @@ def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch) -> None:
     touch(tmp_path, "a.png", "locked/b.png")
-    listdir = os.listdir
+    scandir = os.scandir
 
-    def refuse(path: str | os.PathLike[str]) -> list[str]:
-        if Path(path).name == "locked":
+    def refuse(path: Path) -> object:
+        if path.name == "locked":
             raise PermissionError(13, "Permission denied", str(path))
-        return listdir(path)
+        return scandir(path)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     files, broken = find_files(tmp_path, (".png",))
     assert [path.name for path in files] == ["a.png"]
     assert broken == {tmp_path / "locked": "cannot be listed (Permission denied)"}

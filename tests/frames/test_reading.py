@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -294,6 +297,30 @@ def test_every_format_tells_its_size_before_pixels_take_memory(tmp_path: Path, s
         FrameError, match="a: 71x93 pixels are over the limit of 6602; shrink it, or raise --max-pixels"
     ):
         read_frame(path, Reading(71 * 93 - 1))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".bmp", ".ppm"])
+def test_of_a_large_file_the_header_is_read_alone(tmp_path: Path, suffix, monkeypatch) -> None:
+    monkeypatch.setattr("errseg_rt.frames.decode._LARGE", 1000)
+    path = tmp_path / "a"
+    picture = np.random.default_rng(0).integers(0, 256, (371, 393, 3), np.uint8)
+    path.write_bytes(encoded(suffix, picture))
+    assert read_frame(path).shape == (371, 393, 3)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FrameError, match="a: 371x393 pixels are over the limit of 1000"):
+            read_frame(path, Reading(1000))
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 2
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe(tmp_path: Path, picture) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        pool.submit((tmp_path / "pipe").write_bytes, encoded(".png", picture))
+        np.testing.assert_array_equal(read_frame(tmp_path / "pipe"), picture)
 
 
 def test_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
