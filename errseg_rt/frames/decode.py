@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from errseg_rt.errors import FrameError
 from errseg_rt.frames.formats import FORMATS, HEAD, Format, bits_of, format_of, open_header, orientation_of, pillow
 from errseg_rt.frames.jpeg import decode_jpeg
-from errseg_rt.frames.libtiff import overheard
+from errseg_rt.frames.tiff import load_tiff
 from errseg_rt.frames.turn import turned_back
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,10 +26,6 @@ T = TypeVar("T")
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # Pillow's of 8 bits a channel at most
 _LARGE = 1 << 26  # bytes of a file whose size in pixels is looked at first
 _COLORED = ("RGB", "RGBA")
-_DEFLATE, _JPEG, _PACKBITS = (8, 32946), 7, 32773  # compressions of TIFF
-_BITS, _COMPRESSION, _SAMPLES, _TABLES = 258, 259, 277, 347  # tags of TIFF; tables: what its JPEG strips share
-_PHOTOMETRIC, _YCBCR = 262, 6
-_PLACES = ((273, 279), (324, 325))  # tags of TIFF: where strips or tiles lie, and their lengths
 
 
 class _DamageError(Exception):
@@ -196,70 +191,15 @@ def _check_palette(path: Path, image: Any, ids: Pixels) -> None:
 
 def _by_pillow(kind: Format, image: Any, data: bytes, ids: bool, lenient: bool) -> Pixels:
     if kind.name == "TIFF":
-        pixels = _tiff(image, data, lenient)
-    else:
-        image.load()
-        pixels = np.array(image, np.uint8) if ids else _bgr(image)
+        orientation = orientation_of(image)
+        load_tiff(image, data, lenient)
+        return turned_back(_bgr(image), orientation)  # Pillow has turned it
+    image.load()
     if kind.name == "PNG" and not lenient:
         open_header(kind, data).verify()  # checksums, which loading leaves out
-    return pixels
+    return np.array(image, np.uint8) if ids else _bgr(image)
 
 
 def _bgr(image: Any) -> Pixels:
     image = image if image.mode == "RGB" else image.convert("RGB")
     return np.asarray(cv2.cvtColor(np.asarray(image, np.uint8), cv2.COLOR_RGB2BGR), np.uint8)
-
-
-def _tiff(image: Any, data: bytes, lenient: bool) -> Pixels:
-    orientation = orientation_of(image)
-    if not lenient:
-        _check_strips(image, data)
-    with overheard() as said:
-        try:
-            image.load()
-        except OSError as error:
-            fault: OSError | None = error
-        else:
-            fault = None
-    if (fault or said) and not lenient:
-        raise _DamageError(said[0] if said else str(fault))
-    if fault:
-        raise fault
-    return turned_back(_bgr(image), orientation)  # Pillow has turned it
-
-
-def _check_strips(image: Any, data: bytes) -> None:
-    """Raise unless a TIFF's strips and tiles are what they must be, as far as libtiff takes no look.
-
-    That are checksums, sound JPEG, and runs that make as many bytes as there are.
-    """
-    tags = image.tag_v2
-    width, height = image.size
-    most = 4 * width * height + (1 << 20)  # a tile may reach beyond the picture
-    unpacked = 0
-    for offsets, lengths in _PLACES:
-        for start, length in zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False):
-            part = data[start : start + length]
-            if tags.get(_COMPRESSION) in _DEFLATE:
-                stream = zlib.decompressobj()
-                stream.decompress(part, most)
-                if not stream.eof:
-                    raise _DamageError("a strip is cut")
-            elif tags.get(_COMPRESSION) == _JPEG:
-                decode_jpeg(tags.get(_TABLES, b"")[:-2] + part[2:] if _TABLES in tags else part, lenient=False)
-            elif tags.get(_COMPRESSION) == _PACKBITS:
-                unpacked += _unpacked(part)
-    # Neither rows nor tiles are padded, and no colours shared between pixels.
-    is_bytes = set(tags.get(_BITS, ())) == {8} and _PLACES[0][0] in tags and tags.get(_PHOTOMETRIC) != _YCBCR
-    if is_bytes and unpacked not in (0, width * height * tags.get(_SAMPLES, 1)):
-        raise _DamageError("its runs make another number of pixels")
-
-
-def _unpacked(part: bytes) -> int:
-    """Number of bytes that PackBits runs stand for."""
-    at = size = 0
-    while at < len(part):
-        head = part[at]
-        size += head + 1 if head < 128 else 257 - head if head > 128 else 0
-        at += head + 2 if head < 128 else 2 if head > 128 else 1
-    return size

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from errseg_rt.errors import FrameError
 from errseg_rt.frames.reading import Reading, read_frame, read_labels, read_pair, read_picture
@@ -276,6 +276,14 @@ def test_compressions_of_tiff(tmp_path: Path, picture, compression) -> None:
     (tmp_path / "a.tif").write_bytes(buffer.getvalue())
     wanted = cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(read_frame(tmp_path / "a.tif"), wanted)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "jpeg"])
+def test_tags_that_nobody_knows_are_no_damage(tmp_path: Path, picture, compression) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[65000], tags[42113] = "private", "-9999"  # the second is that of geographers for "no data"
+    Image.fromarray(picture[..., ::-1]).save(tmp_path / "a.tif", compression=compression, tiffinfo=tags)
+    assert read_picture(tmp_path / "a.tif", None, Reading()).damage == ()
 
 
 def test_print_colours(tmp_path: Path, picture) -> None:
