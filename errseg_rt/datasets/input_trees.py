@@ -8,16 +8,15 @@ from pathlib import Path
 
 from errseg_rt.frames.segmentation import PICTURES
 
-# Folder of the images, and those beside it that make a data set of them. Labels of the first are their truth as they
-# are; ids of the others mean classes by tables of their own, for which there is `errseg-rt evaluate`.
-_LAYOUTS = (
-    ("images", {"labels"}),
-    ("images", {"annotations"}),
-    ("leftImg8bit", {"gtFine", "gtCoarse"}),
-    ("JPEGImages", {"SegmentationClass", "SegmentationObject", "Annotations"}),
+# Folders of images, and of what makes a data set of them, by the names that public data sets have. In the first of
+# both, labels are the truth as they are; ids of others mean classes by tables of their own: see `errseg-rt evaluate`.
+_IMAGES = ("images", "leftImg8bit", "JPEGImages", "image_2", "image", "imgs", "img", "rgb")
+_TRUTH = (
+    *("labels", "annotations", "Annotations", "masks", "mask", "instances", "instance", "gtFine", "gtCoarse", "gt"),
+    *("groundtruth", "ground_truth", "SegmentationClass", "SegmentationObject", "segmentation", "segmentations"),
+    *("semantic", "semantic_rgb", "targets", "trimaps", "1st_manual", "2nd_manual"),
 )
-_BESIDE = {"ImageSets", *(name for _, names in _LAYOUTS for name in names)}
-_PLAIN = _LAYOUTS[0]
+_OTHERS = {"ImageSets", *_TRUTH}
 
 
 class DataSets:
@@ -30,16 +29,16 @@ class DataSets:
 
     def entered(self, folder: Path, names: Sequence[str]) -> list[str]:
         """Which of a folder's folders are to be searched: all, or a data set's images."""
-        for images, beside in _LAYOUTS:
-            if images in names and beside & set(names):
-                self._images[folder] = images
-                if (images, beside) == _PLAIN:
-                    self._labelled.add(folder)
-                others = sorted({*names} - {images} - _BESIDE)
-                if others:
-                    self._left_out[folder] = others
-                return [images]
-        return list(names)
+        images = next((name for name in _IMAGES if name in names), None)
+        if images is None or not {*_TRUTH} & {*names}:
+            return list(names)
+        self._images[folder] = images
+        if images == _IMAGES[0] and _TRUTH[0] in names:
+            self._labelled.add(folder)
+        others = sorted({*names} - {images} - _OTHERS)
+        if others:
+            self._left_out[folder] = others
+        return [images]
 
     def is_beside(self, path: Path) -> bool:
         """Whether a file lies beside the folder of a data set's images."""
@@ -50,7 +49,7 @@ class DataSets:
         for folder in path.parents:
             if folder in self._images:
                 within = path.relative_to(folder / self._images[folder])
-                labels = folder / "labels" if folder in self._labelled else None
+                labels = folder / _TRUTH[0] if folder in self._labelled else None
                 return folder.relative_to(root) / within, within, labels
             if folder == root:
                 break

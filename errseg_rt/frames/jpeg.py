@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 _SEQUENTIAL, _TABLES, _SCAN, _END = (0xC0, 0xC1), 0xC4, 0xDA, b"\xff\xd9"  # markers of frames, Huffman tables, scans
 _AC = 0x10  # bit in the number of a table: of AC coefficients
 _END_OF_BLOCK = 0
-_ZEROS = re.compile(rb"\0{32,}")
+_ZEROS = bytes(32)
 
 
 def decode_jpeg(data: bytes, lenient: bool) -> npt.NDArray[np.uint8]:
@@ -47,7 +46,7 @@ def is_zeroed(data: bytes) -> bool:
             if body[0] != components or codes.get(body[2] & 0xF, _END_OF_BLOCK) == _END_OF_BLOCK:
                 return False
             last = data.find(_END, end)
-            return _ZEROS.search(data, end, last if last >= 0 else len(data)) is not None
+            return data.find(_ZEROS, end, last if last >= 0 else len(data)) >= 0
     return False
 
 

@@ -194,6 +194,8 @@ LAYOUTS = {
         ["JPEGImages/a.jpg", "SegmentationClass/a.png", "SegmentationObject/a.png", "Annotations/a.xml"],
         {"a": None},
     ),
+    "masks": (["a/imgs/1.png", "a/masks/1.png", "b/images/2.png", "b/instances/2.png"], {"a/1": None, "b/2": None}),
+    "kitti": (["training/image_2/1.png", "training/semantic/1.png", "training/instance/1.png"], {"training/1": None}),
     "several": (
         ["one/images/a.png", "one/labels/a.png", "two/JPEGImages/a.jpg", "two/SegmentationClass/a.png", "b.png"],
         {"b": None, "one/a": "one/labels/a.png", "two/a": None},
