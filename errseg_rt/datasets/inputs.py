@@ -150,6 +150,8 @@ def _in_folder(root: Path, out: Path | None, exclude: Sequence[str], notes: list
         return True
 
     tree = walk(root, lambda folder, names: [name for name in sets.entered(folder, names) if is_entered(folder / name)])
+    if root in tree.broken:
+        raise DataError(f"{root}: {tree.broken[root]}")
     files = [path for path in tree.files if not _is_excluded(path.relative_to(root), exclude)]
     unread = Counter(path.suffix.lower() for path in files if path.suffix.lower() in UNREAD_ENDS)
     listed = ", ".join(f"{count} {end}" for end, count in sorted(unread.items()))
@@ -160,7 +162,11 @@ def _in_folder(root: Path, out: Path | None, exclude: Sequence[str], notes: list
     if unread:
         notes.append(f"{root}: passed over {listed}, of kinds that are not read; convert them to PNG or JPEG")
     notes += sets.notes()
-    faults = {path: why for path, why in tree.broken.items() if may_be(path, IMAGE_ENDS)}
+    faults = {
+        path: why
+        for path, why in tree.broken.items()
+        if may_be(path, IMAGE_ENDS) and not _is_excluded(path.relative_to(root), exclude)
+    }
     taken = sorted({*images, *faults} - old)
     if not taken:
         what = f"; {listed} are not read" if unread else ""
@@ -184,8 +190,9 @@ def _named(found: Sequence[_Found], labels: Path | None) -> list[Item]:
         name = _free_name(full, taken)
         taken.add(name)
         known = truths.get(labels or each.labels or Path(), {})
-        # Labels of several inputs lie as the inputs do, or all in one folder.
-        truth = known.get(_key(full)) or known.get(_key(each.inner)) or known.get(_key(each.within))
+        # A folder of labels for several inputs holds what these do, or all of it together.
+        keys = (full, each.inner, each.within) if labels else (each.within,)
+        truth = next((known[key] for key in map(_key, keys) if key in known), None)
         items.append(Item(each.path, name, truth, each.fault))
     return items
 

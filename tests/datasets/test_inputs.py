@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,23 @@ def test_links_that_lead_nowhere_are_items_with_a_fault(here: Path) -> None:
         ("z.png", None),  # named outright: reading it says what is wrong
     ]
     assert [item.path for item in find_images(["*.png"])] == [Path("z.png")]
+    assert names(find_images(["set"], exclude=["day*", "y.*"])) == ["x"]
+
+
+def test_a_folder_that_cannot_be_listed(here: Path, monkeypatch) -> None:
+    touch(here, "set/x.png")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"set: cannot be listed \(Permission denied\)"):
+        find_images(["set"])
+
+
+def test_labels_of_a_data_set_are_those_of_no_other(here: Path) -> None:
+    touch(here, "x/images/a.png", "x/labels/a.png", "y/images/a.png", "y/labels/y/a.png", "y/labels/a.png")
+    assert [item.truth for item in find_images(["x", "y"])] == [Path("x/labels/a.png"), Path("y/labels/a.png")]
 
 
 def test_hidden_files_are_passed_over_but_may_be_named(here: Path) -> None:
