@@ -67,6 +67,40 @@ def test_what_is_no_frame(runtime: Runtime, frame, message) -> None:
         runtime.segment(frame)
 
 
+@pytest.mark.parametrize("mask", [False, [[[True] * 3] * 4] * 5])
+def test_a_mask_is_not_passed_over(runtime: Runtime, mask) -> None:
+    masked = np.ma.MaskedArray(np.zeros((5, 4, 3), np.uint8), mask=mask)
+    with pytest.raises(FrameError, match=r"a frame has no mask, .*give frame\.data or frame\.filled\(\)"):
+        runtime.segment(masked)
+    assert runtime.segment(masked.filled()).labels.shape == (5, 4)
+
+
+SHORT = [
+    MemoryError("Unable to allocate 24 MiB"),
+    MemoryError(),
+    cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"),
+    EngineError("onnxruntime cannot run the front graph on {}: bfc_arena.cc Failed to allocate memory"),
+    RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+]
+
+
+@pytest.mark.parametrize("error", SHORT, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("call", ["segment", "submit", "branches"])
+def test_short_memory_is_an_error_of_the_frame(own: Runtime, frame, monkeypatch, error, call) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(own._way.pipeline.place, "preprocess", fail)
+        with pytest.raises(EngineError, match=r"out of memory for a frame of 96x128 .*; free memory, raise the limit"):
+            getattr(own, call)(frame)
+        for other in (ValueError("a fault of ours"), EngineError("another")):
+            error = other
+            with pytest.raises(type(other), match=f"^{other}$"):
+                getattr(own, call)(frame)
+    assert own.segment(frame).labels.shape == frame.shape[:2]
+
+
 def test_a_frame_over_the_limit() -> None:
     with Runtime(threads=1, max_pixels=32 * 48) as runtime:
         assert runtime.segment(GOOD).labels.shape == (32, 48)

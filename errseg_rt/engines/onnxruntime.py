@@ -11,6 +11,7 @@ import onnxruntime
 
 from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.errors import EngineError
+from errseg_rt.system.shortage import remedy
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -65,7 +66,7 @@ class OnnxRuntimeEngine:
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=wanted)
         except Exception as error:
-            raise EngineError(f"onnxruntime cannot load the {name} graph ({error}); export the bundle again") from error
+            raise EngineError(f"onnxruntime cannot load the {name} graph ({error}); {_advice(error)}") from error
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
 
     @functools.cached_property
@@ -90,6 +91,18 @@ class OnnxRuntimeEngine:
             shapes = {name: array.shape for name, array in feeds.items()}
             raise EngineError(f"onnxruntime cannot run the {self.name} graph on {shapes}: {error}") from error
         return dict(zip(self.outputs, values, strict=True))
+
+
+def _advice(error: Exception) -> str:
+    """What helps where a graph cannot be loaded, by onnxruntime's own words."""
+    text = str(error)
+    if advice := remedy(error):
+        return advice
+    if any(word in text for word in ("INVALID_PROTOBUF", "INVALID_GRAPH", "No graph was found")):
+        return "export the bundle again"
+    if any(word in text for word in ("opset", "IR version", "NOT_IMPLEMENTED", "not a registered")):
+        return "upgrade onnxruntime, or export the bundle again"
+    return "errseg-rt doctor says what works here"
 
 
 def _spec(node: Any) -> TensorSpec:
