@@ -16,6 +16,9 @@ class Team:
 
     Args:
         threads: How many at most, the caller included.
+
+    Attributes:
+        size: How many there are.
     """
 
     def __init__(self, threads: int) -> None:
@@ -29,6 +32,7 @@ class Team:
             except RuntimeError:
                 break
             self._others.append(other)
+        self.size = 1 + len(self._others)
 
     def __enter__(self) -> Team:
         return self

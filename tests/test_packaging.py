@@ -54,6 +54,20 @@ def test_every_package_is_listed_and_nothing_more() -> None:
     assert set(listed) == source_packages()
 
 
+def test_the_lowest_versions_are_those_that_are_tried() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    pattern = r"^{} = \[(.*?)\]\n"
+    dependencies, build = (re.search(pattern.format(name), text, re.M | re.S) for name in ("dependencies", "build"))
+    assert dependencies
+    assert build
+    allowed = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', dependencies[1] + build[1]))
+    tried = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "lowest.txt").read_text(encoding="utf-8"), re.M))
+    assert len(allowed) == (dependencies[1] + build[1]).count('"') / 2
+    assert set(tried) == set(allowed)
+    for name, version in allowed.items():
+        assert f"{tried[name]}.".startswith(f"{version}.")
+
+
 @pytest.mark.parametrize("name", ["kernels", "export"])
 def test_links_for_type_checkers_are_relative(name) -> None:
     link = ROOT / "errseg_rt" / name

@@ -11,7 +11,8 @@ import onnxruntime
 
 from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.errors import EngineError
-from errseg_rt.system.shortage import remedy
+from errseg_rt.kernels.team import Team
+from errseg_rt.system.shortage import ALLOW_THREADS, remedy
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -63,6 +64,7 @@ class OnnxRuntimeEngine:
         options.log_severity_level = _LOG_ERRORS_ONLY
         for key, value in _SPINNING.items():
             options.add_session_config_entry(key, value)
+        _check_threads(threads or 1)
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=wanted)
         except Exception as error:
@@ -91,6 +93,13 @@ class OnnxRuntimeEngine:
             shapes = {name: array.shape for name, array in feeds.items()}
             raise EngineError(f"onnxruntime cannot run the {self.name} graph on {shapes}: {error}") from error
         return dict(zip(self.outputs, values, strict=True))
+
+
+def _check_threads(count: int) -> None:
+    """Raise EngineError where there are no such threads: onnxruntime would find out halfway, and may wait for ever."""
+    with Team(count) as team:
+        if team.size < count:
+            raise EngineError(f"onnxruntime cannot have {count} threads, only {team.size}: {ALLOW_THREADS}")
 
 
 def _advice(error: Exception) -> str:

@@ -21,8 +21,10 @@ _LOG = logging.getLogger("errseg_rt")
 
 def track(items: Iterable[T], title: str, total: int) -> Iterator[T]:
     """Go through `items` under a progress bar, where a person looks on."""
-    # A disabled bar is silent; one that is no terminal's would leave an empty line among the errors.
-    yield from rich_track(items, title, total, console=_STDERR, transient=True, disable=not is_watched())
+    if not is_watched():  # even a bar that is disabled may leave an empty line among the errors
+        yield from items
+        return
+    yield from rich_track(items, title, total, console=_STDERR, transient=True)
 
 
 @contextmanager
@@ -46,7 +48,10 @@ def busy(title: str) -> Iterator[None]:
 @contextmanager
 def phases() -> Iterator[Callable[[str, int, int], None]]:
     """Give a function that is told of a phase: its name, steps done, steps in all. It may be called from any thread."""
-    with Progress(console=_STDERR, transient=True, disable=not is_watched()) as progress:
+    if not is_watched():
+        yield lambda phase, done, total: None
+        return
+    with Progress(console=_STDERR, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
         def report(phase: str, done: int, total: int) -> None:

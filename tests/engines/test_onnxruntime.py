@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,13 @@ def test_what_helps_where_a_graph_cannot_be_loaded(graph: bytes, monkeypatch, sa
 def test_a_file_that_is_at_fault(damaged: bytes) -> None:
     with pytest.raises(EngineError, match=r"; export the bundle again$"):
         OnnxRuntimeEngine(damaged, "front")
+
+
+def test_threads_that_are_not_to_be_had(graph: bytes, monkeypatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(EngineError, match=r"cannot have 3 threads, only 1: raise the limit on threads"):
+        OnnxRuntimeEngine(graph, "front", threads=3)
+    assert OnnxRuntimeEngine(graph, "front", threads=1).outputs
