@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -241,6 +243,17 @@ def test_a_with_block_closes(own: Runtime) -> None:
         raise KeyError("stop")
     with pytest.raises(EngineError, match="closed"):
         own.segment(GOOD)
+
+
+def test_closing_lets_go_of_everything_at_once(frame) -> None:
+    with Runtime(threads=1) as runtime:
+        runtime.segment(frame)
+        engines = weakref.ref(runtime._way.pipeline)
+        gc.disable()
+    try:
+        assert engines() is None
+    finally:
+        gc.enable()
 
 
 def test_closing_lets_a_frame_under_way_finish(own: Runtime, runtime: Runtime, frame) -> None:
