@@ -14,6 +14,7 @@ from errseg_rt.errors import EngineError
 from errseg_rt.options import ENGINES
 from errseg_rt.places.driver import find_gpu
 from errseg_rt.system.cores import Cores, find_cores
+from errseg_rt.system.progress import busy
 from errseg_rt.system.stamp import opencv_versions, version_of
 
 _PACKAGES = (
@@ -25,7 +26,8 @@ _PACKAGES = (
 
 def doctor(as_json: JsonOption = False) -> None:
     """Say what is installed, which engines work here, and why others do not."""
-    engines = {engine: _told(partial(_try, engine)) for engine in ENGINES}
+    with busy("try the engines"):
+        engines = {engine: _told(partial(_try, engine)) for engine in ENGINES}
     cores = find_cores()
     report: dict[str, Any] = {
         "python": platform.python_version(),
