@@ -52,7 +52,7 @@ class Root:
         damaged = sum(_checked(path) is None for path in kept)
         words = [f"{len(kept)} kernels kept"]
         if damaged:
-            words.append(f"{damaged} of them damaged or not to be read, and compiled anew")
+            words.append(f"{damaged} of them damaged or not to be read, and compiled anew when they are wanted")
         return ", ".join([*words, "can be written" if _is_writable(self.path) else "cannot be written"])
 
 

@@ -26,6 +26,7 @@ _PACKAGES = (
 
 def doctor(as_json: JsonOption = False) -> None:
     """Say what is installed, which engines work here, and why others do not."""
+    kernels = _told(_kernels)  # before the engines mend what is damaged
     with busy("try the engines"):
         engines = {engine: _told(partial(_try, engine)) for engine in ENGINES}
     cores = find_cores()
@@ -35,7 +36,7 @@ def doctor(as_json: JsonOption = False) -> None:
         "cores": {"usable": cores.usable, **asdict(cores)},
         "gpu": _gpu(),
         "opencv": _told(_opencv),
-        "kernels": _told(_kernels),
+        "kernels": kernels,
         "packages": {**{name: version_of(name) for name in _PACKAGES}, **opencv_versions()},
         "bundles": _told(_bundles),
         "engines": engines,
@@ -45,7 +46,7 @@ def doctor(as_json: JsonOption = False) -> None:
         return
     machine = [[key, str(report[key])] for key in ("python", "platform", "gpu", "opencv")]
     machine.insert(2, ["cores", _cores(cores)])
-    machine.append(["kernels", _listed(report["kernels"])])
+    machine.append(["kernels", _listed(kernels)])
     machine.append(["bundles", _listed(report["bundles"])])
     print_table("Machine", ["", "value"], machine)
     print_table("Packages", ["package", "version"], [[k, v or "-"] for k, v in report["packages"].items()])

@@ -178,6 +178,9 @@ def test_the_state_of_a_place(tmp_path) -> None:
     folder = root.folder(Path(module.__file__).parent / "select" / "cpu.py")
     folder.mkdir(parents=True)
     (folder / "cpu.f-1.py311.1.nbc").write_bytes(b"")
-    assert root.state() == "1 kernels kept, 1 of them damaged or not to be read, and compiled anew, can be written"
+    assert (
+        root.state()
+        == "1 kernels kept, 1 of them damaged or not to be read, and compiled anew when they are wanted, can be written"
+    )
     (tmp_path / "file").write_text("")
     assert Root(tmp_path / "file" / "below", False).state() == "0 kernels kept, cannot be written"
