@@ -19,17 +19,20 @@ class Team:
 
     Attributes:
         size: How many there are.
+        refusal: Why there are no more, in Python's words; empty where there are as many as were asked for.
     """
 
     def __init__(self, threads: int) -> None:
         self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._others: list[Thread] = []
+        self.refusal = ""
         for _ in range(threads - 1):
             other = Thread(target=self._serve, daemon=True)  # nobody but the caller waits for it
             try:
                 other.start()
-            except RuntimeError:
+            except RuntimeError as error:
+                self.refusal = str(error)
                 break
             self._others.append(other)
         self.size = 1 + len(self._others)

@@ -98,8 +98,10 @@ class OnnxRuntimeEngine:
 def _check_threads(count: int) -> None:
     """Raise EngineError where there are no such threads: onnxruntime would find out halfway, and may wait for ever."""
     with Team(count) as team:
-        if team.size < count:
-            raise EngineError(f"onnxruntime cannot have {count} threads, only {team.size}: {ALLOW_THREADS}")
+        if team.refusal and "shutdown" not in team.refusal:  # of the interpreter, which binds Python's threads alone
+            raise EngineError(
+                f"onnxruntime cannot have {count} threads, only {team.size} ({team.refusal}): {ALLOW_THREADS}"
+            )
 
 
 def _advice(error: Exception) -> str:
