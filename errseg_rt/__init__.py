@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from errseg_rt.system.lazy import lazy
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from errseg_rt.pipeline.in_flight import FrameInFlight
     from errseg_rt.pipeline.outcome import Outcome
     from errseg_rt.runtime import Runtime
+
+# Without this, importing onnxruntime writes an id into the home folder and calls its makers; a user's own word holds.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# In a source archive, and in a checkout whose symbolic links are text files, two sub-packages lie beside the package.
+_HERE = os.path.dirname(os.path.abspath(__file__))
+if not os.path.isdir(os.path.join(_HERE, "kernels")):
+    __path__.append(os.path.dirname(_HERE))
 
 _HOMES = {
     "bundle.bundle": ("Bundle",),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -22,10 +25,14 @@ from errseg_rt.pipeline.flight import Flight
 from errseg_rt.pipeline.in_flight import FrameInFlight
 from errseg_rt.pipeline.open import open_way
 from errseg_rt.pipeline.outcome import Outcome
+from errseg_rt.system.shortage import FREE_MEMORY, is_out_of_memory
 
 
 class Runtime:
     """Segments frames with a bundle; may be used from several threads at once.
+
+    Pickled, it is its bundle and options, and is opened again where it is loaded. A forked child opens it again at its
+    first frame; what a GPU or torch has does not go through a fork.
 
     Args:
         bundle: Name of an embedded bundle, a bundle's folder, or an opened bundle.
@@ -70,6 +77,7 @@ class Runtime:
 
             build_missing(self.bundle, self.options)
         self._open: Direct | Flight | None = open_way(self.bundle, self.options)
+        self._process = os.getpid()
         self.detail, self.row_work = self._way.pipeline.refinement.detail, self._way.pipeline.refinement.row_work
         self.providers = self._way.pipeline.providers
 
@@ -105,18 +113,19 @@ class Runtime:
 
         Raises:
             FrameError: The frame is of a wrong type, rank or size.
-            EngineError: A graph failed or gave values that are not finite, or the runtime is closed.
+            EngineError: A graph failed or gave values that are not finite, memory was short, or the runtime is closed.
             ValueError: Another argument is out of range.
         """
-        return self.submit(
-            frame,
-            color=color,
-            confidence=confidence,
-            semantic=semantic,
-            threshold=threshold,
-            budget=budget,
-            deadline_ms=deadline_ms,
-        ).result()
+        with _named_shortage(frame):
+            return self.submit(
+                frame,
+                color=color,
+                confidence=confidence,
+                semantic=semantic,
+                threshold=threshold,
+                budget=budget,
+                deadline_ms=deadline_ms,
+            ).result()
 
     def submit(
         self,
@@ -135,7 +144,8 @@ class Runtime:
         `segment` returns.
         """
         way, ask = self._way, Ask(color, confidence, semantic).checked()
-        return way.submit(self._checked(way, frame), ask, self._limits(threshold, budget, deadline_ms))
+        with _named_shortage(frame):
+            return way.submit(self._checked(way, frame), ask, self._limits(threshold, budget, deadline_ms))
 
     def segment_on_device(
         self,
@@ -175,7 +185,8 @@ class Runtime:
             ValueError: `color` is neither, or `scale` is no scale.
         """
         way = self._way
-        return way.branches(self._checked(way, frame), color=Ask(color).checked().color, scale=scale)
+        with _named_shortage(frame):
+            return way.branches(self._checked(way, frame), color=Ask(color).checked().color, scale=scale)
 
     def warm_up(self, size: tuple[int, int] = (64, 64)) -> None:
         """Compile the kernels, for which the first frame would wait: once on a machine, where that can be kept.
@@ -197,11 +208,26 @@ class Runtime:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as what opens it: bundle and options; whoever loads it opens the bundle again."""
+        if self._open is None:
+            raise EngineError("this runtime is closed; make a new one")
+        bundle = self.bundle if self.bundle.engine_folder else self.bundle.address
+        return partial(type(self), options=self.options), (bundle,)
+
     @property
     def _way(self) -> Direct | Flight:
         way = self._open  # held by the caller, so that close() lets its frame finish
         if way is None:
             raise EngineError("this runtime is closed; make a new one")
+        if self._process != os.getpid():  # forked: the threads that its engines wait for are its parent's
+            if self.options.kind == "gpu" or self.options.engine == "torch":
+                raise EngineError(
+                    "this runtime was opened in another process, and the threads and GPUs of "
+                    f"{self.options.engine} do not go through a fork; start processes by spawn"
+                )
+            self._open = way = open_way(self.bundle, self.options)
+            self._process = os.getpid()
         return way
 
     def _checked(self, way: Direct | Flight, frame: Any) -> Any:
@@ -210,6 +236,10 @@ class Runtime:
             raise FrameError("the frame is None, which cv2.imread gives for a file that it cannot read; check its path")
         if not isinstance(frame, np.ndarray):
             frame = way.pipeline.place.taken(frame)
+        elif isinstance(frame, np.ma.MaskedArray):
+            raise FrameError(
+                "a frame has no mask, and this one's would be passed over; give frame.data or frame.filled()"
+            )
         check_frame(dtype_of(frame), tuple(frame.shape), way.pipeline.spec, self.options.max_pixels)
         return frame
 
@@ -218,3 +248,15 @@ class Runtime:
         if limits.is_bounded and self.detail == "dense":
             raise ValueError("budget and deadline_ms need sparse refinement, and this runtime refines densely")
         return limits
+
+
+@contextmanager
+def _named_shortage(frame: Any) -> Iterator[None]:
+    """Have whatever says that memory was short be an error of this frame, on which the next may follow."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error) or str(error).endswith(FREE_MEMORY):
+            raise
+        size = "x".join(map(str, np.shape(frame)[:2]))
+        raise EngineError(f"out of memory for a frame of {size} ({error}); {FREE_MEMORY}") from error

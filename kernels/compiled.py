@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+
+from errseg_rt.kernels.cache import KernelCache
+from errseg_rt.kernels.team import Team
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 OPTIONS = {"nogil": True, "error_model": "numpy"}
@@ -20,14 +22,11 @@ _PARTS = 4  # for each thread
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function with numba when it is first called, without the GIL.
 
-    What was compiled is kept on disk: beside the source, or else in the user's cache folder or `NUMBA_CACHE_DIR`. Where
-    none of these can be written, every process compiles for itself.
+    What was compiled is kept on disk, where `errseg_rt.kernels.cache` says.
     """
-    try:
-        kernel: Callable[..., Any] = njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # numba found no place for its cache
-        kernel = njit(**OPTIONS)(function)
-    return kernel
+    kernel: Any = njit(**OPTIONS)(function)
+    kernel._cache = KernelCache(function)  # as njit(cache=True) does it, with numba's own
+    return cast("Callable[..., Any]", kernel)
 
 
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,11 +62,8 @@ def share(threads: int, count: int, part: Callable[[int, int], object]) -> None:
                 return
             part(begin, end)
 
-    with ThreadPoolExecutor(workers - 1) as pool:
-        others = [pool.submit(work) for _ in range(workers - 1)]
-        work()
-        for other in others:
-            other.result()
+    with Team(workers) as team:
+        team.run(work)
 
 
 def writable(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:

@@ -124,8 +124,17 @@ class Outcome:
     err: str
 
 
+@pytest.fixture(scope="session")
+def kernels_are_compiled() -> None:
+    """So that no test finds a line on stderr that says so."""
+    with Runtime(threads=1) as opened:
+        opened.warm_up()
+
+
 @pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+def cli(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kernels_are_compiled: None
+) -> Callable[..., Outcome]:
     """Runs `errseg-rt` with some arguments in this process."""
     monkeypatch.setenv("COLUMNS", "300")  # wide enough that no table breaks its lines
 

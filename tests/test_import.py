@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import import_module, metadata
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +18,31 @@ HEAVY = {
 }  # fmt: skip
 
 
+HOMES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
+
+
 def loaded_by(code: str) -> set[str]:
     """Top-level modules that a fresh interpreter has after running `code`."""
     script = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("own", [None, "0", "1"])
+def test_nothing_phones_home_unless_the_user_says_so(tmp_path: Path, own: str | None) -> None:
+    code = (
+        "import os, errseg_rt, errseg_rt.engines.onnxruntime, onnxruntime.quantization\n"
+        "print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", *HOMES)}
+    environment |= dict.fromkeys(("HOME", "USERPROFILE", "LOCALAPPDATA"), str(tmp_path))
+    if own is not None:
+        environment["ORT_DISABLE_TELEMETRY"] = own
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == f"{own or '1'}\n"
+    if own != "0":
+        assert list(tmp_path.rglob("*[Mm]icrosoft*")) == list(tmp_path.rglob("*onnxruntime*")) == []
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

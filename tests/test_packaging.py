@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import errseg_rt
 
 ROOT = Path(__file__).resolve().parents[1]
 # Folder in the checkout by package.
@@ -50,6 +54,20 @@ def test_every_package_is_listed_and_nothing_more() -> None:
     assert set(listed) == source_packages()
 
 
+def test_the_lowest_versions_are_those_that_are_tried() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    pattern = r"^{} = \[(.*?)\]\n"
+    dependencies, build = (re.search(pattern.format(name), text, re.M | re.S) for name in ("dependencies", "build"))
+    assert dependencies
+    assert build
+    allowed = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', dependencies[1] + build[1]))
+    tried = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "lowest.txt").read_text(encoding="utf-8"), re.M))
+    assert len(allowed) == (dependencies[1] + build[1]).count('"') / 2
+    assert set(tried) == set(allowed)
+    for name, version in allowed.items():
+        assert f"{tried[name]}.".startswith(f"{version}.")
+
+
 @pytest.mark.parametrize("name", ["kernels", "export"])
 def test_links_for_type_checkers_are_relative(name) -> None:
     link = ROOT / "errseg_rt" / name
@@ -73,6 +91,35 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     (path,) = (source / "out").iterdir()
     with zipfile.ZipFile(path) as archive:
         return archive.namelist()
+
+
+@pytest.mark.parametrize("links", ["text_files", "nothing"])
+def test_a_checkout_without_links_runs_as_it_lies(tmp_path: Path, links: str) -> None:
+    """What git leaves with core.symlinks=false, as on Windows, and what a source archive unpacks to."""
+    for folder in {path.relative_to(ROOT).parts[0] for path in FOLDERS.values()}:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=without_links)
+    if links == "text_files":
+        for name in ("export", "kernels"):
+            (tmp_path / "errseg_rt" / name).write_text(f"../{name}")
+    code = (
+        "import errseg_rt, errseg_rt.export.engines.builds as builds\n"
+        "errseg_rt.Runtime(threads=1)\n"
+        "print(errseg_rt.__file__, builds.__file__)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    files = (tmp_path / "errseg_rt" / "__init__.py", tmp_path / "export" / "engines" / "builds.py")
+    assert done.stdout.split() == [str(path) for path in files]
+
+
+def test_an_installed_package_does_not_look_beside_itself() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"errseg_rt\.numpy"):
+        importlib.import_module("errseg_rt.numpy")
+    assert [Path(path).name for path in errseg_rt.__path__] == ["errseg_rt"]
 
 
 def test_the_wheel_holds_every_file(wheel: list[str]) -> None:

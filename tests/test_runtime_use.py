@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -70,6 +72,40 @@ def test_what_is_no_frame(runtime: Runtime, frame, message) -> None:
 def test_what_opencv_gives_for_a_path_that_it_cannot_read(runtime: Runtime, tmp_path: Path) -> None:
     with pytest.raises(FrameError, match=r"the frame is None, which cv2\.imread gives for a file .* check its path"):
         runtime.segment(cv2.imread(str(tmp_path / "none.png")))
+
+
+@pytest.mark.parametrize("mask", [False, [[[True] * 3] * 4] * 5])
+def test_a_mask_is_not_passed_over(runtime: Runtime, mask) -> None:
+    masked = np.ma.MaskedArray(np.zeros((5, 4, 3), np.uint8), mask=mask)
+    with pytest.raises(FrameError, match=r"a frame has no mask, .*give frame\.data or frame\.filled\(\)"):
+        runtime.segment(masked)
+    assert runtime.segment(masked.filled()).labels.shape == (5, 4)
+
+
+SHORT = [
+    MemoryError("Unable to allocate 24 MiB"),
+    MemoryError(),
+    cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"),
+    EngineError("onnxruntime cannot run the front graph on {}: bfc_arena.cc Failed to allocate memory"),
+    RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+]
+
+
+@pytest.mark.parametrize("error", SHORT, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("call", ["segment", "submit", "branches"])
+def test_short_memory_is_an_error_of_the_frame(own: Runtime, frame, monkeypatch, error, call) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(own._way.pipeline.place, "preprocess", fail)
+        with pytest.raises(EngineError, match=r"out of memory for a frame of 96x128 .*; free memory, raise the limit"):
+            getattr(own, call)(frame)
+        for other in (ValueError("a fault of ours"), EngineError("another")):
+            error = other
+            with pytest.raises(type(other), match=f"^{other}$"):
+                getattr(own, call)(frame)
+    assert own.segment(frame).labels.shape == frame.shape[:2]
 
 
 def test_a_frame_over_the_limit() -> None:
@@ -212,6 +248,17 @@ def test_a_with_block_closes(own: Runtime) -> None:
         raise KeyError("stop")
     with pytest.raises(EngineError, match="closed"):
         own.segment(GOOD)
+
+
+def test_closing_lets_go_of_everything_at_once(frame) -> None:
+    with Runtime(threads=1) as runtime:
+        runtime.segment(frame)
+        engines = weakref.ref(runtime._way.pipeline)
+        gc.disable()
+    try:
+        assert engines() is None
+    finally:
+        gc.enable()
 
 
 def test_closing_lets_a_frame_under_way_finish(own: Runtime, runtime: Runtime, frame) -> None:

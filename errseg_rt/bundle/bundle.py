@@ -7,6 +7,7 @@ What is built of it for one machine lies in its `engines/`, beside what the mani
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 ENGINES = "engines"
 _ZOO = Path(__file__).parents[1] / "zoo"
+_LOG = logging.getLogger("errseg_rt")
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class Bundle:
         """Open a bundle and check every one of its files.
 
         Args:
-            bundle: A folder, or the name of a bundle that comes with the package (a name without a separator is looked
-                for there first); an opened bundle is given back as it is.
+            bundle: A folder, its manifest, or the name of a bundle that comes with the package (a name without a
+                separator is looked for there first, which is said where a folder of that name holds a bundle, too); an
+                opened bundle is given back as it is.
 
         Raises:
             BundleError: It is missing, damaged, or of a newer format.
@@ -83,6 +86,12 @@ class Bundle:
         """Its name, and the SHA-256 of its manifest, which holds those of all its files."""
         digest = hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
         return {"name": self.manifest.name, "sha256": digest}
+
+    @property
+    def address(self) -> str:
+        """What `open` finds it by, in any process of a machine: an embedded bundle's name, or a folder's whole path."""
+        folder = self.folder.absolute()
+        return folder.name if folder.parent == _ZOO.absolute() else os.fspath(folder)
 
     @property
     def engines(self) -> EngineStore:
@@ -156,10 +165,17 @@ def check_replaceable(folder: Path) -> None:
 
 
 def _find(bundle: str) -> Path:
-    if not set(bundle) & {"/", os.sep, "."} and (_ZOO / bundle / MANIFEST).is_file():
-        return _ZOO / bundle
     folder = Path(bundle)
-    if not (folder / MANIFEST).is_file():
+    is_there = (folder / MANIFEST).is_file()
+    if not set(bundle) & {"/", os.sep, "."} and (_ZOO / bundle / MANIFEST).is_file():
+        if is_there:
+            _LOG.warning(
+                "bundle %s: the embedded one is taken; the folder of that name is .%s%s", bundle, os.sep, bundle
+            )
+        return _ZOO / bundle
+    if folder.name == MANIFEST and folder.is_file():
+        return folder.parent
+    if not is_there:
         names = ", ".join(zoo_names()) or "none"
         raise BundleError(f"bundle {bundle}: no {MANIFEST} there; give a bundle's folder or an embedded one ({names})")
     return folder
@@ -170,8 +186,20 @@ def _check(path: Path, record: FileRecord) -> None:
         raise BundleError(f"{path}: missing from the bundle; copy or export it again")
     size = path.stat().st_size
     if size != record.size:
-        raise BundleError(f"{path}: {size} bytes where the manifest says {record.size}; copy or export it again")
+        what = f"{path}: {size} bytes where the manifest says {record.size}"
+        if _has_other_line_ends(path, record):
+            raise BundleError(
+                f"{what}: its line ends were changed, as git does by core.autocrlf; give the bundle's folder -text in "
+                ".gitattributes, and check it out again"
+            )
+        raise BundleError(f"{what}; copy or export it again")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
     if digest.hexdigest() != record.sha256:
         raise BundleError(f"{path}: does not match its SHA-256 in the manifest; copy or export it again")
+
+
+def _has_other_line_ends(path: Path, record: FileRecord) -> bool:
+    """Whether a file would be the right one if its lines ended otherwise."""
+    unix = path.read_bytes().replace(b"\r\n", b"\n")
+    return record in (FileRecord.of(unix), FileRecord.of(unix.replace(b"\n", b"\r\n")))

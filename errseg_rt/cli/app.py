@@ -3,15 +3,55 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from contextlib import suppress
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from errseg_rt.cli import build_engine, calibrate, demo, doctor, evaluate, export, inspect, segment, train
-from errseg_rt.errors import ErrsegError
+from errseg_rt.errors import DataError
+
+COMMANDS = {
+    "segment": "Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.",
+    "demo": "Render a street, segment it, and show frame, labels and error map side by side.",
+    "evaluate": "Score a bundle on labelled frames: labels, outlines, error map, calibration, and every threshold.",
+    "calibrate": "Fit the map from P_ep to error probability on labelled frames, and propose t and a budget.",
+    "doctor": "Say what is installed, which engines work here, and why others do not.",
+    "inspect": "Show a bundle, after checking every one of its files: manifest, model card, licence.",
+    "train": "Train semantic, error-prediction and detail branch; called again after a kill, it goes on where it was.",
+    "export": "Export the graphs to ONNX, write the bundle, and check it against torch.",
+    "build-engine": "Build engines into a bundle; those that are there already are left as they are.",
+}
+"""Sub-commands, each a function in a file of its name, and what its docstring begins with."""
+
+
+class _Lazily(TyperGroup):
+    """Sub-commands that are imported when they are called: what one of them needs may be missing for the others."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, name and _loaded(name), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:  # taken for Ctrl-D outside
+            raise DataError(f"a file ended too early ({error}); copy or make it again") from error
+
+
+def _loaded(name: str) -> Any:
+    """A sub-command, with its options."""
+    file = name.replace("-", "_")
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name)(getattr(import_module(f"errseg_rt.cli.{file}"), file))
+    return get_command(alone)
+
 
 app = typer.Typer(
     name="errseg-rt",
+    cls=_Lazily,
     help="Segment frames, know where the labels are wrong, and label those pixels again.",
     no_args_is_help=True,
     add_completion=False,
@@ -36,24 +76,23 @@ def _options(
     """Options that stand before a sub-command."""
 
 
-for command in (
-    segment.segment,
-    demo.demo,
-    evaluate.evaluate,
-    calibrate.calibrate,
-    doctor.doctor,
-    inspect.inspect,
-    train.train,
-    export.export,
-    build_engine.build_engine,
-):
-    app.command()(command)
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(lambda: None)  # its name and help alone: `_Lazily` has the rest
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a fault in what the user gave is one line and exit code 2."""
+    """Run the command line; a fault in what the user gave, or in what is installed, is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):  # None, another's, or closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app(arguments)
-    except (ErrsegError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    except Exception as error:
+        from errseg_rt.cli.faults import said
+
+        line = said(error)
+        if line is None:
+            raise
+        if sys.stderr is not None:
+            print(f"error: {line}", file=sys.stderr)
         sys.exit(2)

@@ -75,7 +75,7 @@ def build_engine(
         from errseg_rt.export.engines.builds import BARS, DEFAULT_SHAPE, BuildOptions, Built
         from errseg_rt.export.engines.builds import build_engine as build
         from errseg_rt.export.engines.profiles import Profile
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise EngineError(f"building is not installed ({error}): pip install 'errseg-rt[build]'") from error
 
     if shape and engine != "tensorrt":

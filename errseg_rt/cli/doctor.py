@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from errseg_rt.bundle.bundle import zoo_names
+from errseg_rt.cli.faults import said
 from errseg_rt.cli.options import JsonOption, print_json, print_table
-from errseg_rt.errors import EngineError, ErrsegError
+from errseg_rt.errors import EngineError
 from errseg_rt.options import ENGINES
 from errseg_rt.places.driver import find_gpu
 from errseg_rt.system.cores import Cores, find_cores
-from errseg_rt.system.stamp import version_of
+from errseg_rt.system.progress import busy
+from errseg_rt.system.stamp import opencv_versions, version_of
 
 _PACKAGES = (
-    "errseg-rt", "numpy", "opencv-python", "onnxruntime", "numba", "av", "safetensors", "scikit-learn", "scipy",
+    "errseg-rt", "numpy", "onnxruntime", "numba", "av", "safetensors", "scikit-learn", "scipy",
     "matplotlib", "torch", "lightning", "onnx", "onnxscript", "triton", "tensorrt",
     "cuda-core", "pycuda",
 )  # fmt: skip
@@ -25,38 +26,78 @@ _PACKAGES = (
 
 def doctor(as_json: JsonOption = False) -> None:
     """Say what is installed, which engines work here, and why others do not."""
-    engines = {engine: _try(engine) for engine in ENGINES}
+    kernels = _told(_kernels)  # before the engines mend what is damaged
+    with busy("try the engines"):
+        engines = {engine: _told(partial(_try, engine)) for engine in ENGINES}
     cores = find_cores()
     report: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": {"usable": cores.usable, **asdict(cores)},
         "gpu": _gpu(),
-        "packages": {name: version_of(name) for name in _PACKAGES},
-        "bundles": zoo_names(),
+        "opencv": _told(_opencv),
+        "kernels": kernels,
+        "packages": {**{name: version_of(name) for name in _PACKAGES}, **opencv_versions()},
+        "bundles": _told(_bundles),
         "engines": engines,
     }
     if as_json:
         print_json(report)
         return
-    machine = [[key, str(report[key])] for key in ("python", "platform", "gpu")]
+    machine = [[key, str(report[key])] for key in ("python", "platform", "gpu", "opencv")]
     machine.insert(2, ["cores", _cores(cores)])
-    machine.append(["bundles", ", ".join(report["bundles"]) or "none"])
+    machine.append(["kernels", _listed(kernels)])
+    machine.append(["bundles", _listed(report["bundles"])])
     print_table("Machine", ["", "value"], machine)
     print_table("Packages", ["package", "version"], [[k, v or "-"] for k, v in report["packages"].items()])
     print_table("Engines", ["engine", "state"], [[k, v] for k, v in engines.items()])
 
 
-def _try(engine: str) -> str:
-    """`works`, or why the engine does not: it segments a small frame with the embedded bundle."""
+def _told(question: Callable[[], Any]) -> Any:
+    """The answer, or why there is none: whatever is wrong with a library, the others are to be told of."""
     try:
-        from errseg_rt.runtime import Runtime
+        return question()
+    except Exception as error:
+        return said(error) or f"{type(error).__name__}: {' '.join(str(error).split())}"
 
-        with Runtime(engine=engine) as runtime:
-            runtime.segment(np.zeros((64, 64, 3), np.uint8))
-    except (ErrsegError, ImportError, OSError) as error:
-        return " ".join(str(error).split())
+
+def _try(engine: str) -> str:
+    """`works`: the engine segments a small frame with the embedded bundle."""
+    import numpy as np
+
+    from errseg_rt.runtime import Runtime
+
+    with Runtime(engine=engine) as runtime:
+        runtime.segment(np.zeros((64, 64, 3), np.uint8))
     return "works"
+
+
+def _opencv() -> str:
+    """Which OpenCV is there, and of which package."""
+    import cv2
+
+    found = [f"{name} {version}" for name, version in opencv_versions().items() if version]
+    origin = " and ".join(found) or "no package that pip knows"
+    note = ", which overwrite each other's files: keep one of them" if len(found) > 1 else ""
+    return f"{cv2.__version__} of {origin}{note}"
+
+
+def _kernels() -> list[str]:
+    """Folders where compiled kernels are looked for, and what is there."""
+    from errseg_rt.kernels.cache import roots
+
+    return [f"{root.path}: {root.state()}" for root in roots()]
+
+
+def _bundles() -> list[str]:
+    """Names of the embedded bundles."""
+    from errseg_rt.bundle.bundle import zoo_names
+
+    return zoo_names()
+
+
+def _listed(answer: list[str] | str) -> str:
+    return answer if isinstance(answer, str) else "\n".join(answer) or "none"
 
 
 def _cores(cores: Cores) -> str:

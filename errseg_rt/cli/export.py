@@ -34,7 +34,7 @@ def export(
     try:
         from errseg_rt.export.bundle import export_bundle
         from errseg_rt.export.engines.parity import Parity, compare
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise EngineError(f"export is not installed ({error}): pip install 'errseg-rt[train]'") from error
     from errseg_rt.options import Options
     from errseg_rt.pipeline.open import open_way

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from errseg_rt.datasets.scores import percent
-
 if TYPE_CHECKING:
     from errseg_rt.frames.segmentation import Segmentation
     from errseg_rt.runtime import Runtime
 
-_WIDEST_TABLE = 1000  # characters
+_UNBOUNDED = 100_000  # characters of a line in a file, where no terminal bounds it
+
 # What `errseg_rt.options.Options` holds stands here by the name it has there, and is checked there alone.
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Embedded bundle's name, or a bundle's folder.")]
 EngineOption = Annotated[str, typer.Option(help="What executes the graphs: onnxruntime, tensorrt or torch.")]
@@ -105,13 +105,14 @@ def print_json(answer: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table for a person to read; numbers stand at the right."""
+    """Print a table for a person to read; numbers stand at the right. Nothing is cut: what is long is folded."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")  # no figure is cut
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    Console(width=None if Console().is_terminal else _WIDEST_TABLE).print(table)  # a file has no width
+    is_seen = sys.stdout is not None and sys.stdout.isatty()
+    Console(width=None if is_seen else _UNBOUNDED).print(table)
 
 
 def frame_summary(result: Segmentation) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def run_summary(runtime: Runtime, frames: Sequence[Mapping[str, Any]]) -> dict[s
     """How a runtime refined its frames, given their `frame_summary`: settings, median milliseconds, means, and sums."""
 
     def mean(name: str) -> float | None:
-        return float(np.mean([frame[name] for frame in frames])) if frames else None
+        return statistics.fmean(frame[name] for frame in frames) if frames else None
 
     laps = [frame["milliseconds"] for frame in frames]
     steps = dict.fromkeys(step for lap in laps for step in lap)  # scored frames have one more
@@ -142,7 +143,7 @@ def run_summary(runtime: Runtime, frames: Sequence[Mapping[str, Any]]) -> dict[s
         "detail": runtime.detail,
         "budget": runtime.limits.budget,
         "deadline_ms": runtime.limits.deadline_ms,
-        "milliseconds": {step: float(np.median([lap[step] for lap in laps if step in lap])) for step in steps},
+        "milliseconds": {step: float(statistics.median(lap[step] for lap in laps if step in lap)) for step in steps},
         "late_frames": sum(sum(lap.values()) > deadline for lap in laps),
         "flagged_share": mean("flagged_share"),
         "left_out_pixels": sum(frame["pixels"]["left_out"] for frame in frames),
@@ -152,6 +153,8 @@ def run_summary(runtime: Runtime, frames: Sequence[Mapping[str, Any]]) -> dict[s
 
 def print_scores(scores: Mapping[str, Any]) -> None:
     """Print semantic against fused labels, class by class."""
+    from errseg_rt.datasets.scores import percent
+
     semantic, fused = scores["semantic"], scores["fused"]
     rows = [[name, semantic["iou"][name], fused["iou"][name]] for name in semantic["iou"]]
     rows += [[name, semantic[name], fused[name]] for name in ("miou", "accuracy")]
@@ -161,6 +164,8 @@ def print_scores(scores: Mapping[str, Any]) -> None:
 
 def print_run(summary: Mapping[str, Any]) -> None:
     """Print what `run_summary` gives of one frame or more."""
+    from errseg_rt.datasets.scores import percent
+
     steps = summary["milliseconds"]
     rows = [[step, f"{value:.1f}"] for step, value in steps.items()]
     if rows:

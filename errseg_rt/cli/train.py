@@ -50,7 +50,7 @@ def train(
     try:
         from errseg_rt.training.loop import train as run
         from errseg_rt.training.recipe import load_recipe
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise EngineError(f"training is not installed ({error}): pip install 'errseg-rt[train]'") from error
     # Absolute paths say more of a machine than of a training.
     command = " ".join(["errseg-rt", *(Path(part).name if Path(part).is_absolute() else part for part in sys.argv[1:])])

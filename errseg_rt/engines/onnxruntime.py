@@ -11,6 +11,8 @@ import onnxruntime
 
 from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.errors import EngineError
+from errseg_rt.kernels.team import Team
+from errseg_rt.system.shortage import ALLOW_THREADS, remedy
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -62,10 +64,11 @@ class OnnxRuntimeEngine:
         options.log_severity_level = _LOG_ERRORS_ONLY
         for key, value in _SPINNING.items():
             options.add_session_config_entry(key, value)
+        _check_threads(threads or 1)
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=wanted)
         except Exception as error:
-            raise EngineError(f"onnxruntime cannot load the {name} graph ({error}); export the bundle again") from error
+            raise EngineError(f"onnxruntime cannot load the {name} graph ({error}); {_advice(error)}") from error
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
 
     @functools.cached_property
@@ -90,6 +93,27 @@ class OnnxRuntimeEngine:
             shapes = {name: array.shape for name, array in feeds.items()}
             raise EngineError(f"onnxruntime cannot run the {self.name} graph on {shapes}: {error}") from error
         return dict(zip(self.outputs, values, strict=True))
+
+
+def _check_threads(count: int) -> None:
+    """Raise EngineError where there are no such threads: onnxruntime would find out halfway, and may wait for ever."""
+    with Team(count) as team:
+        if team.refusal and "shutdown" not in team.refusal:  # of the interpreter, which binds Python's threads alone
+            raise EngineError(
+                f"onnxruntime cannot have {count} threads, only {team.size} ({team.refusal}): {ALLOW_THREADS}"
+            )
+
+
+def _advice(error: Exception) -> str:
+    """What helps where a graph cannot be loaded, by onnxruntime's own words."""
+    text = str(error)
+    if advice := remedy(error):
+        return advice
+    if any(word in text for word in ("INVALID_PROTOBUF", "INVALID_GRAPH", "No graph was found")):
+        return "export the bundle again"
+    if any(word in text for word in ("opset", "IR version", "NOT_IMPLEMENTED", "not a registered")):
+        return "upgrade onnxruntime, or export the bundle again"
+    return "errseg-rt doctor says what works here"
 
 
 def _spec(node: Any) -> TensorSpec:

@@ -14,6 +14,7 @@ from errseg_rt.pipeline.direct import Direct
 from errseg_rt.pipeline.flight import Flight
 from errseg_rt.pipeline.pipeline import Pipeline
 from errseg_rt.places.open import open_gpu
+from errseg_rt.system.forks import keep_in_forks
 
 if TYPE_CHECKING:
     from errseg_rt.places.place import Place
@@ -42,7 +43,9 @@ def open_way(bundle: Bundle, options: Options) -> Direct | Flight:
             detail="sparse" if is_bounded else options.detail,
             spec=input_spec(bundle, options),
         )
-    return Direct(pipeline) if place.is_immediate else Flight(pipeline)
+    way = Direct(pipeline) if place.is_immediate else Flight(pipeline)
+    keep_in_forks(way)
+    return way
 
 
 def open_place(bundle: Bundle, options: Options) -> Place:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.bundle.contract import BRANCHES, CONTRACT
 from errseg_rt.bundle.input_spec import InputSpec, Size
+from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.engines.engine import Engine
 from errseg_rt.errors import BundleError, EngineError
 from errseg_rt.frames.branches import Branches
@@ -65,7 +66,7 @@ class Pipeline:
         self._front, self._pace = front, Pace()
         self.providers: tuple[str, ...] = getattr(front, "providers", ())
         self._knots = place.knots(self.manifest.calibration.logits, self.manifest.calibration.probabilities)
-        self.plan = lru_cache(_SIZES)(self._new_plan)
+        self.plan = lru_cache(_SIZES)(_plans(self.manifest, self.spec, self.refinement.row_work))
 
     def run(self, frame: Any, ask: Ask, limits: Any, marks: Marks) -> Outcome:
         """Walk the way of a frame.
@@ -152,9 +153,6 @@ class Pipeline:
         check_finite(finite_reference(list(arrays.values()), [None] * len(arrays)), BRANCHES)
         return Branches(**arrays, geometry=plan.geometry)
 
-    def _new_plan(self, size: Size, scale: float = 1.0) -> Plan:
-        return Plan.of(self.manifest, self.spec, size, scale, self.refinement.row_work)
-
     def _dense(self, frame: Any, color: str, plan: Plan, marks: Marks) -> Mapping[str, Any]:
         """Outputs of the front graph."""
         spec, geometry = self.spec, plan.geometry
@@ -181,6 +179,15 @@ class Pipeline:
         if limits.deadline_ms is None:
             return plan.bounds(limits)
         return Bounds(limits.threshold, self._pace.budget(limits.deadline_ms, marks.elapsed(), plan.dense_work))
+
+
+def _plans(manifest: Manifest, spec: InputSpec, row_work: tuple[int, int, int]) -> Callable[..., Plan]:
+    """Makes plans; a method in its stead would hold its pipeline in a circle, and with that memory after the end."""
+
+    def plan(size: Size, scale: float = 1.0) -> Plan:
+        return Plan.of(manifest, spec, size, scale, row_work)
+
+    return plan
 
 
 def _size(array: Any) -> Size:

@@ -98,4 +98,6 @@ def _driver() -> ctypes.CDLL:
             return ctypes.CDLL(name)
         except OSError:
             continue
-    raise EngineError("there is no NVIDIA driver on this machine; use the engine onnxruntime")
+    raise EngineError(
+        "there is no NVIDIA driver on this machine; install one, or choose an engine and a device that need none"
+    )

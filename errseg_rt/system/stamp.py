@@ -10,7 +10,9 @@ from typing import Any
 
 from errseg_rt.system.machine import processor_name
 
-_PACKAGES = ("errseg-rt", "numpy", "numba", "onnxruntime", "opencv-python", "scikit-learn", "scipy", "torch")
+_PACKAGES = ("errseg-rt", "numpy", "numba", "onnxruntime", "scikit-learn", "scipy", "torch")
+OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+"""Packages that hold the same module, `cv2`; any of them will do."""
 
 
 def machine_stamp(gpu: str | None) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def machine_stamp(gpu: str | None) -> dict[str, Any]:
         "gpu": gpu,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: version_of(name) for name in _PACKAGES},
+        "packages": {**{name: version_of(name) for name in _PACKAGES}, **opencv_versions()},
     }
 
 
@@ -39,3 +41,9 @@ def version_of(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def opencv_versions() -> dict[str, str | None]:
+    """Versions of those OpenCV packages that are installed; where there is none, None for the one that is wanted."""
+    found = {name: version_of(name) for name in OPENCV}
+    return {name: version for name, version in found.items() if version} or {OPENCV[0]: None}

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.networks.cascade import Cascade
+from errseg_rt.system.progress import is_watched
 from errseg_rt.training.checkpoint import AtomicCheckpointIO
 from errseg_rt.training.recipe import Recipe
 from errseg_rt.training.stages import STAGE_TRAININGS
@@ -83,7 +84,7 @@ class _Bar(Callback):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not is_watched(),
         )
         self.task = self.progress.add_task(stage, total=total, loss=self.loss)
 
@@ -95,7 +96,7 @@ class _Bar(Callback):
         self.progress.update(self.task, completed=trainer.global_step, loss=self.loss)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self.console.is_terminal:
+        if not is_watched():
             print(f"train {self.stage}: {trainer.global_step}/{self.total}, loss {self.loss:.4f}", file=sys.stderr)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from errseg_rt.kernels.refine.checks import check_inputs, check_selection
+from errseg_rt.kernels.refine.claim import run_all
 from errseg_rt.kernels.refine.loops import BAND, CHUNK, ROOM, convolve, finish, mix, plan, project
 from errseg_rt.kernels.refine.panels import padded_channels
-from errseg_rt.kernels.refine.team import Team
 from errseg_rt.kernels.refine.upsampling import interpolation
 from errseg_rt.kernels.refine.weights import Array, RefineWeights
 from errseg_rt.kernels.select import Selection
+from errseg_rt.kernels.team import Team
 
 # Multiply-adds below which another thread costs more than it brings, about 0.4 ms on one core.
 WORK_OF_A_THREAD = 20_000_000
@@ -94,7 +95,7 @@ def refine(
 
     steps = (project_chunks, mix_bands, convolve_chunks, finish_chunks)
     with Team(min(threads, 1 + selection.work(weights.row_work) // WORK_OF_A_THREAD)) as team:
-        is_sound = is_sound and all(team.run(step) for step in steps)
+        is_sound = is_sound and all(run_all(team, step) for step in steps)
     if not is_sound:
         raise ValueError(f"supports must be those of flagged pixels, as select makes them, got {selection.counts = }")
     return out

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from errseg_rt.kernels.compiled import compiled, inner
+from errseg_rt.kernels.refine.claim import claim
 from errseg_rt.kernels.refine.prefetch import prefetch
-from errseg_rt.kernels.refine.team import claim
 from errseg_rt.kernels.refine.tile import PIXELS, tile1, tile2, tile3
 from errseg_rt.kernels.refine.vector_code import LANES
 
@@ -24,9 +24,6 @@ PIXELS1, PIXELS2, PIXELS3 = PIXELS[1], PIXELS[2], PIXELS[3]
 MOST_PIXELS = max(PIXELS.values())
 # What corners and places have room for: the last tile may reach beyond its chunk.
 ROOM = CHUNK + MOST_PIXELS
-# Of the modules whose code is compiled into these loops: numba's cache follows the text of this file alone, so it must
-# change with theirs. A test says what it has to be.
-WRITERS, WRITERS_DIGEST = ("prefetch", "team", "tile", "vector_code"), "584e6b74"
 ZERO, NO_FLOOR = np.float32(0), np.float32(-np.inf)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +234,62 @@ def test_the_current_folder_is_taken(manifest: Manifest, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path / "here")
     assert write_bundle(Path(), manifest, {"a": b"a"}).folder == tmp_path / "here"
     assert content(tmp_path / "here")["a"] == b"a"
+
+
+def test_the_manifest_stands_for_its_folder(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Bundle.open(tiny_bundle / MANIFEST).folder == tiny_bundle
+    monkeypatch.chdir(tiny_bundle)
+    assert Bundle.open(MANIFEST).read("graphs/refine.onnx") == b"refine"
+
+
+def test_a_folder_that_is_called_as_an_embedded_bundle(bundle_copy: Path, tmp_path, monkeypatch, caplog) -> None:
+    embedded = Bundle.open("camvid")
+    assert caplog.records == []
+    bundle_copy.rename(tmp_path / "camvid")
+    monkeypatch.chdir(tmp_path)
+    assert Bundle.open("camvid").folder == embedded.folder
+    (note,) = (record.getMessage() for record in caplog.records)
+    assert note == f"bundle camvid: the embedded one is taken; the folder of that name is .{os.sep}camvid"
+    caplog.clear()
+    assert Bundle.open(f".{os.sep}camvid").folder == Path("camvid")
+    assert Bundle.open(tmp_path / "camvid").folder == tmp_path / "camvid"
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("written", ["\n", "\r\n"])
+def test_line_ends_that_were_changed(manifest: Manifest, tmp_path: Path, written: str) -> None:
+    found = {"\n": "\r\n", "\r\n": "\n"}[written]
+    folder = write_bundle(tmp_path / "text", manifest, {"CARD.md": f"a{written}b{written}".encode()}).folder
+    (folder / "CARD.md").write_bytes(f"a{found}b{found}".encode())
+    with pytest.raises(BundleError, match=r"CARD\.md: \d bytes where .* line ends were changed.* \.gitattributes"):
+        Bundle.open(folder)
+    (folder / "CARD.md").write_bytes(f"a{found}c{found}".encode())
+    with pytest.raises(BundleError, match=r"CARD\.md: \d bytes where .*; copy or export it again"):
+        Bundle.open(folder)
+
+
+def test_git_leaves_the_line_ends_of_embedded_bundles_alone(tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    attributes = (Path(__file__).parents[2] / ".gitattributes").read_bytes()
+    (tmp_path / ".gitattributes").write_bytes(attributes)
+    zoo = tmp_path / "errseg_rt" / "zoo" / "camvid"
+    shutil.copytree(Bundle.open("camvid").folder, zoo)
+
+    def git(*arguments: str) -> None:
+        command = ["git", "-c", "core.autocrlf=true", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, timeout=60)
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "a")
+    shutil.rmtree(tmp_path / "errseg_rt")
+    git("checkout", "--", "errseg_rt")
+    assert Bundle.open(zoo).manifest == Bundle.open("camvid").manifest
+
+
+def test_what_opens_it_again(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Bundle.open("camvid").address == "camvid"
+    monkeypatch.chdir(bundle_copy.parent)
+    opened = Bundle.open(bundle_copy.name)
+    assert Bundle.open(opened.address).folder == opened.folder.absolute()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import platform
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import cv2
 import pytest
 
 from errseg_rt.bundle import bundle as bundle_module
-from errseg_rt.cli.doctor import _cores
+from errseg_rt.cli.doctor import _cores, _opencv
 from errseg_rt.cli.options import print_table
 from errseg_rt.system.cores import Cores
 
@@ -87,6 +89,50 @@ def test_a_package_that_is_not_installed_has_no_version(cli, broken_torch, monke
     line, engine = (line for line in cli("doctor").out.splitlines() if " tensorrt " in line)
     assert "-" in line.split()
     assert "works" not in engine
+
+
+@pytest.mark.parametrize(
+    ("installed", "words"),
+    [
+        ({"opencv-python": "5.0.0.93"}, " of opencv-python 5.0.0.93"),
+        ({"opencv-python": "5", "opencv-python-headless": "4"}, "and opencv-python-headless 4, which overwrite"),
+        ({"opencv-python-headless": None}, " of no package that pip knows"),
+    ],
+    ids=["one", "two", "none"],
+)
+def test_which_opencv_is_there(monkeypatch, installed, words) -> None:
+    monkeypatch.setattr("errseg_rt.cli.doctor.opencv_versions", lambda: installed)
+    assert _opencv().startswith(cv2.__version__)
+    assert words in _opencv()
+
+
+def test_where_kernels_are_kept(cli, broken_torch, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    kernels = json.loads(cli("doctor", "--json").out)["kernels"]
+    assert kernels[0] == f"{tmp_path}: 0 kernels kept, can be written"
+    assert all(re.search(r"\d+ kernels kept", line) for line in kernels)
+
+
+def test_whatever_an_engine_raises_is_its_state(cli, broken_torch, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise AttributeError("module 'numba' has no attribute 'njit'")
+
+    monkeypatch.setattr("errseg_rt.runtime.open_way", fail)
+    done = cli("doctor", "--json")
+    state = json.loads(done.out)["engines"]["onnxruntime"]
+    assert (done.code, state) == (0, "AttributeError: module 'numba' has no attribute 'njit'")
+
+
+def test_no_path_is_cut(capsys, monkeypatch) -> None:
+    path = "/a/long/way" * 90
+    print_table("Engines", ["engine", "state"], [["torch", path]])
+    assert path in capsys.readouterr().out  # into a file, on one line
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table("Engines", ["engine", "state"], [["torch", path]])
+    shown = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    assert max(map(len, shown.splitlines())) <= 60  # on a terminal, folded
+    assert path in re.sub(r"\s*│\s*(torch)?|\s", "", shown)
 
 
 def test_what_stands_in_brackets_is_shown(capsys) -> None:

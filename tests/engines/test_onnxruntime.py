@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -72,3 +73,46 @@ def test_other_engines_have_none() -> None:
     pytest.importorskip("torch")
     with Runtime(engine="torch", threads=1) as runtime:
         assert runtime.providers == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : parsing failed.", "export the bundle again"),
+        ("[ONNXRuntimeError] : 10 : INVALID_GRAPH : No Op registered for Nope", "export the bundle again"),
+        ("[ONNXRuntimeError] : 1 : FAIL : Unsupported model IR version: 99", "upgrade onnxruntime, or export"),
+        ("my.own:Relu(-1) is not a registered function/op", "upgrade onnxruntime, or export"),
+        ("pthread_create failed, error code: 11 error msg: Resource temporarily", "no thread is to be had: raise the"),
+        ("std::bad_alloc", "out of memory: free memory"),
+        ("Failed to allocate memory for requested buffer of size 1", "out of memory: free memory"),
+        ("the provider has lost its device", "errseg-rt doctor says what works here"),
+    ],
+)
+def test_what_helps_where_a_graph_cannot_be_loaded(graph: bytes, monkeypatch, said: str, advice: str) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(EngineError, match="cannot load the front graph") as raised:
+        OnnxRuntimeEngine(graph, "front")
+    assert f"({said}); {advice}" in str(raised.value)
+
+
+@pytest.mark.parametrize("damaged", [b"garbage", b"\x08\x0a"])
+def test_a_file_that_is_at_fault(damaged: bytes) -> None:
+    with pytest.raises(EngineError, match=r"; export the bundle again$"):
+        OnnxRuntimeEngine(damaged, "front")
+
+
+@pytest.mark.parametrize("why", ["can't start new thread", "can't create new thread at interpreter shutdown"])
+def test_threads_that_are_not_to_be_had(graph: bytes, monkeypatch, why: str) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError(why)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    if "shutdown" in why:  # a thread that outlives the main thread may open an engine
+        assert OnnxRuntimeEngine(graph, "front", threads=3).outputs
+    else:
+        with pytest.raises(EngineError, match=rf"cannot have 3 threads, only 1 .{why}.: raise the limit on threads"):
+            OnnxRuntimeEngine(graph, "front", threads=3)
+    assert OnnxRuntimeEngine(graph, "front", threads=1).outputs

