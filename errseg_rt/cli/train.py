@@ -48,7 +48,7 @@ def train(
     """Train semantic, error-prediction and detail branch; called again after a kill, it goes on where it was."""
     try:
         from errseg_rt.training.loop import train as run
-        from errseg_rt.training.recipe import load_recipe
+        from errseg_rt.training.recipe_files import load_recipe
     except ImportError as error:
         raise EngineError(f"training is not installed ({error}): pip install 'errseg-rt[train]'") from error
     # Absolute paths say more of a machine than of a training.

@@ -12,7 +12,7 @@ import torch
 
 from errseg_rt.networks import Cascade
 from errseg_rt.training import data, loop
-from errseg_rt.training.recipe import parse_recipe
+from errseg_rt.training.recipe_files import parse_recipe
 
 TINY = {
     "seed": 3,
