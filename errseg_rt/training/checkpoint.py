@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,15 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
 from errseg_rt.system.atomic import write_atomically
+from errseg_rt.training.torch_files import read_torch
+
+_ANEW = "remove it to start the stage anew"
+_PARTS = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step"}
+"""What Lightning goes on from."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -27,8 +30,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Load tensors and plain values."""
-        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        """Load tensors and plain values.
+
+        Raises:
+            DataError: The file is damaged, or no checkpoint.
+        """
+        checkpoint = read_torch(Path(path), _ANEW, map_location)
+        if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _PARTS:
+            raise DataError(f"{path}: not a checkpoint of a training; {_ANEW}")
         return checkpoint
 
 
@@ -58,28 +67,3 @@ def load_cascade(path: Path) -> tuple[Cascade, dict[str, Any]]:
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"{path}: not the weights of a cascade ({error}); train again or give another file") from error
     return cascade.eval(), notes
-
-
-def load_semantic_weights(cascade: Cascade, path: Path, merge: tuple[tuple[int, ...], ...]) -> None:
-    """Start the semantic branch from weights of the same network, its classifier rows averaged over merged classes.
-
-    Args:
-        cascade: Its semantic branch is filled.
-        path: A state dict (`.pth`, read with `weights_only`).
-        merge: For each class of the cascade, the classes of the file that it merges; empty: they are the same.
-
-    Raises:
-        DataError: The file is missing or does not fit.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; --init wants the weights of the semantic network")
-    try:
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        wanted = cascade.semantic.state_dict()
-        for name, tensor in weights.items():
-            if merge and name in wanted and tensor.shape[:1] != wanted[name].shape[:1]:
-                weights[name] = torch.stack([tensor[list(rows)].mean(dim=0) for rows in merge])
-        cascade.semantic.load_state_dict(weights)
-    except (RuntimeError, pickle.UnpicklingError, AttributeError, IndexError, EOFError, ValueError) as error:
-        reason = (str(error) or "the file is empty").splitlines()[0]
-        raise DataError(f"{path}: does not fit the semantic network ({reason})") from error

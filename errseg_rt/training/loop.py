@@ -25,11 +25,12 @@ from errseg_rt.evaluation.error_maps import BASELINES, P_EP
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.system.atomic import write_atomically
 from errseg_rt.system.progress import track
-from errseg_rt.training.checkpoint import load_cascade, load_semantic_weights, save_cascade
+from errseg_rt.training.checkpoint import load_cascade, save_cascade
 from errseg_rt.training.data import CropStream, RenderedData
 from errseg_rt.training.evaluation import evaluate
 from errseg_rt.training.fit import fit as fit_stage
 from errseg_rt.training.folds import Fold, folds, hold_out
+from errseg_rt.training.initial_weights import load_semantic_weights
 from errseg_rt.training.logit_adjustment import adjust_logits, class_rarity
 from errseg_rt.training.recipe import STAGES, Recipe, ViewsConfig
 from errseg_rt.training.stages import STAGE_TRAININGS, Crops
