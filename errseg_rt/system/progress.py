@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -16,8 +18,37 @@ T = TypeVar("T")
 _STDERR = Console(stderr=True)
 
 
-def track(items: Iterable[T], title: str, total: int) -> Iterator[T]:
-    """Go through `items` under a progress bar, where a person looks on."""
+_EVERY = 30.0  # seconds from line to line in a log
+
+
+class LogLines:
+    """Progress for a log, which knows no bars: a line at the start, then one every half minute at most.
+
+    Args:
+        title: What goes on.
+        total: Steps in all.
+        clock: Seconds that have passed.
+    """
+
+    def __init__(self, title: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.title, self.total, self._clock = title, total, clock
+        self._next = clock()
+
+    def at(self, done: int, note: str = "", *, is_due: bool = False) -> None:
+        """Say how far it is, where it is time to, or `is_due` in any case."""
+        if is_due or self._clock() >= self._next:
+            self._next = self._clock() + _EVERY
+            print(f"{self.title}: {done}/{self.total}{note}", file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], title: str, total: int, *, logged: bool = False) -> Iterator[T]:
+    """Go through `items` under a progress bar, where a person looks on; elsewhere, `logged` asks for lines."""
+    if logged and not _STDERR.is_terminal:
+        lines = LogLines(title, total)
+        for done, item in enumerate(items):
+            lines.at(done)
+            yield item
+        return
     # A disabled bar is silent; one that is no terminal's would leave an empty line among the errors.
     yield from rich_track(items, title, total, console=_STDERR, transient=True, disable=not _STDERR.is_terminal)
 

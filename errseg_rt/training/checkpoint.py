@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
@@ -33,12 +35,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Load tensors and plain values.
 
         Raises:
-            DataError: The file is damaged, or no checkpoint.
+            DataError: The file is damaged.
         """
-        checkpoint = read_torch(Path(path), _ANEW, map_location)
-        if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _PARTS:
-            raise DataError(f"{path}: not a checkpoint of a training; {_ANEW}")
+        checkpoint: dict[str, Any] = read_torch(Path(path), _ANEW, map_location)
         return checkpoint
+
+
+def check_checkpoint(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raises DataError unless a training of such weights can go on from a checkpoint."""
+    checkpoint = read_torch(path, _ANEW)
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _PARTS:
+        raise DataError(f"{path}: not a checkpoint of a training; {_ANEW}")
+    if _shapes(checkpoint["state_dict"]) != _shapes(weights):
+        raise DataError(f"{path}: a checkpoint of another network; {_ANEW}")
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def save_cascade(path: Path, cascade: Cascade, notes: dict[str, Any]) -> None:
@@ -49,8 +62,12 @@ def save_cascade(path: Path, cascade: Cascade, notes: dict[str, Any]) -> None:
         temporary.write_bytes(save(weights, header))
 
 
-def load_cascade(path: Path) -> tuple[Cascade, dict[str, Any]]:
+def load_cascade(path: Path, mend: str = "train again or give another file") -> tuple[Cascade, dict[str, Any]]:
     """Read what `save_cascade` wrote, in eval mode.
+
+    Args:
+        path: The file.
+        mend: What the user can do where it is damaged.
 
     Raises:
         DataError: The file is missing, is no such file, or its weights do not fit its shape.
@@ -65,5 +82,6 @@ def load_cascade(path: Path) -> tuple[Cascade, dict[str, Any]]:
         cascade.load_state_dict(weights)
         notes: dict[str, Any] = json.loads(header["notes"])
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path}: not the weights of a cascade ({error}); train again or give another file") from error
+        reason = f"no note of {error}" if isinstance(error, KeyError) else error
+        raise DataError(f"{path}: damaged, or not the weights of a cascade ({reason}); {mend}") from error
     return cascade.eval(), notes

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from errseg_rt.networks import Cascade
-from errseg_rt.training import data, loop
+from errseg_rt.training import data, inputs, loop
 from errseg_rt.training.recipe_files import parse_recipe
 
 TINY = {
@@ -64,12 +64,13 @@ def small_scenes():
     """Rendered scenes of 64x96 pixels from two streets, and two more frames to score on."""
     data._street.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "_SCENE_SIZE", SCENE_SIZE)
+        patch.setattr(data, "SCENE_SIZE", SCENE_SIZE)
         patch.setattr(data, "_STREETS", 2)
         patch.setattr(data, "_SCENE_LENGTH", data._VIEWS)
         # A frame is drawn again and again; to render it takes longer than to learn from it.
         patch.setattr(data, "rendered_sample", lru_cache(data.rendered_sample))
-        patch.setattr(loop, "_RENDERED_FRAMES", 2)
+        patch.setattr(inputs, "SCORED_RENDERED", 2)
+        patch.setattr(loop, "SCORED_RENDERED", 2)
         patch.setattr(loop, "_NORM_FRAMES", 3)
         yield
     data._street.cache_clear()

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from errseg_rt.errors import DataError
-from errseg_rt.training.checkpoint import AtomicCheckpointIO, load_cascade, save_cascade
+from errseg_rt.training.checkpoint import AtomicCheckpointIO, check_checkpoint, load_cascade, save_cascade
 
 NOTES = {"recipe": {"seed": 1, "scales": [0.5, 1.0]}, "metrics": None}
 
@@ -67,7 +67,7 @@ def test_truncated_file(saved, keep):
 def test_safetensors_of_something_else(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(3)}, path)
-    with pytest.raises(DataError, match=r"other.safetensors: not the weights of a cascade \('cascade'\)"):
+    with pytest.raises(DataError, match=r"other.safetensors: damaged, or not the weights of a cascade \(no note of"):
         load_cascade(path)
 
 
@@ -123,9 +123,17 @@ def test_checkpoint_with_code_is_refused(tmp_path):
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "last.ckpt"
     for content in ({"state_dict": {}}, [1], torch.ones(3)):
-        torch.save(content, tmp_path / "last.ckpt")
+        torch.save(content, path)
         with pytest.raises(
             DataError, match=r"last\.ckpt: not a checkpoint of a training; remove it to start the stage"
         ):
-            AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
+            check_checkpoint(path, {})
+    torch.save({**PARTS, "state_dict": {"w": torch.ones(3)}}, path)
+    check_checkpoint(path, {"w": torch.zeros(3)})
+    for other in ({}, {"w": torch.zeros(4)}, {"v": torch.zeros(3)}):
+        with pytest.raises(
+            DataError, match=r"last\.ckpt: a checkpoint of another network; remove it to start the stage"
+        ):
+            check_checkpoint(path, other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from dataclasses import asdict, replace
 from functools import partial
@@ -211,17 +212,27 @@ def test_finished_training_is_not_done_again(finished, recipe, steps):
     assert finished.stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"threshold": 0.5}, {"name": "other"}], ids=str)
-def test_folder_of_another_recipe_is_refused(finished, recipe, change):
-    with pytest.raises(DataError, match="holds a training of another recipe or seed; give another --out"):
+OTHER_RECIPES = {
+    "seed: 3 there, 4 here": {"seed": 4},
+    "threshold: 0.7 there, 0.5 here": {"threshold": 0.5},
+    'name: "tiny" there, "other" here': {"name": "other"},
+    "views: nothing there, a section here": {"views": ViewsConfig(rendered=1)},
+}
+
+
+@pytest.mark.parametrize(("how", "change"), OTHER_RECIPES.items(), ids=OTHER_RECIPES)
+def test_folder_of_another_recipe_is_refused(finished, recipe, how, change):
+    message = re.escape(f"{finished.parent}: holds another training ({how}); give another --out, or remove the folder")
+    with pytest.raises(DataError, match=f"^{message}$"):
         train(replace(recipe, **change), None, finished.parent)
     assert json.loads((finished.parent / "recipe.json").read_text()) == json.loads(json.dumps(asdict(recipe)))
 
 
 def test_folder_of_other_inputs_is_refused(finished, recipe, drive, tmp_path):
     torch.save(load_cascade(finished)[0].semantic.state_dict(), tmp_path / "w.pth")
-    for data, init in ((drive, None), (None, tmp_path / "w.pth")):
-        with pytest.raises(DataError, match="holds a training of other data or initial weights; give another --out"):
+    others = [(drive, None, "train: 20 frames new, first f000"), (None, tmp_path / "w.pth", "--init: other weights")]
+    for data, init, how in others:
+        with pytest.raises(DataError, match=rf"holds another training \({how}\); give another --out"):
             train(recipe, data, finished.parent, init)
 
 
@@ -313,8 +324,8 @@ def test_a_fold_learns_from_the_frames_that_it_does_not_hold(cross_fitted, drive
     for number, fold in enumerate(folds(frames.names, cross_fitted.cross_fit)):
         iterations, learned = asked[str(number)]
         assert iterations == cross_fitted.cross_fit.iterations
-        assert list(learned.indices) == fold.learned
-        assert not set(learned.indices) & set(fold.held)
+        assert learned.names == [frames.names[index] for index in fold.learned]
+        assert not set(learned.names) & {frames.names[index] for index in fold.held}
     for name in ("whole", "error", "detail_frozen"):
         iterations, learned = asked[name]
         assert iterations == cross_fitted.semantic.iterations
@@ -426,10 +437,13 @@ def test_the_trained_detail_branch_is_adjusted_to_rare_classes(fitted, cross_fit
 
 
 OTHERS = {
-    "data": {"data": {"rendered": 0.5}},
-    "input": {"input": {"scale": 2.0}},
-    "augment, semantic": {"augment": {"rotation": 1.0}, "semantic": {"rate": 1.0}},
-    "bootstrap": {"bootstrap": {"probability": 0.5}},
+    "data.rendered: 0.0 there, 0.5 here": {"data": {"rendered": 0.5}},
+    "input.scale: 1.0 there, 2.0 here": {"input": {"scale": 2.0}},
+    "augment.rotation: 5.0 there, 1.0 here; semantic.rate: 0.001 there, 1.0 here": {
+        "augment": {"rotation": 1.0},
+        "semantic": {"rate": 1.0},
+    },
+    "bootstrap.probability: 0.0 there, 0.5 here": {"bootstrap": {"probability": 0.5}},
 }
 
 
@@ -441,13 +455,13 @@ def test_shared_folder_of_another_semantic_branch_is_refused(finished, recipe, t
 
 
 def test_shared_folder_of_other_inputs_is_refused(finished, recipe, drive, tmp_path):
-    with pytest.raises(DataError, match=r"its semantic branch cannot be shared \(frames\)"):
+    with pytest.raises(DataError, match=r"its semantic branch cannot be shared \(train: 20 frames new, first f000\)"):
         train(recipe, drive, tmp_path, shared=finished.parent)
 
 
 def test_shared_folder_of_another_network_is_refused(finished, recipe, tmp_path):
     other = replace(recipe, cascade=CascadeConfig("pspnet-resnet50", 11, 4, 4))
-    with pytest.raises(DataError, match=r"its semantic branch cannot be shared \(cascade\.semantic\)"):
+    with pytest.raises(DataError, match=r'branch cannot be shared \(cascade\.semantic: "small" there, "psp.*" here\)'):
         train(other, None, tmp_path, shared=finished.parent)
 
 
