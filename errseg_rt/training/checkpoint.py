@@ -62,6 +62,12 @@ def save_cascade(path: Path, cascade: Cascade, notes: dict[str, Any]) -> None:
         temporary.write_bytes(save(weights, header))
 
 
+def finished_on(path: Path) -> str:
+    """When the training of a whole cascade ended, as its notes say."""
+    with safe_open(path, framework="pt") as file:
+        return str(json.loads(file.metadata()["notes"]).get("finished", "an unknown day"))
+
+
 def load_cascade(path: Path, mend: str = "train again or give another file") -> tuple[Cascade, dict[str, Any]]:
     """Read what `save_cascade` wrote, in eval mode.
 

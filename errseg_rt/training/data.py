@@ -88,13 +88,14 @@ def rendered_views(recipe: Recipe, frames: LabelledFrames) -> RenderedData:
 
 
 def rendered_sizes(sizes: Sequence[Size], count: int) -> list[Size]:
-    """Sizes of rendered frames that stand beside others: those of frames spread evenly over these.
+    """Sizes of rendered frames that stand beside others: each as often, to one, as its share of these is.
 
     Args:
         sizes: Of the others, in pixels; none: `SCENE_SIZE`.
         count: How many are rendered.
     """
-    return [_renderable(sizes[index * len(sizes) // count]) if sizes else SCENE_SIZE for index in range(count)]
+    quantiles = sorted(sizes) or [SCENE_SIZE]
+    return [_renderable(quantiles[index * len(quantiles) // count]) for index in range(count)]
 
 
 def _renderable(size: Size) -> Size:

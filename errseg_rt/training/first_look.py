@@ -53,6 +53,8 @@ def look_at(frames: LabelledFrames, what: str, progress: Progress) -> tuple[Size
         DataError: Frames cannot be used: a file that cannot be read, labels of another size, ids that are none. The
             first ten are named.
     """
+    if not len(frames):
+        return SizedFrames([], [], frames.__getitem__), []
     with ThreadPoolExecutor(usable_cores()) as pool:
         asked = pool.map(partial(_look, frames), range(len(frames)))
         looks = list(progress(asked, f"look at {what}", len(frames)))
