@@ -196,7 +196,8 @@ def _differing_frames(what: str, theirs: Mapping[str, str] | None, ours: Mapping
         "with other pictures": [name for name, (before, now) in both.items() if before[0] != now[0]],
         "with other labels": [name for name, (before, now) in both.items() if before[2] != now[2]],
     }
-    return [f"{what}: {len(names)} frames {kind}, first {names[0]}" for kind, names in kinds.items() if names]
+    more = {kind: f" and {len(names) - 1} more" if len(names) > 1 else "" for kind, names in kinds.items()}
+    return [f"{what}: {names[0]}{more[kind]} {kind}" for kind, names in kinds.items() if names]
 
 
 def _sizes(sizes: Sequence[Size]) -> str:
