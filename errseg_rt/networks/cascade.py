@@ -29,6 +29,12 @@ SEMANTIC_NETWORKS: dict[str, Callable[[int], SemanticNetwork]] = {
 }
 """Semantic networks by name, each built from its number of classes."""
 DECODERS: dict[str, type[DetailBranch] | type[DUpsampling]] = {"gau": DetailBranch, "dupsampling": DUpsampling}
+BRANCH_FIELDS = {
+    "semantic": ("semantic", "classes"),
+    "error": ("semantic", "classes", "error_width", "residual", "error_features"),
+    "detail": ("semantic", "classes", "detail_width", "residual", "decoder"),
+}
+"""What decides the shape of each branch, but for frozen norms: fields of `CascadeConfig`."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ def claim(out: Path, recipe: Recipe, inputs: Inputs, *, is_finished: bool) -> No
                 f"{out}: finished, and scored on other frames ({listed(rescored)}); remove "
                 f"{out / 'cascade.safetensors'}, and the trained branches are scored again"
             )
+    elif is_finished:
+        raise DataError(f"{out}: holds a finished training, but not what it is of ({RECIPE}); give another --out")
     # The recipe last: where it lies, both do.
     for name, note in ((INPUTS, inputs), (RECIPE, recipe)):
         with write_atomically(out / name) as temporary:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.errors import DataError
 from errseg_rt.evaluation.error_maps import BASELINES, P_EP
-from errseg_rt.networks.cascade import Cascade
+from errseg_rt.networks.cascade import BRANCH_FIELDS, Cascade
 from errseg_rt.system import progress
 from errseg_rt.training.batches import check_batches, check_shares
 from errseg_rt.training.checkpoint import load_cascade, save_cascade
@@ -51,14 +51,18 @@ T = TypeVar("T", bound=nn.Module)
 track = partial(progress.track, logged=True)  # trainings last, and run where nobody looks on
 _NORM_FRAMES = 48  # frames whose mean statistics a frozen norm keeps
 # What recipes have in common whose semantic branch is the same, whose kept taps are, and whose error branch is.
-_NETWORK = ("cascade.semantic", "cascade.classes")
-_SEMANTIC = (*_NETWORK, "data", "input", "augment", "semantic", "bootstrap")
+_SEMANTIC = (
+    *(f"cascade.{name}" for name in BRANCH_FIELDS["semantic"]),
+    "data",
+    "input",
+    "augment",
+    "semantic",
+    "bootstrap",
+)
 _TAPS = (*_SEMANTIC, "views", "cross_fit")
 _ERROR = (
     *_TAPS,
-    "cascade.error_width",
-    "cascade.residual",
-    "cascade.error_features",
+    *(f"cascade.{name}" for name in BRANCH_FIELDS["error"]),
     "seed",
     "error_loss",
     "error",
@@ -118,6 +122,8 @@ def train(
     cascade = _laid_out(Cascade(recipe.cascade))
     if init is not None:
         load_semantic_weights(cascade, init, recipe.data.merge)
+    if shared is not None:
+        _check_shared(shared, recipe)
     check_outputs(out)
     check_recipe(out, recipe)
     seen = look_at_splits(splits, recipe, init, track)
@@ -142,7 +148,7 @@ def train(
         if shared is not None and stage.startswith("error") and _is_common(shared, recipe, _ERROR):
             done = shared / done.name if (shared / done.name).exists() else done
         if done.exists():
-            _take(cascade, _stage_result(done, cascade), stage)
+            _take(cascade, _stage_result(done, cascade, stage.removesuffix("_frozen")), stage)
         elif recipe.stage(stage).iterations:
             if stage.endswith("_frozen"):
                 freeze(cascade, stage.removesuffix("_frozen"), recipe, learned, store)
@@ -168,11 +174,11 @@ def _check_views(recipe: Recipe, frames: int, dealt: Sequence[Fold]) -> None:
         )
 
 
-def _check_shared(shared: Path, recipe: Recipe, inputs: Inputs) -> None:
+def _check_shared(shared: Path, recipe: Recipe, inputs: Inputs | None = None) -> None:
     """Raises DataError unless the folder's semantic branch is the one that the recipe wants, of the same inputs."""
     if not (shared / RECIPE).is_file():
         raise DataError(f"{shared}: not the folder of a training (no {RECIPE}); --shared wants another's --out")
-    differing = recipe_differences(shared, recipe, _SEMANTIC) + input_differences(shared, inputs)
+    differing = input_differences(shared, inputs) if inputs else recipe_differences(shared, recipe, _SEMANTIC)
     if differing or not (shared / "semantic.safetensors").is_file():
         raise DataError(
             f"{shared}: its semantic branch cannot be shared ({listed(differing) or 'it is not trained yet'}); "
@@ -199,12 +205,11 @@ def _take(cascade: Cascade, done: Cascade, stage: str) -> None:
     cascade.config = replace(cascade.config, **{frozen: getattr(done.config, frozen)})
 
 
-def _stage_result(path: Path, cascade: Cascade) -> Cascade:
-    """What a stage has written."""
+def _stage_result(path: Path, cascade: Cascade, branch: str) -> Cascade:
+    """What a stage has written, of which a branch shall be taken."""
     done, _ = load_cascade(path, mend=_ENDED_AGAIN)
-    configs = {replace(each.config, error_frozen=False, detail_frozen=False) for each in (done, cascade)}
-    if len(configs) > 1:
-        raise DataError(f"{path}: holds another network than the recipe wants; {_ENDED_AGAIN}")
+    if any(getattr(done.config, name) != getattr(cascade.config, name) for name in BRANCH_FIELDS[branch]):
+        raise DataError(f"{path}: holds another {branch} branch than the recipe wants; {_ENDED_AGAIN}")
     return done
 
 
@@ -212,7 +217,7 @@ def _semantic(cascade: Cascade, root: Path, fit: Callable[..., None]) -> None:
     """Train the semantic branch of a cascade in `root`, or take it from there."""
     done = root / "semantic.safetensors"
     if done.exists():
-        cascade.semantic.load_state_dict(load_cascade(done, mend=_ENDED_AGAIN)[0].semantic.state_dict())
+        cascade.semantic.load_state_dict(_stage_result(done, cascade, "semantic").semantic.state_dict())
         return
     fit(cascade=cascade, out=root)
     save_cascade(done, cascade, {"stage": "semantic"})
@@ -259,14 +264,14 @@ def freeze(
     """
     if store is not None:
         spread = range(0, len(store), max(1, len(store) // _NORM_FRAMES))
-        batches: Iterable[FrozenBatch | Crops] = (store.read(index) for index in spread)
+        count, batches = len(spread), cast(Iterable[FrozenBatch | Crops], map(store.read, spread))
     else:
         crops = CropStream(learned, recipe, STAGES.index(f"{branch}_frozen"), 0, _NORM_FRAMES)
-        batches = DataLoader(crops, batch_size=1)
+        count, batches = len(crops), DataLoader(crops, batch_size=1)
     training = STAGE_TRAININGS[branch](cascade, recipe, learned)
 
     def run() -> None:
-        for batch in track(batches, f"statistics of the {branch} branch", _NORM_FRAMES):
+        for batch in track(batches, f"statistics of the {branch} branch", count):
             image, taps, _ = training.frozen(batch)
             cascade.error(image, taps)
             cascade.detail(taps)
@@ -281,7 +286,10 @@ def _notes(cascade: Cascade, recipe: Recipe, sets: Mapping[str, LabelledFrames])
         for name, frames in sets.items()
         if len(frames)
     }
-    fitted = scored["held_out"].calibrations()
+    try:
+        fitted = scored["held_out"].calibrations()
+    except ValueError as error:
+        raise DataError(f"the frames kept back for calibration: {error}; give frames with more labels") from error
     return {
         "recipe": asdict(recipe),
         "calibration": asdict(fitted[P_EP]),

@@ -71,6 +71,13 @@ def test_what_became_of_the_frames_is_named(out, recipe, train, message, is_fini
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_a_cascade_of_unknown_descent_is_no_finished_training(tmp_path, recipe):
+    with pytest.raises(
+        DataError, match=r"holds a finished training, but not what it is of \(recipe\.json\); give another"
+    ):
+        claim(tmp_path, recipe, INPUTS, is_finished=True)
+
+
 @pytest.mark.parametrize("init", [None, "others"])
 def test_other_initial_weights_are_noticed(out, recipe, init):
     with pytest.raises(DataError, match=r"holds another training \(--init: other weights\)"):

@@ -346,6 +346,13 @@ def test_shared_semantic_branch_taps_and_error_branch_are_not_made_again(fitted,
     assert notes["recipe"]["name"] == "other"
 
 
+def test_an_error_branch_is_shared_by_other_detail_branches(fitted, cross_fitted, drive, steps, tmp_path):
+    other = replace(cross_fitted, cascade=replace(cross_fitted.cascade, detail_width=8), detail_frozen=StageConfig(0))
+    result = train(other, drive, tmp_path, shared=fitted.parent)
+    assert {name for name, *_ in steps} == {"detail"}
+    assert_same_weights(result, fitted, "error.")
+
+
 def test_what_differs_is_made_anew(fitted, cross_fitted, drive, steps, tmp_path):
     # Another seed learns branches of its own from the shared taps; other folds give taps of their own.
     idle = {name: StageConfig(0) for name in ("detail", "detail_frozen")}
