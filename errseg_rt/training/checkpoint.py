@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
 from errseg_rt.system.atomic import write_atomically
+from errseg_rt.training.tensor_files import read_tensors, write_tensors
 from errseg_rt.training.torch_files import read_torch
 
 _ANEW = "remove it to start the stage anew"
@@ -56,10 +56,8 @@ def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 def save_cascade(path: Path, cascade: Cascade, notes: dict[str, Any]) -> None:
     """Write a cascade's weights as safetensors, with its shape and `notes` (plain JSON values) in the header."""
-    weights = {name: tensor.contiguous() for name, tensor in cascade.state_dict().items()}
     header = {"cascade": json.dumps(cascade.config.to_dict()), "notes": json.dumps(notes)}
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(save(weights, header))
+    write_tensors(path, cascade.state_dict(), header)
 
 
 def finished_on(path: Path) -> str:
@@ -81,9 +79,7 @@ def load_cascade(path: Path, mend: str = "train again or give another file") -> 
     if not path.is_file():
         raise DataError(f"{path}: no such file; a training writes cascade.safetensors into its --out folder")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights, header = read_tensors(path)
         cascade = Cascade(CascadeConfig(**json.loads(header["cascade"])))
         cascade.load_state_dict(weights)
         notes: dict[str, Any] = json.loads(header["notes"])

@@ -55,9 +55,12 @@ def look_at(frames: LabelledFrames, what: str, progress: Progress) -> tuple[Size
     """
     if not len(frames):
         return SizedFrames([], [], frames.__getitem__), []
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    pool = ThreadPoolExecutor(usable_cores())
+    try:
         asked = pool.map(partial(_look, frames), range(len(frames)))
         looks = list(progress(asked, f"look at {what}", len(frames)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for all of them
     faults = [look for look in looks if isinstance(look, str)]
     seen = [look for look in looks if isinstance(look, Seen)]
     if faults:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -25,9 +25,9 @@ from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.taps import Taps
-from errseg_rt.system.atomic import write_atomically
 from errseg_rt.training.recipe import ViewsConfig
 from errseg_rt.training.sized import sizes_of
+from errseg_rt.training.tensor_files import read_tensors, write_tensors
 
 _KEPT = {"image", "truth", *Taps._fields}
 _AGAIN = "remove it, and it is computed again"
@@ -82,22 +82,32 @@ class TapStore:
 
     def read(self, index: int, view: View = View()) -> FrozenBatch:  # noqa: B008 (immutable)
         """A batch of one view of one frame, from the folder or computed and kept there."""
-        path = self.folder / f"{index:05d}_{view.scale:g}{'_flip' * view.flip}.safetensors"
-        if path.exists():
-            kept = _load(path, self.geometry(index, view).input_size)
-        else:
-            kept = self._compute(index, view)
-            with write_atomically(path) as temporary:
-                temporary.write_bytes(save(kept))
+        kept = self._kept(index, view)
         tensors = {name: tensor.float() for name, tensor in kept.items() if name != "truth"}
         return _batch(tensors.pop("image"), tensors, kept["truth"], self.cascade_of(index))
 
     def fill(self, views: Iterable[View], progress: Callable[[Iterable[int], str, int], Iterable[int]]) -> None:
-        """Compute what is missing, so that training does not wait for it."""
+        """Compute what is missing, so that training does not wait for it; what is there is held to its checksum."""
         views = list(views)
         for index in progress(range(len(self)), "taps of the frozen branch", len(self)):
             for view in views:
-                self.read(index, view)
+                self._kept(index, view, is_checked=True)
+
+    def _kept(self, index: int, view: View, *, is_checked: bool = False) -> dict[str, Tensor]:
+        """What lies in the folder of a view, or does from now on; checksums are looked at once, as taps are filled."""
+        path = self.folder / f"{index:05d}_{view.scale:g}{'_flip' * view.flip}.safetensors"
+        if not path.exists():
+            kept = self._compute(index, view)
+            write_tensors(path, kept)
+            return kept
+        try:
+            kept = read_tensors(path)[0] if is_checked else load_file(path)
+        except SafetensorError as error:
+            raise DataError(f"{path}: damaged ({error}); {_AGAIN}") from error
+        size = self.geometry(index, view).input_size
+        if kept.keys() != _KEPT or kept["image"].shape[2:] != size:
+            raise DataError(f"{path}: damaged (no taps of an input of {size[0]}x{size[1]}); {_AGAIN}")
+        return kept
 
     @torch.inference_mode()
     def _compute(self, index: int, view: View) -> dict[str, Tensor]:
@@ -174,16 +184,6 @@ def _batch(image: Tensor, taps: dict[str, Tensor], truth: Tensor, cascade: Casca
     align = cascade.semantic.align_corners
     taps["logits"] = F.interpolate(taps["logits"], size=grid, mode="bilinear", align_corners=align)
     return FrozenBatch(image, Taps(**taps), truth.long())
-
-
-def _load(path: Path, size: Size) -> dict[str, Tensor]:
-    try:
-        kept = load_file(path)
-    except SafetensorError as error:
-        raise DataError(f"{path}: damaged ({error}); {_AGAIN}") from error
-    if kept.keys() != _KEPT or kept["image"].shape[2:] != size:
-        raise DataError(f"{path}: damaged (no taps of an input of {size[0]}x{size[1]}); {_AGAIN}")
-    return kept
 
 
 def _mirrored(sample: Sample) -> Sample:

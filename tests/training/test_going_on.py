@@ -160,7 +160,7 @@ def test_a_checkpoint_of_another_network_is_named(copied, recipe, drive):
         train(recipe, drive, copied)
 
 
-@pytest.mark.parametrize(("stage", "damage"), list(zip(STAGES, itertools.cycle([half, emptied]))), ids=STAGES)
+@pytest.mark.parametrize(("stage", "damage"), list(zip(STAGES, itertools.cycle([half, emptied, hole]))), ids=STAGES)
 def test_a_damaged_result_of_a_stage_is_named(copied, recipe, drive, stage, damage):
     damage(reopened(copied) / f"{stage}.safetensors")
     message = rf"{stage}\.safetensors: damaged, .*; remove it, and the stage ends again from its last checkpoint$"
@@ -200,7 +200,7 @@ def test_a_damaged_cascade_is_not_taken_for_a_finished_one(copied, recipe, drive
 def test_damaged_taps_are_named_before_the_branches_learn(copied, recipe, drive, finished, steps):
     reopened(copied, "error", "error_frozen", "detail", "detail_frozen")
     path = sorted((copied / "taps").iterdir())[-1]
-    half(path)
+    hole(path)
     with pytest.raises(DataError, match=rf"{path.name}: damaged .*; remove it, and it is computed again"):
         train(recipe, drive, copied)
     assert steps == []
