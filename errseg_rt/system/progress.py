@@ -43,20 +43,20 @@ class LogLines:
 
 def track(items: Iterable[T], title: str, total: int, *, logged: bool = False) -> Iterator[T]:
     """Go through `items` under a progress bar, where a person looks on; elsewhere, `logged` asks for lines."""
-    if logged and not _STDERR.is_terminal:
+    if logged and not is_watched():
         lines = LogLines(title, total)
         for done, item in enumerate(items):
             lines.at(done)
             yield item
         return
     # A disabled bar is silent; one that is no terminal's would leave an empty line among the errors.
-    yield from rich_track(items, title, total, console=_STDERR, transient=True, disable=not _STDERR.is_terminal)
+    yield from rich_track(items, title, total, console=_STDERR, transient=True, disable=not is_watched())
 
 
 @contextmanager
 def busy(title: str) -> Iterator[None]:
     """Say what goes on for the length of a `with` block, where a person looks on."""
-    if _STDERR.is_terminal:
+    if is_watched():
         with _STDERR.status(title):
             yield
     else:
@@ -66,7 +66,7 @@ def busy(title: str) -> Iterator[None]:
 @contextmanager
 def phases() -> Iterator[Callable[[str, int, int], None]]:
     """Give a function that is told of a phase: its name, steps done, steps in all. It may be called from any thread."""
-    with Progress(console=_STDERR, transient=True, disable=not _STDERR.is_terminal) as progress:
+    with Progress(console=_STDERR, transient=True, disable=not is_watched()) as progress:
         tasks: dict[str, TaskID] = {}
 
         def report(phase: str, done: int, total: int) -> None:
@@ -75,3 +75,8 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
             progress.update(tasks[phase], completed=done, visible=done < total)
 
         yield report
+
+
+def is_watched() -> bool:
+    """Whether stderr is a terminal: rich also takes a log for one, where colours are forced."""
+    return _STDERR.is_terminal and sys.stderr is not None and sys.stderr.isatty()

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.networks.cascade import Cascade
-from errseg_rt.system.progress import LogLines
+from errseg_rt.system.progress import LogLines, is_watched
 from errseg_rt.training.checkpoint import AtomicCheckpointIO, check_checkpoint
 from errseg_rt.training.recipe import Recipe
 from errseg_rt.training.stages import STAGE_TRAININGS
@@ -77,8 +77,8 @@ class _Bar(Callback):
     """One bar for a stage, over all its epochs; where nobody looks on, lines for a log, the last one at the end."""
 
     def __init__(self, stage: str, total: int) -> None:
-        self.console, self.stage, self.total, self.loss = Console(stderr=True), stage, total, float("nan")
-        self.lines = None if self.console.is_terminal else LogLines(f"train {stage}", total)
+        self.loss = float("nan")
+        self.lines = None if is_watched() else LogLines(f"train {stage}", total)
         self.progress = Progress(
             TextColumn(f"train {stage}"),
             BarColumn(),
@@ -86,8 +86,8 @@ class _Bar(Callback):
             TextColumn("loss {task.fields[loss]:.4f}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
+            console=Console(stderr=True),
+            disable=not is_watched(),
         )
         self.task = self.progress.add_task(stage, total=total, loss=self.loss)
 

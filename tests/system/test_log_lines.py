@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
+import pytest
+
 from errseg_rt.system.progress import LogLines, track
 
 
@@ -15,6 +21,14 @@ def test_lines_are_half_a_minute_apart(capsys) -> None:
     found = capsys.readouterr().err.splitlines()
     # Every fifth step of 7 seconds is the first after 30.
     assert found == [*(f"train: {step}/50, loss {step}" for step in range(0, 50, 5)), "train: 50/50"]
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_where_colours_are_forced_a_log_is_still_a_log(variable) -> None:
+    code = "from errseg_rt.system.progress import track; list(track(range(3), 'look', 3, logged=True))"
+    environment = {**os.environ, variable: "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert (done.stdout, done.stderr) == ("", "look: 0/3\n")
 
 
 def test_items_pass_and_a_line_says_what_goes_on(capsys) -> None:
