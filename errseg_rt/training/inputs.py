@@ -80,7 +80,8 @@ def open_splits(data: Path | None, recipe: Recipe) -> Splits:
             f"{data}: {len(train)} training frames are too few to learn from some and calibrate on others; "
             "give 20 or more"
         )
-    has_val = any((data / folder / val_split).is_dir() for folder in (".", "leftImg8bit", "images"))
+    places = (val_split, f"leftImg8bit/{val_split}", f"images/{val_split}", f"ImageSets/Segmentation/{val_split}.txt")
+    has_val = any((data / place).exists() for place in places)
     val: LabelledFrames = open_split(split=val_split) if has_val else RenderedData(0)
     return Splits(data, train, val, learned, held)
 
@@ -98,7 +99,8 @@ def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: 
     learned = train.subset(splits.learned)
     held = train.subset(splits.held) if splits.data else RenderedData(SCORED_RENDERED, first=SCORED_RENDERED)
     inputs = Inputs(
-        frames=hashlib.sha256("\n".join(learned.names).encode()).hexdigest(),
+        # A name that is no UTF-8 has surrogates.
+        frames=hashlib.sha256("\n".join(learned.names).encode(errors="surrogatepass")).hexdigest(),
         init=None if init is None else hashlib.sha256(init.read_bytes()).hexdigest(),
         rendered=tuple(sorted({*street_sizes(recipe, learned), *rendered_views(recipe, learned).sizes})),
         train=_contents(train, train_seen),

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import torch
 from errseg_rt.errors import DataError
 from errseg_rt.training import loop, stages
 from errseg_rt.training.checkpoint import load_cascade
+from errseg_rt.training.claim import claim
+from errseg_rt.training.inputs import look_at_splits, open_splits
 from errseg_rt.training.loop import train
 from errseg_rt.training.recipe import CrossFitConfig, StageConfig, ViewsConfig
 from errseg_rt.training.stages import StageTraining
@@ -249,6 +252,16 @@ def test_other_frames_to_score_on_are_scored_once_that_is_asked_for(copied, reci
     assert steps == []
     assert new["metrics"]["val"] != old["metrics"]["val"]
     assert new["metrics"]["held_out"] == old["metrics"]["held_out"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are texts here")
+def test_names_that_are_no_utf_8_are_names(recipe, own, tmp_path):
+    for kind in ("images", "labels"):
+        os.rename(own / "train" / kind / "f003.png", os.fsencode(own / "train" / kind) + b"/f\xe9.png")
+    inputs = look_at_splits(open_splits(own, recipe), recipe, None, lambda items, *_: items).inputs
+    assert "f\udce9" in inputs.train
+    for _ in range(2):
+        claim(tmp_path, recipe, inputs, is_finished=False)
 
 
 BAD = {"learned": ("train", 3), "in_a_gap": ("train", 4), "held_out": ("train", 19), "val": ("val", 1)}
