@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from errseg_rt.training.recipe import STAGES
 
 FOLDS, LOGS, TAPS = "folds", "logs", "taps"
 RESULT = "cascade.safetensors"
+_HALF_WRITTEN = re.compile(r"\.(.+\.)?[0-9a-f]{8}\.tmp(\.\w+)?")  # as `write_atomically` names it
 
 
 def check_outputs(out: Path) -> None:
-    """Make the folder of a training, and write into all that it has of folders.
+    """Make the folder of a training, and write into all that it has of folders; what a kill left half written goes.
 
     Raises:
         DataError: A folder cannot be made or written to, or something else has the name of a file or folder.
@@ -34,5 +36,8 @@ def _check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        for path in folder.iterdir():
+            if _HALF_WRITTEN.fullmatch(path.name):
+                path.unlink()
     except OSError as error:
         raise DataError(f"{folder}: cannot be written to ({error.strerror}); give another --out") from error

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from errseg_rt.errors import DataError
+from errseg_rt.system.atomic import write_atomically
 from errseg_rt.training.outputs import check_outputs
 from errseg_rt.training.recipe import STAGES
 
@@ -15,6 +16,32 @@ def test_a_folder_that_is_missing_is_made_and_left_empty(tmp_path):
     check_outputs(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
     check_outputs(tmp_path / "a" / "b")
+
+
+class Killed(BaseException):
+    """Ends a program as a kill does: nothing is cleared away."""
+
+
+def die_while_writing(path):
+    with pytest.MonkeyPatch.context() as patch, write_atomically(path) as temporary:
+        temporary.write_text("half of it")
+        patch.setattr(type(temporary), "unlink", lambda *_, **__: None)
+        raise Killed
+
+
+def test_what_a_kill_left_half_written_goes_and_nothing_else(tmp_path):
+    folders = [tmp_path, *(tmp_path / name for name in ("taps", "detail", "folds/0/semantic"))]
+    others = [folder / name for folder in folders for name in ("a.tmp", ".hidden", "last.ckpt", ".tmp.ckpt")]
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("stays")
+    for folder in folders:
+        for name in ("last.ckpt", "00001_0.75_flip.safetensors", "recipe.json", "bare"):
+            with pytest.raises(Killed):
+                die_while_writing(folder / name)
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == len(others) + 4 * len(folders)
+    check_outputs(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(others)
 
 
 @pytest.mark.parametrize("name", ["", "logs", "taps", "folds", "folds/0/semantic", *STAGES])
