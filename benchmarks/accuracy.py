@@ -32,7 +32,8 @@ from errseg_rt.training.data import RenderedData
 from errseg_rt.training.evaluation import evaluate
 from errseg_rt.training.folds import hold_out
 from errseg_rt.training.loop import freeze, train
-from errseg_rt.training.recipe import Recipe, load_recipe
+from errseg_rt.training.recipe import Recipe
+from errseg_rt.training.recipe_files import load_recipe
 from errseg_rt.training.taps import TapStore
 
 

@@ -172,7 +172,7 @@ class _Merged:
     """Frames of Cityscapes with the classes of the bundle that merge them, as its recipe has it."""
 
     def __init__(self, frames: CityscapesData) -> None:
-        from errseg_rt.training.recipe import load_recipe
+        from errseg_rt.training.recipe_files import load_recipe
 
         self._frames, self.names = frames, frames.names
         self._ids = np.full(256, IGNORE, np.uint8)

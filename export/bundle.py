@@ -16,7 +16,7 @@ from errseg_rt.errors import DataError
 from errseg_rt.export.graphs import export_graphs
 from errseg_rt.export.model_card import model_card
 from errseg_rt.training.checkpoint import load_cascade
-from errseg_rt.training.recipe import parse_recipe
+from errseg_rt.training.recipe_files import parse_recipe
 
 
 def export_bundle(

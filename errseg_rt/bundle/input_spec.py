@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from errseg_rt.system.fields import check_fields, require
+
 Size = tuple[int, int]
 """Height and width in pixels."""
 
@@ -40,20 +42,12 @@ class InputSpec:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        """Raises ValueError for values that no frame can be brought to."""
-        if not 0 < self.scale <= _LARGEST_SCALE:
-            raise ValueError(f"scale must be a positive number up to {_LARGEST_SCALE}, got {self.scale}")
-        limits = f"{self.multiple = }, {self.enlarge_up_to = }, {self.work_pixels = }"
-        if any(type(size) is not int for size in (self.multiple, self.enlarge_up_to, self.work_pixels)):
-            raise ValueError(f"sizes are whole numbers: {limits}")
-        if type(self.plus_one) is not bool:
-            raise ValueError(f"plus_one is true or false, got {self.plus_one!r}")
-        if self.multiple < 1 or self.enlarge_up_to < 0 or self.work_pixels < 0:
-            raise ValueError(f"sizes must be positive, limits may be 0 for none: {limits}")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < part < math.inf for part in self.std):
-            raise ValueError(f"mean and std are three numbers, std positive: {self.mean = }, {self.std = }")
-        if not all(map(math.isfinite, self.mean)):
-            raise ValueError(f"the mean colour must be finite, got {self.mean}")
+        """Raises FieldError, a ValueError, for values that no frame can be brought to."""
+        check_fields(self)
+        require(self, "scale", 0 < self.scale <= _LARGEST_SCALE, f"a positive number up to {_LARGEST_SCALE}")
+        for name, least in (("enlarge_up_to", 0), ("work_pixels", 0), ("multiple", 1)):
+            require(self, name, getattr(self, name) >= least, f"{least} or more")
+        require(self, "std", min(self.std) > 0, "positive numbers")
 
     def content_size(self, frame: Size) -> Size:
         """Size of the frame within the input, before padding."""

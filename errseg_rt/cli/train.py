@@ -31,11 +31,17 @@ def train(
             "default: rendered scenes only."
         ),
     ] = None,
-    init: Annotated[Path | None, typer.Option(help="Weights to start the semantic branch from (.pth).")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Weights to start the semantic branch from (.pth or .safetensors).")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Takes the place of the recipe's seed.")] = None,
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A value that takes the place of the recipe's, as detail.iterations=100."),
+        typer.Option(
+            "--set",
+            help="A value that takes the place of the recipe's, in TOML: detail.iterations=100, augment.flip=false, "
+            "\"data.classes='camvid'\".",
+        ),
     ] = None,
     shared: Annotated[
         Path | None,
@@ -45,16 +51,34 @@ def train(
     precision: Annotated[
         str, typer.Option(callback=_precision, help=f"Arithmetic: {', '.join(PRECISIONS)}.")
     ] = PRECISIONS[0],
+    score_rendered: Annotated[
+        int, typer.Option(min=0, max=60, help="Rendered frames to score the finished cascade on; 0: none.")
+    ] = 60,
 ) -> None:
     """Train semantic, error-prediction and detail branch; called again after a kill, it goes on where it was."""
     try:
+        from errseg_rt.training.checkpoint import finished_on
         from errseg_rt.training.loop import train as run
-        from errseg_rt.training.recipe import load_recipe
+        from errseg_rt.training.outputs import RESULT
+        from errseg_rt.training.recipe_files import load_recipe
     except ModuleNotFoundError as error:
         raise EngineError(f"training is not installed ({error}): pip install 'errseg-rt[train]'") from error
     # Absolute paths say more of a machine than of a training.
     command = " ".join(["errseg-rt", *(Path(part).name if Path(part).is_absolute() else part for part in sys.argv[1:])])
     check_folder(out)
     settings = load_recipe(recipe, [*(change or []), *([] if seed is None else [f"seed={seed}"])])
-    path = run(settings, data, out, init, command, shared=shared, devices=devices, precision=precision)
+    was_finished = (out / RESULT).exists()
+    path = run(
+        settings,
+        data,
+        out,
+        init,
+        command,
+        shared=shared,
+        devices=devices,
+        precision=precision,
+        score_rendered=score_rendered,
+    )
+    if was_finished:
+        print(f"{path}: finished already on {finished_on(path)}; remove {out} to train again, or give another --out")
     print(f"{path}: make a bundle of it with errseg-rt export {path} -o BUNDLE")

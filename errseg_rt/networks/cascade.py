@@ -18,6 +18,7 @@ from errseg_rt.networks.norms import freeze_norms
 from errseg_rt.networks.pspnet import pspnet_resnet50, pspnet_resnet101
 from errseg_rt.networks.squeezenas import SqueezeNAS
 from errseg_rt.networks.taps import SemanticNetwork, Taps
+from errseg_rt.system.fields import check_fields, require
 
 SEMANTIC_NETWORKS: dict[str, Callable[[int], SemanticNetwork]] = {
     "squeezenas": SqueezeNAS,
@@ -28,6 +29,12 @@ SEMANTIC_NETWORKS: dict[str, Callable[[int], SemanticNetwork]] = {
 }
 """Semantic networks by name, each built from its number of classes."""
 DECODERS: dict[str, type[DetailBranch] | type[DUpsampling]] = {"gau": DetailBranch, "dupsampling": DUpsampling}
+BRANCH_FIELDS = {
+    "semantic": ("semantic", "classes"),
+    "error": ("semantic", "classes", "error_width", "residual", "error_features"),
+    "detail": ("semantic", "classes", "detail_width", "residual", "decoder"),
+}
+"""What decides the shape of each branch, but for frozen norms: fields of `CascadeConfig`."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +64,13 @@ class CascadeConfig:
     error_features: str = "image"
 
     def __post_init__(self) -> None:
-        """Raises ValueError for an unknown network, and for counts that no network can have."""
-        if self.semantic not in SEMANTIC_NETWORKS:
-            raise ValueError(
-                f"no semantic network is called {self.semantic!r}: choose from {sorted(SEMANTIC_NETWORKS)}"
-            )
-        if self.decoder not in DECODERS:
-            raise ValueError(f"no decoder is called {self.decoder!r}: choose from {sorted(DECODERS)}")
-        if self.error_features not in FEATURES:
-            raise ValueError(f"no error features are called {self.error_features!r}: choose from {sorted(FEATURES)}")
-        if not 2 <= self.classes <= 255:
-            raise ValueError(f"classes must be 2 to 255, got {self.classes}")
-        if self.error_width < 2 or self.detail_width < 1:
-            raise ValueError(f"widths are too small: {self.error_width = }, {self.detail_width = }")
+        """Raises FieldError, a ValueError, for an unknown network, and for counts that no network can have."""
+        check_fields(self)
+        for name, known in (("semantic", SEMANTIC_NETWORKS), ("decoder", DECODERS), ("error_features", FEATURES)):
+            require(self, name, getattr(self, name) in known, f"one of {', '.join(sorted(known))}")
+        require(self, "classes", 2 <= self.classes <= 255, "2 to 255")
+        require(self, "error_width", self.error_width >= 2, "2 or more")
+        require(self, "detail_width", self.detail_width >= 1, "1 or more")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as JSON and TOML hold them."""

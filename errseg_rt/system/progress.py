@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -17,14 +18,39 @@ T = TypeVar("T")
 # Bars go to stderr: stdout holds answers, which a program may read.
 _STDERR = Console(stderr=True)
 _LOG = logging.getLogger("errseg_rt")
+_EVERY = 30.0  # seconds from line to line in a log
 
 
-def track(items: Iterable[T], title: str, total: int) -> Iterator[T]:
-    """Go through `items` under a progress bar, where a person looks on."""
-    if not is_watched():  # even a bar that is disabled may leave an empty line among the errors
-        yield from items
+class LogLines:
+    """Progress for a log, which knows no bars: a line at the start, then one every half minute at most.
+
+    Args:
+        title: What goes on.
+        total: Steps in all.
+        clock: Seconds that have passed.
+    """
+
+    def __init__(self, title: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.title, self.total, self._clock = title, total, clock
+        self._next = clock()
+
+    def at(self, done: int, note: str = "", *, is_due: bool = False) -> None:
+        """Say how far it is, where it is time to, or `is_due` in any case."""
+        if is_due or self._clock() >= self._next:
+            self._next = self._clock() + _EVERY
+            print(f"{self.title}: {done}/{self.total}{note}", file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], title: str, total: int, *, logged: bool = False) -> Iterator[T]:
+    """Go through `items` under a progress bar, where a person looks on; elsewhere, `logged` asks for lines."""
+    if is_watched():  # even a bar that is disabled may leave an empty line among the errors
+        yield from rich_track(items, title, total, console=_STDERR, transient=True)
         return
-    yield from rich_track(items, title, total, console=_STDERR, transient=True)
+    lines = LogLines(title, total) if logged else None
+    for done, item in enumerate(items):
+        if lines:
+            lines.at(done)
+        yield item
 
 
 @contextmanager

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
 from errseg_rt.system.atomic import write_atomically
+from errseg_rt.training.tensor_files import read_tensors, write_tensors
+from errseg_rt.training.torch_files import read_torch
+
+_ANEW = "remove it to start the stage anew"
+_PARTS = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step"}
+"""What Lightning goes on from."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -27,21 +32,46 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Load tensors and plain values."""
-        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        """Load tensors and plain values.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        checkpoint: dict[str, Any] = read_torch(Path(path), _ANEW, map_location)
         return checkpoint
+
+
+def check_checkpoint(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raises DataError unless a training of such weights can go on from a checkpoint."""
+    checkpoint = read_torch(path, _ANEW)
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _PARTS:
+        raise DataError(f"{path}: not a checkpoint of a training; {_ANEW}")
+    if _shapes(checkpoint["state_dict"]) != _shapes(weights):
+        raise DataError(f"{path}: a checkpoint of another network; {_ANEW}")
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def save_cascade(path: Path, cascade: Cascade, notes: dict[str, Any]) -> None:
     """Write a cascade's weights as safetensors, with its shape and `notes` (plain JSON values) in the header."""
-    weights = {name: tensor.contiguous() for name, tensor in cascade.state_dict().items()}
     header = {"cascade": json.dumps(cascade.config.to_dict()), "notes": json.dumps(notes)}
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(save(weights, header))
+    write_tensors(path, cascade.state_dict(), header)
 
 
-def load_cascade(path: Path) -> tuple[Cascade, dict[str, Any]]:
+def finished_on(path: Path) -> str:
+    """When the training of a whole cascade ended, as its notes say."""
+    with safe_open(path, framework="pt") as file:
+        return str(json.loads(file.metadata()["notes"]).get("finished", "an unknown day"))
+
+
+def load_cascade(path: Path, mend: str = "train again or give another file") -> tuple[Cascade, dict[str, Any]]:
     """Read what `save_cascade` wrote, in eval mode.
+
+    Args:
+        path: The file.
+        mend: What the user can do where it is damaged.
 
     Raises:
         DataError: The file is missing, is no such file, or its weights do not fit its shape.
@@ -49,37 +79,11 @@ def load_cascade(path: Path) -> tuple[Cascade, dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; a training writes cascade.safetensors into its --out folder")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights, header = read_tensors(path)
         cascade = Cascade(CascadeConfig(**json.loads(header["cascade"])))
         cascade.load_state_dict(weights)
         notes: dict[str, Any] = json.loads(header["notes"])
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path}: not the weights of a cascade ({error}); train again or give another file") from error
+        reason = f"no note of {error}" if isinstance(error, KeyError) else error
+        raise DataError(f"{path}: damaged, or not the weights of a cascade ({reason}); {mend}") from error
     return cascade.eval(), notes
-
-
-def load_semantic_weights(cascade: Cascade, path: Path, merge: tuple[tuple[int, ...], ...]) -> None:
-    """Start the semantic branch from weights of the same network, its classifier rows averaged over merged classes.
-
-    Args:
-        cascade: Its semantic branch is filled.
-        path: A state dict (`.pth`, read with `weights_only`).
-        merge: For each class of the cascade, the classes of the file that it merges; empty: they are the same.
-
-    Raises:
-        DataError: The file is missing or does not fit.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; --init wants the weights of the semantic network")
-    try:
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        wanted = cascade.semantic.state_dict()
-        for name, tensor in weights.items():
-            if merge and name in wanted and tensor.shape[:1] != wanted[name].shape[:1]:
-                weights[name] = torch.stack([tensor[list(rows)].mean(dim=0) for rows in merge])
-        cascade.semantic.load_state_dict(weights)
-    except (RuntimeError, pickle.UnpicklingError, AttributeError, IndexError, EOFError, ValueError) as error:
-        reason = (str(error) or "the file is empty").splitlines()[0]
-        raise DataError(f"{path}: does not fit the semantic network ({reason})") from error

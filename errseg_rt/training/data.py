@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,16 +11,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from errseg_rt.bundle.input_spec import InputSpec
+from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.datasets import LabelledFrames, Sample
 from errseg_rt.scenes import StreetScene
 from errseg_rt.training.augmentation import random_crop
 from errseg_rt.training.recipe import Recipe
+from errseg_rt.training.sized import sizes_of
 
-_SCENE_SIZE = (360, 480)
+SCENE_SIZE = (360, 480)
+"""Height and width of rendered frames that stand beside no others."""
 _STREETS = 48  # seeds of the streets from which training draws
+_LEAST_STREETS = 8  # where frames are large: of 720x960, a street takes 100 MB, of 360x480, 30 MB
+_VIEWS_FROM = 500  # first rendered frame that the branches learn from: none that is scored
 _SCENE_LENGTH = 300  # frames of a street from which training draws
 _VIEWS = 5  # frames of each street from which scores are taken
+_SIDES = (32, 8192)  # of a rendered frame
+_MOST_PIXELS = 2_100_225  # of a rendered frame; 1025x2049, as networks reduce larger ones
 
 
 class CropStream(Dataset[tuple[Tensor, Tensor]]):
@@ -27,7 +34,7 @@ class CropStream(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         frames: Labelled frames to draw from; may be empty when everything is rendered.
-        recipe: Seeds, crops and the share of rendered scenes.
+        recipe: Seeds, crops and the share of rendered scenes, which have the sizes of the frames.
         stage: Index of the training stage, so that stages see different crops.
         start: Number of the first crop.
         length: Number of crops.
@@ -35,6 +42,7 @@ class CropStream(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, frames: LabelledFrames, recipe: Recipe, stage: int, start: int, length: int) -> None:
         self.frames, self.recipe, self.stage, self.start, self.length = frames, recipe, stage, start, length
+        self._street_sizes = street_sizes(recipe, frames)
 
     def __len__(self) -> int:
         return self.length
@@ -43,23 +51,58 @@ class CropStream(Dataset[tuple[Tensor, Tensor]]):
         """Normalised crop `float32 [3, h, w]` and its labels `int64 [h, w]`."""
         rng = np.random.default_rng([self.recipe.seed, self.stage, self.start + index])
         if not len(self.frames) or rng.random() < self.recipe.data.rendered:
-            sample = rendered_sample(int(rng.integers(_STREETS)), int(rng.integers(_SCENE_LENGTH)))
+            street = int(rng.integers(_STREETS)) % len(self._street_sizes)
+            sample = rendered_sample(self._street_sizes[street], street, int(rng.integers(_SCENE_LENGTH)))
         else:
             sample = self.frames[int(rng.integers(len(self.frames)))]
         picture, labels = random_crop(sample, self.recipe.input, self.recipe.augment, rng)
         return normalise(picture, self.recipe.input), torch.from_numpy(labels.astype(np.int64))
 
 
-def rendered_sample(seed: int, index: int) -> Sample:
+def rendered_sample(size: Size, seed: int, index: int) -> Sample:
     """One rendered frame with its labels."""
-    scene = _street(seed).frame(index)
+    scene = _street(size, seed).frame(index)
     return scene.frame, scene.labels
 
 
 @lru_cache(maxsize=_STREETS)
-def _street(seed: int) -> StreetScene:
+def _street(size: Size, seed: int) -> StreetScene:
     # Building a street takes ten times as long as rendering a frame of it.
-    return StreetScene(seed, *_SCENE_SIZE)
+    return StreetScene(seed, *size)
+
+
+def street_sizes(recipe: Recipe, frames: LabelledFrames) -> list[Size]:
+    """Sizes of the streets from which crops are drawn, those of the frames in their shares; none where none are."""
+    if len(frames) and not recipe.data.rendered:
+        return []
+    sizes = sizes_of(frames)
+    most = max(height * width for height, width in rendered_sizes(sizes, _STREETS))
+    fitting = _STREETS * SCENE_SIZE[0] * SCENE_SIZE[1] // most
+    return rendered_sizes(sizes, min(_STREETS, max(_LEAST_STREETS, fitting)))
+
+
+def rendered_views(recipe: Recipe, frames: LabelledFrames) -> RenderedData:
+    """Rendered frames whose views are learned from beside some frames."""
+    count = recipe.views.rendered if recipe.views else 0
+    return RenderedData(count, first=_VIEWS_FROM, beside=sizes_of(frames) if count else ())
+
+
+def rendered_sizes(sizes: Sequence[Size], count: int) -> list[Size]:
+    """Sizes of rendered frames that stand beside others: each as often, to one, as its share of these is.
+
+    Args:
+        sizes: Of the others, in pixels; none: `SCENE_SIZE`.
+        count: How many are rendered.
+    """
+    quantiles = sorted(sizes) or [SCENE_SIZE]
+    return [_renderable(quantiles[index * len(quantiles) // count]) for index in range(count)]
+
+
+def _renderable(size: Size) -> Size:
+    """The size, within what can be rendered; what is too large is reduced in its own aspect."""
+    least, most = _SIDES
+    height, width = InputSpec(work_pixels=_MOST_PIXELS).content_size(size)
+    return min(max(height, least), most), min(max(width, least), most)
 
 
 class RenderedData:
@@ -68,10 +111,15 @@ class RenderedData:
     Args:
         length: Number of frames.
         first: Frames to skip.
+        beside: Sizes of the frames that they stand beside, which they take; none: `SCENE_SIZE`.
+
+    Attributes:
+        sizes: Height and width of each frame.
     """
 
-    def __init__(self, length: int, first: int = 0) -> None:
+    def __init__(self, length: int, first: int = 0, beside: Sequence[Size] = ()) -> None:
         self.length, self.first = length, first
+        self.sizes: Sequence[Size] = rendered_sizes(beside, length)
 
     @property
     def names(self) -> list[str]:
@@ -84,7 +132,7 @@ class RenderedData:
     def __getitem__(self, index: int) -> Sample:
         """Frame and labels, as `FolderData` gives them."""
         street, view = divmod(self.first + index, _VIEWS)
-        return rendered_sample(_STREETS + street, view * _SCENE_LENGTH // _VIEWS)
+        return rendered_sample(self.sizes[index], _STREETS + street, view * _SCENE_LENGTH // _VIEWS)
 
 
 def normalise(picture: npt.NDArray[np.uint8], spec: InputSpec) -> Tensor:

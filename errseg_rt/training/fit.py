@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import signal
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.networks.cascade import Cascade
-from errseg_rt.system.progress import is_watched
-from errseg_rt.training.checkpoint import AtomicCheckpointIO
+from errseg_rt.system.progress import LogLines, is_watched
+from errseg_rt.training.checkpoint import AtomicCheckpointIO, check_checkpoint
 from errseg_rt.training.recipe import Recipe
 from errseg_rt.training.stages import STAGE_TRAININGS
 from errseg_rt.training.taps import TapStore
@@ -56,6 +56,8 @@ def fit(
         enable_model_summary=False,
     )
     last = folder / "last.ckpt"
+    if last.exists():
+        check_checkpoint(last, training.state_dict())
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(training.train(), ckpt_path=last if last.exists() else None, weights_only=True)
@@ -68,14 +70,15 @@ def fit(
     cascade.cpu()
     if devices > 1:
         # Batch norms have counted what their own device saw: all go on with what the first has saved.
-        training.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
+        training.load_state_dict(AtomicCheckpointIO().load_checkpoint(last, "cpu")["state_dict"])
 
 
 class _Bar(Callback):
-    """One bar for a stage, over all its epochs; where nobody looks on, a line at each checkpoint."""
+    """One bar for a stage, over all its epochs; where nobody looks on, lines for a log, the last one at the end."""
 
     def __init__(self, stage: str, total: int) -> None:
-        self.console, self.stage, self.total, self.loss = Console(stderr=True), stage, total, float("nan")
+        self.loss = float("nan")
+        self.lines = None if is_watched() else LogLines(f"train {stage}", total)
         self.progress = Progress(
             TextColumn(f"train {stage}"),
             BarColumn(),
@@ -83,24 +86,28 @@ class _Bar(Callback):
             TextColumn("loss {task.fields[loss]:.4f}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=self.console,
+            console=Console(stderr=True),
             disable=not is_watched(),
         )
         self.task = self.progress.add_task(stage, total=total, loss=self.loss)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.progress.start()
+        self._log(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         self.loss = float(outputs["loss"])
         self.progress.update(self.task, completed=trainer.global_step, loss=self.loss)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not is_watched():
-            print(f"train {self.stage}: {trainer.global_step}/{self.total}, loss {self.loss:.4f}", file=sys.stderr)
+        self._log(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.progress.stop()
+        self._log(trainer, is_due=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.progress.stop()
+
+    def _log(self, trainer: Trainer, *, is_due: bool = False) -> None:
+        if self.lines and trainer.is_global_zero:
+            loss = "" if math.isnan(self.loss) else f", loss {self.loss:.4f}"
+            self.lines.at(trainer.global_step, loss, is_due=is_due)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -17,34 +15,61 @@ from typing import Any, TypeVar, cast
 import torch
 from lightning.pytorch import seed_everything
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, DataLoader, Subset
+from torch.utils.data import DataLoader
 
-from errseg_rt.datasets import LabelledFrames, open_dataset
+from errseg_rt.datasets import LabelledFrames
 from errseg_rt.errors import DataError
 from errseg_rt.evaluation.error_maps import BASELINES, P_EP
-from errseg_rt.networks.cascade import Cascade
-from errseg_rt.system.atomic import write_atomically
-from errseg_rt.system.progress import track
-from errseg_rt.training.checkpoint import load_cascade, load_semantic_weights, save_cascade
-from errseg_rt.training.data import CropStream, RenderedData
+from errseg_rt.networks.cascade import BRANCH_FIELDS, Cascade
+from errseg_rt.system import progress
+from errseg_rt.training.batches import check_batches, check_shares
+from errseg_rt.training.checkpoint import load_cascade, save_cascade
+from errseg_rt.training.claim import (
+    RECIPE,
+    Inputs,
+    check_recipe,
+    claim,
+    input_differences,
+    listed,
+    recipe_differences,
+)
+from errseg_rt.training.data import CropStream, RenderedData, rendered_views
 from errseg_rt.training.evaluation import evaluate
 from errseg_rt.training.fit import fit as fit_stage
-from errseg_rt.training.folds import Fold, folds, hold_out
+from errseg_rt.training.folds import Fold, folds
+from errseg_rt.training.initial_weights import load_semantic_weights
+from errseg_rt.training.inputs import SCORED_RENDERED, look_at_splits, open_splits
 from errseg_rt.training.logit_adjustment import adjust_logits, class_rarity
+from errseg_rt.training.outputs import FOLDS, RESULT, TAPS, check_outputs
 from errseg_rt.training.recipe import STAGES, Recipe, ViewsConfig
+from errseg_rt.training.sized import SizedFrames
 from errseg_rt.training.stages import STAGE_TRAININGS, Crops
 from errseg_rt.training.taps import FrozenBatch, TapStore, all_views
 
 T = TypeVar("T", bound=nn.Module)
 
-_INPUTS = "inputs.json"
-_RENDERED_FRAMES = 60  # rendered frames scored at the end
-_RENDERED_VIEWS_FROM = 500  # first rendered frame that the branches learn from: none that is scored
+track = partial(progress.track, logged=True)  # trainings last, and run where nobody looks on
 _NORM_FRAMES = 48  # frames whose mean statistics a frozen norm keeps
 # What recipes have in common whose semantic branch is the same, whose kept taps are, and whose error branch is.
-_SEMANTIC = ("data", "input", "augment", "semantic", "bootstrap")
+_SEMANTIC = (
+    *(f"cascade.{name}" for name in BRANCH_FIELDS["semantic"]),
+    "data",
+    "input",
+    "augment",
+    "semantic",
+    "bootstrap",
+)
 _TAPS = (*_SEMANTIC, "views", "cross_fit")
-_ERROR = (*_TAPS, "seed", "error_loss", "error", "error_frozen")
+_ERROR = (
+    *_TAPS,
+    *(f"cascade.{name}" for name in BRANCH_FIELDS["error"]),
+    "seed",
+    "error_loss",
+    "error",
+    "error_frozen",
+)
+_ENDED_AGAIN = "remove it, and the stage ends again from its last checkpoint"
+_MADE_AGAIN = "remove it, and it is made again of the trained branches"
 
 
 def train(
@@ -57,6 +82,7 @@ def train(
     shared: Path | None = None,
     devices: int = 1,
     precision: str = "32-true",
+    score_rendered: int = 60,
 ) -> Path:
     """Train a cascade by a recipe; a killed training goes on when called again.
 
@@ -71,51 +97,58 @@ def train(
             branch are where the recipe wants the same.
         devices: Number of devices that share each batch.
         precision: Lightning's name of the arithmetic, such as `32-true` or `bf16-mixed`.
+        score_rendered: Rendered frames that the finished cascade is scored on, 60 at most; 0: none.
 
     Returns:
-        Path of `cascade.safetensors` in `out`.
+        Path of `cascade.safetensors` in `out`; that of a finished training is left as it is.
 
     Raises:
-        DataError: Data or weights cannot be used, `out` holds the training of another recipe, `shared` is of another
-            semantic branch, or a loss became NaN.
+        DataError: Data, weights or `out` cannot be used, all of which is told before the first step; `out` holds
+            another training or a damaged file; `shared` is of another semantic branch; or a loss became NaN.
     """
-    uneven = [stage for stage in STAGES if recipe.stage(stage).iterations and recipe.stage(stage).batch % devices]
-    if uneven:
-        raise DataError(f"the batches of {', '.join(uneven)} cannot be shared evenly by {devices} devices")
+    if score_rendered < 0:
+        raise DataError(f"score_rendered: wanted 0 or more frames, got {score_rendered}")
     if not recipe.semantic.iterations and init is None and shared is None:
         raise DataError(f"recipe {recipe.name} takes the semantic branch as it is given: give its weights by --init")
-    learned, held, val = _read(data, recipe)
-    inputs = _inputs(learned, init)
-    _claim(out, recipe, inputs)
-    result = out / "cascade.safetensors"
-    if result.exists():
-        return result
+    splits = open_splits(data, recipe)
+    dealt = folds(splits.learned_names, recipe.cross_fit)
+    _check_views(recipe, len(splits.learned), dealt)
+    check_shares(recipe, devices)
     # What Lightning says is about its own settings; the loss and the bar say how the training goes.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     seed_everything(recipe.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
-    common = partial(_common, shared, recipe)
-    if shared is not None:
-        _check_semantic(shared, recipe, inputs)
-    dealt = folds(learned.names, recipe.cross_fit)
-    _check_views(recipe, len(learned), dealt)
-    fit = partial(fit_stage, recipe=recipe, devices=devices, precision=precision)
-
     cascade = _laid_out(Cascade(recipe.cascade))
     if init is not None:
         load_semantic_weights(cascade, init, recipe.data.merge)
+    if shared is not None:
+        _check_shared(shared, recipe)
+    check_outputs(out)
+    check_recipe(out, recipe)
+    seen = look_at_splits(splits, recipe, init, track)
+    learned, rendered = seen.learned, rendered_views(recipe, seen.learned)
+    check_batches(recipe, [*learned.sizes, *rendered.sizes], devices)
+    if shared is not None:
+        _check_shared(shared, recipe, seen.inputs)
+    result = out / RESULT
+    is_finished = result.exists()
+    claim(out, recipe, seen.inputs, is_finished=is_finished)
+    if is_finished:
+        load_cascade(result, mend=_MADE_AGAIN)
+        return result
     start = copy.deepcopy(cascade.semantic.state_dict())
+    fit = partial(fit_stage, recipe=recipe, devices=devices, precision=precision)
     _semantic(cascade, shared or out, partial(fit, "semantic", frames=learned))
 
-    taps = shared if shared is not None and common(_TAPS) else out
-    store = _store(recipe, cascade, learned, dealt, start, taps, fit) if recipe.views else None
+    taps = shared if shared is not None and _is_common(shared, recipe, _TAPS) else out
+    store = _store(recipe, cascade, learned, rendered, dealt, start, taps, fit) if recipe.views else None
     for stage in STAGES[1:]:
         done = out / f"{stage}.safetensors"
-        if shared is not None and stage.startswith("error") and common(_ERROR) and (shared / done.name).exists():
-            done = shared / done.name
+        if shared is not None and stage.startswith("error") and _is_common(shared, recipe, _ERROR):
+            done = shared / done.name if (shared / done.name).exists() else done
         if done.exists():
-            _take(cascade, load_cascade(done)[0], stage)
+            _take(cascade, _stage_result(done, cascade, stage.removesuffix("_frozen")), stage)
         elif recipe.stage(stage).iterations:
             if stage.endswith("_frozen"):
                 freeze(cascade, stage.removesuffix("_frozen"), recipe, learned, store)
@@ -123,63 +156,39 @@ def train(
             save_cascade(done, cascade, {"recipe": recipe.name, "stage": stage})
     if recipe.method.adjustment:
         adjust_logits(cascade.detail, class_rarity(learned, recipe.cascade.classes), recipe.method.adjustment)
-    notes = _notes(cascade.eval(), recipe, held, val)
+    count = min(score_rendered, SCORED_RENDERED) if recipe.can_render else 0
+    sets = {"held_out": seen.held, "val": seen.val, "rendered": RenderedData(count, beside=learned.sizes)}
+    notes = _notes(cascade.eval(), recipe, sets)
     save_cascade(result, cascade, {**notes, "init": init.name if init else None, "command": command})
     return result
 
 
-def _inputs(learned: LabelledFrames, init: Path | None) -> dict[str, str | None]:
-    """What a training starts from, as digests: the names of the frames it learns from, and the initial weights."""
-    names, weights = "\n".join(learned.names).encode(), init.read_bytes() if init and init.is_file() else None
-    return {
-        "frames": hashlib.sha256(names).hexdigest(),
-        "init": None if weights is None else hashlib.sha256(weights).hexdigest(),
-    }
+def _check_views(recipe: Recipe, frames: int, dealt: Sequence[Fold]) -> None:
+    """Raises DataError where the branches, or the semantic branch of a fold, would have no frame to learn from."""
+    if recipe.views and not frames + recipe.views.rendered:
+        raise DataError(f"recipe {recipe.name} learns from views of frames: give --data, or set views.rendered")
+    if frames and not all(fold.learned for fold in dealt):
+        raise DataError(
+            f"{frames} frames are too few for {len(dealt)} folds with {recipe.cross_fit.gap} frames left out at either "
+            "side; lower cross_fit.folds, cross_fit.blocks or cross_fit.gap, or give more frames"
+        )
 
 
-def _claim(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> None:
-    """Note recipe and inputs in `out`; refuse a folder that holds the training of others."""
-    notes = {
-        "recipe.json": ("another recipe or seed", asdict(recipe)),
-        _INPUTS: ("other data or initial weights", inputs),
-    }
-    texts = {name: json.dumps(note, indent=2) for name, (_, note) in notes.items()}
-    for name, text in texts.items():
-        if (out / name).exists() and (out / name).read_text(encoding="utf-8") != text:
-            raise DataError(f"{out}: holds a training of {notes[name][0]}; give another --out, or remove it")
-    for name, text in texts.items():
-        with write_atomically(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-
-
-def _common(shared: Path | None, recipe: Recipe, parts: Sequence[str]) -> bool:
-    """Whether some parts of a recipe, and its widths, are those of the training in another folder."""
-    return shared is not None and not _differing(shared, recipe, parts)
-
-
-def _check_semantic(shared: Path, recipe: Recipe, inputs: dict[str, str | None]) -> None:
+def _check_shared(shared: Path, recipe: Recipe, inputs: Inputs | None = None) -> None:
     """Raises DataError unless the folder's semantic branch is the one that the recipe wants, of the same inputs."""
-    differing = _differing(shared, recipe, _SEMANTIC)
-    theirs = json.loads((shared / _INPUTS).read_text(encoding="utf-8")) if (shared / _INPUTS).is_file() else inputs
-    # Whoever shares a branch need not have what it started from.
-    differing += [part for part, digest in inputs.items() if digest is not None and theirs.get(part) != digest]
+    if not (shared / RECIPE).is_file():
+        raise DataError(f"{shared}: not the folder of a training (no {RECIPE}); --shared wants another's --out")
+    differing = input_differences(shared, inputs) if inputs else recipe_differences(shared, recipe, _SEMANTIC)
     if differing or not (shared / "semantic.safetensors").is_file():
         raise DataError(
-            f"{shared}: its semantic branch cannot be shared ({', '.join(differing) or 'it is not trained yet'}); "
+            f"{shared}: its semantic branch cannot be shared ({listed(differing) or 'it is not trained yet'}); "
             "give the folder of a recipe with the same data and semantic branch"
         )
 
 
-def _differing(shared: Path, recipe: Recipe, parts: Sequence[str]) -> list[str]:
-    """Which of some parts of a recipe, and of its shape, are not those of the training in another folder."""
-    try:
-        theirs = json.loads((shared / "recipe.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{shared}: not the folder of a training ({error}); --shared wants another's --out") from error
-    ours = json.loads(json.dumps(asdict(recipe)))
-    shape = ("semantic", "classes") + (("error_width", "residual") if "error" in parts else ())
-    differing = [part for part in parts if theirs.get(part) != ours[part]]
-    return differing + [f"cascade.{part}" for part in shape if theirs["cascade"].get(part) != ours["cascade"][part]]
+def _is_common(shared: Path, recipe: Recipe, parts: Sequence[str]) -> bool:
+    """Whether some parts of a recipe are those of the training in another folder."""
+    return not recipe_differences(shared, recipe, parts)
 
 
 def _laid_out(module: T) -> T:
@@ -196,40 +205,19 @@ def _take(cascade: Cascade, done: Cascade, stage: str) -> None:
     cascade.config = replace(cascade.config, **{frozen: getattr(done.config, frozen)})
 
 
-def _read(data: Path | None, recipe: Recipe) -> tuple[LabelledFrames, LabelledFrames, LabelledFrames]:
-    """Frames to learn from, frames kept back for calibration, and frames to score on."""
-    if data is None:
-        return RenderedData(0), RenderedData(_RENDERED_FRAMES, first=_RENDERED_FRAMES), RenderedData(0)
-    open_split = partial(open_dataset, data, recipe.classes, void=recipe.data.void)
-    train_split, val_split = ("training", "validation") if (data / "annotations").is_dir() else ("train", "val")
-    frames = open_split(split=train_split)
-    learned, held = hold_out(len(frames))
-    if not learned:
-        raise DataError(
-            f"{data}: {len(frames)} training frames are too few to learn from some and calibrate on others; "
-            "give 20 or more"
-        )
-    has_val = any((data / folder / val_split).is_dir() for folder in (".", "leftImg8bit", "images"))
-    val: LabelledFrames = open_split(split=val_split) if has_val else RenderedData(0)
-    return frames.subset(learned), frames.subset(held), val
-
-
-def _check_views(recipe: Recipe, frames: int, dealt: Sequence[Fold]) -> None:
-    """Raises DataError where the branches, or the semantic branch of a fold, would have no frame to learn from."""
-    if recipe.views and not frames + recipe.views.rendered:
-        raise DataError(f"recipe {recipe.name} learns from views of frames: give --data, or set views.rendered")
-    if frames and not all(fold.learned for fold in dealt):
-        raise DataError(
-            f"{frames} frames are too few for {len(dealt)} folds with {recipe.cross_fit.gap} frames left out at either "
-            "side; lower cross_fit.folds, cross_fit.blocks or cross_fit.gap, or give more frames"
-        )
+def _stage_result(path: Path, cascade: Cascade, branch: str) -> Cascade:
+    """What a stage has written, of which a branch shall be taken."""
+    done, _ = load_cascade(path, mend=_ENDED_AGAIN)
+    if any(getattr(done.config, name) != getattr(cascade.config, name) for name in BRANCH_FIELDS[branch]):
+        raise DataError(f"{path}: holds another {branch} branch than the recipe wants; {_ENDED_AGAIN}")
+    return done
 
 
 def _semantic(cascade: Cascade, root: Path, fit: Callable[..., None]) -> None:
     """Train the semantic branch of a cascade in `root`, or take it from there."""
     done = root / "semantic.safetensors"
     if done.exists():
-        cascade.semantic.load_state_dict(load_cascade(done)[0].semantic.state_dict())
+        cascade.semantic.load_state_dict(_stage_result(done, cascade, "semantic").semantic.state_dict())
         return
     fit(cascade=cascade, out=root)
     save_cascade(done, cascade, {"stage": "semantic"})
@@ -238,28 +226,27 @@ def _semantic(cascade: Cascade, root: Path, fit: Callable[..., None]) -> None:
 def _store(
     recipe: Recipe,
     cascade: Cascade,
-    learned: LabelledFrames,
+    learned: SizedFrames,
+    rendered: RenderedData,
     dealt: Sequence[Fold],
     start: dict[str, Tensor],
     root: Path,
     fit: Callable[..., None],
 ) -> TapStore:
     """Taps of the frames to learn from, each seen by the semantic branch of its fold, and of rendered ones."""
-    views = cast(ViewsConfig, recipe.views)
-    seen_by = [cascade] * (len(learned) + views.rendered)
+    frames = learned.followed_by(rendered)
+    seen_by = [cascade] * len(frames)
     short = replace(recipe, semantic=replace(recipe.semantic, iterations=recipe.cross_fit.iterations))
     for number, fold in enumerate(dealt):
         member = _laid_out(Cascade(recipe.cascade))
         member.semantic.load_state_dict(start)
-        frames = cast(LabelledFrames, Subset(cast(Any, learned), fold.learned))
-        _semantic(member, root / "folds" / str(number), partial(fit, "semantic", recipe=short, frames=frames))
+        folder = root / FOLDS / str(number)
+        _semantic(member, folder, partial(fit, "semantic", recipe=short, frames=learned.subset(fold.learned)))
         for index in fold.held:
             seen_by[index] = member.eval()
-    rendered = RenderedData(views.rendered, first=_RENDERED_VIEWS_FROM)
-    frames = cast(LabelledFrames, ConcatDataset([cast(Any, learned), cast(Any, rendered)]))
-    store = TapStore(root / "taps", frames, seen_by.__getitem__, recipe.input)
+    store = TapStore(root / TAPS, frames, seen_by.__getitem__, recipe.input)
     cascade.eval()
-    store.fill(all_views(views), track)
+    store.fill(all_views(cast(ViewsConfig, recipe.views)), track)
     return store
 
 
@@ -277,14 +264,14 @@ def freeze(
     """
     if store is not None:
         spread = range(0, len(store), max(1, len(store) // _NORM_FRAMES))
-        batches: Iterable[FrozenBatch | Crops] = (store.read(index) for index in spread)
+        count, batches = len(spread), cast(Iterable[FrozenBatch | Crops], map(store.read, spread))
     else:
         crops = CropStream(learned, recipe, STAGES.index(f"{branch}_frozen"), 0, _NORM_FRAMES)
-        batches = DataLoader(crops, batch_size=1)
+        count, batches = len(crops), DataLoader(crops, batch_size=1)
     training = STAGE_TRAININGS[branch](cascade, recipe, learned)
 
     def run() -> None:
-        for batch in track(batches, f"statistics of the {branch} branch", _NORM_FRAMES):
+        for batch in track(batches, f"statistics of the {branch} branch", count):
             image, taps, _ = training.frozen(batch)
             cascade.error(image, taps)
             cascade.detail(taps)
@@ -292,15 +279,17 @@ def freeze(
     cascade.eval().freeze_norms(branch, run)
 
 
-def _notes(cascade: Cascade, recipe: Recipe, held: LabelledFrames, val: LabelledFrames) -> dict[str, Any]:
+def _notes(cascade: Cascade, recipe: Recipe, sets: Mapping[str, LabelledFrames]) -> dict[str, Any]:
     """Scores, the calibrations and the provenance of a finished training."""
-    sets = {"held_out": held, "val": val, "rendered": RenderedData(_RENDERED_FRAMES)}
     scored = {
         name: evaluate(cascade, recipe.deployed, frames, track, f"score on {name}")
         for name, frames in sets.items()
         if len(frames)
     }
-    fitted = scored["held_out"].calibrations()
+    try:
+        fitted = scored["held_out"].calibrations()
+    except ValueError as error:
+        raise DataError(f"the frames kept back for calibration: {error}; give frames with more labels") from error
     return {
         "recipe": asdict(recipe),
         "calibration": asdict(fitted[P_EP]),

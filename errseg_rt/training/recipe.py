@@ -1,23 +1,14 @@
-"""Recipes: everything that decides a training, as TOML read into frozen dataclasses."""
+"""Recipes: everything that decides a training, as frozen dataclasses that check themselves."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from errseg_rt.bundle.classes import CLASS_SETS, ClassSet
+from errseg_rt.bundle.classes import CAMVID, CLASS_SETS, ClassSet
 from errseg_rt.bundle.input_spec import InputSpec
-from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import CascadeConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from errseg_rt.system.fields import FieldError, check_fields, require
 
 STAGES = ("semantic", "error", "error_frozen", "detail", "detail_frozen")
 """Trainings in their order; the frozen ones go on with the norms of their branch made constants."""
@@ -26,7 +17,6 @@ _METHODS = {
     "learn": ("flagged", "everywhere", "hardest"),
     "fusion": ("replace", "average"),
 }
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,15 +36,15 @@ class DataConfig:
     merge: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises ValueError for an unknown class set, and for shares and merges that cannot be."""
-        if self.classes not in CLASS_SETS:
-            raise ValueError(f"no class set is called {self.classes!r}: choose from {sorted(CLASS_SETS)}")
-        if not 0 <= self.rendered <= 1:
-            raise ValueError(f"rendered is a share in 0..1, got {self.rendered}")
-        if not all(self.merge):
-            raise ValueError("merge has an empty list; every class starts from one of the initial weights' at least")
-        if self.merge and len(self.merge) != len(CLASS_SETS[self.classes]):
-            raise ValueError(f"merge has {len(self.merge)} lists for {len(CLASS_SETS[self.classes])} classes")
+        """Raises FieldError for an unknown class set, and for shares and merges that cannot be."""
+        check_fields(self)
+        require(self, "classes", self.classes in CLASS_SETS, f"one of {', '.join(sorted(CLASS_SETS))}")
+        require(self, "void", all(0 <= label <= 255 for label in self.void), "label ids in 0..255")
+        require(self, "rendered", 0 <= self.rendered <= 1, "a share in 0..1")
+        classes = len(CLASS_SETS[self.classes])
+        require(self, "merge", len(self.merge) in (0, classes), f"a list for each of the {classes} classes")
+        is_given = all(rows and min(rows) >= 0 for rows in self.merge)
+        require(self, "merge", is_given, "lists of at least one of the initial weights' classes, counted from 0")
 
 
 @dataclass(frozen=True)
@@ -74,11 +64,11 @@ class AugmentConfig:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        """Raises ValueError for crops and scales that give no picture."""
-        if len(self.crop) != 2 or min(self.crop) < 16:
-            raise ValueError(f"crop is a height and a width of at least 16 pixels, got {self.crop}")
-        if not self.scales or min(self.scales) <= 0 or self.rotation < 0:
-            raise ValueError(f"scales are positive and rotation is not negative: {self.scales = }, {self.rotation = }")
+        """Raises FieldError for crops and scales that give no picture."""
+        check_fields(self)
+        require(self, "crop", min(self.crop) >= 16, "a height and a width of at least 16 pixels")
+        require(self, "scales", min(self.scales, default=0) > 0, "positive numbers, at least one")
+        require(self, "rotation", self.rotation >= 0, "0 or more degrees")
 
 
 @dataclass(frozen=True)
@@ -96,9 +86,10 @@ class ViewsConfig:
     rendered: int = 0
 
     def __post_init__(self) -> None:
-        """Raises ValueError for scales that give no picture, and a negative count."""
-        if not self.scales or min(self.scales) <= 0 or self.rendered < 0:
-            raise ValueError(f"scales are positive, rendered is a count: {self.scales = }, {self.rendered = }")
+        """Raises FieldError for scales that give no picture, and a negative count."""
+        check_fields(self)
+        require(self, "scales", min(self.scales, default=0) > 0, "positive numbers, at least one")
+        require(self, "rendered", self.rendered >= 0, "0 or more frames")
 
 
 @dataclass(frozen=True)
@@ -121,11 +112,13 @@ class CrossFitConfig:
     iterations: int = 0
 
     def __post_init__(self) -> None:
-        """Raises ValueError for counts that do not fit together."""
-        if self.folds == 1 or min(self.folds, self.gap, self.iterations) < 0 or self.blocks < 1:
-            raise ValueError(f"folds are 0 or at least 2, blocks at least 1, gap not negative, got {self}")
-        if self.folds and not self.iterations:
-            raise ValueError(f"the {self.folds} folds need iterations of their own")
+        """Raises FieldError for counts that do not fit together."""
+        check_fields(self)
+        require(self, "folds", self.folds == 0 or self.folds >= 2, "0, or 2 or more")
+        require(self, "blocks", self.blocks >= 1, "1 or more")
+        require(self, "gap", self.gap >= 0, "0 or more")
+        least = 1 if self.folds else 0
+        require(self, "iterations", self.iterations >= least, f"{least} or more with {self.folds} folds")
 
 
 @dataclass(frozen=True)
@@ -151,15 +144,13 @@ class MethodConfig:
     adjustment: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError for an unknown choice, and shares that are none."""
+        """Raises FieldError for an unknown choice, and shares that are none."""
+        check_fields(self)
         for name, choices in _METHODS.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if not 0 < self.hardest <= 1 or self.limit < 0 or not 0 <= self.adjustment <= 1:
-            raise ValueError(
-                f"hardest and adjustment lie in 0..1, limit is not negative: "
-                f"{self.hardest = }, {self.adjustment = }, {self.limit = }"
-            )
+            require(self, name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        require(self, "limit", self.limit >= 0, "0 or more")
+        require(self, "hardest", 0 < self.hardest <= 1, "a share above 0, up to 1")
+        require(self, "adjustment", 0 <= self.adjustment <= 1, "a number in 0..1")
 
 
 @dataclass(frozen=True)
@@ -182,9 +173,13 @@ class ErrorLossConfig:
     classes: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError for weights that are none."""
-        if min(self.easy, self.hard) <= 0 or min(self.correct, self.classes) < 0 or not 0 < self.rho < 1:
-            raise ValueError(f"weights are positive, correct and classes may be 0, rho lies between 0 and 1: {self}")
+        """Raises FieldError for weights that are none."""
+        check_fields(self)
+        for name in ("easy", "hard"):
+            require(self, name, getattr(self, name) > 0, "a weight above 0")
+        for name in ("correct", "classes"):
+            require(self, name, getattr(self, name) >= 0, "a weight of 0 or more")
+        require(self, "rho", 0 < self.rho < 1, "a number between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -200,9 +195,10 @@ class BootstrapConfig:
     keep: float = 0.1
 
     def __post_init__(self) -> None:
-        """Raises ValueError for values outside 0..1."""
-        if not 0 <= self.probability <= 1 or not 0 < self.keep <= 1:
-            raise ValueError(f"probability and keep lie in 0..1, got {self}")
+        """Raises FieldError for values outside 0..1."""
+        check_fields(self)
+        require(self, "probability", 0 <= self.probability <= 1, "a number in 0..1")
+        require(self, "keep", 0 < self.keep <= 1, "a share above 0, up to 1")
 
 
 @dataclass(frozen=True)
@@ -224,11 +220,14 @@ class StageConfig:
     checkpoint_every: int = 50
 
     def __post_init__(self) -> None:
-        """Raises ValueError for counts that do not fit together."""
-        if self.iterations < 0 or min(self.batch, self.checkpoint_every) < 1 or self.rate <= 0:
-            raise ValueError(f"batch, rate and checkpoint_every must be positive, iterations not negative, got {self}")
-        if self.iterations % self.checkpoint_every:
-            raise ValueError(f"{self.checkpoint_every = } does not divide {self.iterations = }")
+        """Raises FieldError for counts that do not fit together."""
+        check_fields(self)
+        for name, least in (("iterations", 0), ("batch", 1), ("checkpoint_every", 1)):
+            require(self, name, getattr(self, name) >= least, f"{least} or more")
+        require(self, "rate", self.rate > 0, "a number above 0")
+        require(self, "weight_decay", self.weight_decay >= 0, "0 or more")
+        divides = self.iterations % self.checkpoint_every == 0
+        require(self, "checkpoint_every", divides, f"a divisor of iterations, {self.iterations}")
 
 
 @dataclass(frozen=True)
@@ -278,24 +277,35 @@ class Recipe:
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a threshold or seed that is none, and for classes that do not match."""
-        for name in ("threshold", "bundle_threshold"):
-            t = getattr(self, name)
-            if t is not None and not 0 < t < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {t}")
+        """Raises FieldError for a threshold or seed that is none, and for sections that do not fit together."""
+        check_fields(self)
+        require(self, "seed", 0 <= self.seed < 2**32, "0 or more, below 2**32")
+        require(self, "threshold", 0 < self.threshold < 1, "a number between 0 and 1")
+        deployed = self.bundle_threshold
+        require(self, "bundle_threshold", deployed is None or 0 < deployed < 1, "a number between 0 and 1")
         if self.cross_fit.folds and self.views is None:
-            raise ValueError("cross_fit needs views: only of whole frames are the taps of a fold kept")
+            raise FieldError("cross_fit", "wants views: only of whole frames are the taps of a fold kept")
         if self.cross_fit.iterations % self.semantic.checkpoint_every:
-            raise ValueError(f"{self.semantic.checkpoint_every = } does not divide {self.cross_fit.iterations = }")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+            wanted = f"a multiple of semantic.checkpoint_every, {self.semantic.checkpoint_every}"
+            raise FieldError("cross_fit.iterations", f"wanted {wanted}, got {self.cross_fit.iterations}")
         if self.cascade.classes != len(self.classes):
-            raise ValueError(f"{self.cascade.classes = }, but {self.data.classes} has {len(self.classes)} classes")
+            wanted = f"{len(self.classes)}, those of {self.data.classes}"
+            raise FieldError("cascade.classes", f"wanted {wanted}, got {self.cascade.classes}")
+        rendered = {"data.rendered": self.data.rendered, "views.rendered": self.views.rendered if self.views else 0}
+        for name, share in rendered.items():
+            if share and not self.can_render:
+                wanted = f"0, as rendered scenes have the classes of camvid, not of {self.data.classes}"
+                raise FieldError(name, f"wanted {wanted}, got {share}")
 
     @property
     def classes(self) -> ClassSet:
         """The class set that `data.classes` names."""
         return CLASS_SETS[self.data.classes]
+
+    @property
+    def can_render(self) -> bool:
+        """Whether rendered street scenes have the classes."""
+        return self.classes == CAMVID
 
     @property
     def deployed(self) -> Recipe:
@@ -306,94 +316,3 @@ class Recipe:
         """The training `name`, one of `STAGES`."""
         stage: StageConfig = getattr(self, name)
         return stage
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(
-        Path(entry.name).stem for entry in (files(__package__) / "recipes").iterdir() if entry.name.endswith(".toml")
-    )
-
-
-def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe by its name in the package or by its path.
-
-    A recipe with a `base` is another recipe with some values changed; its path starts from the recipe's folder.
-
-    Args:
-        name: `camvid`, or the path of a TOML file.
-        changes: Values that take the place of the recipe's own, as TOML: `seed=2`, `detail.iterations=100`.
-
-    Raises:
-        DataError: There is no such recipe, or it has a field missing, unknown, or of an impossible value.
-    """
-    try:
-        table = _read(name)
-        for change in changes:
-            table = _merge(table, tomllib.loads(change))
-        return parse_recipe(Path(name).stem, table)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"recipe {name}: {error}") from error
-
-
-def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The table of a recipe, the base of those `above`, laid over that of its own base."""
-    if name in above:
-        raise DataError(f"a recipe cannot be its own base: {' <- '.join((*above, name))}")
-    path = Path(name)
-    if path.suffix == ".toml":
-        if not path.is_file():
-            raise DataError(f"recipe {path}: no such file; recipes of the package: {', '.join(recipe_names())}")
-        source: Any = path
-    elif name in recipe_names():
-        source = files(__package__) / "recipes" / f"{name}.toml"
-    else:
-        raise DataError(f"no recipe is called {name!r}: choose from {', '.join(recipe_names())}, or give a .toml file")
-    table = tomllib.loads(source.read_text(encoding="utf-8"))
-    base = table.pop("base", None)
-    if base is None:
-        return table
-    return _merge(_read(str(path.parent / base) if base.endswith(".toml") else base, (*above, name)), table)
-
-
-def _merge(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = {k: _merge(table.get(k, {}), v) if isinstance(v, dict) else v for k, v in changes.items()}
-    return {**table, **merged}
-
-
-def parse_recipe(name: str, table: dict[str, Any]) -> Recipe:
-    """A recipe from its TOML table.
-
-    Raises:
-        ValueError: A field is unknown, or has an impossible value.
-        TypeError: A field is missing.
-    """
-    table = {"input": {}, **table}
-    data = _build(DataConfig, table.pop("data", {}))
-    cascade = _build(CascadeConfig, {"classes": len(CLASS_SETS[data.classes]), **table.pop("cascade", {})})
-    sections: dict[str, Any] = {
-        "input": InputSpec,
-        "augment": AugmentConfig,
-        "views": ViewsConfig,
-        "cross_fit": CrossFitConfig,
-        "method": MethodConfig,
-        "error_loss": ErrorLossConfig,
-        "bootstrap": BootstrapConfig,
-        **dict.fromkeys(STAGES, StageConfig),
-    }
-    built = {key: _build(kind, table.pop(key)) for key, kind in sections.items() if table.get(key) is not None}
-    return _build(Recipe, {"name": name, "cascade": cascade, "data": data, **built, **table})
-
-
-def _build(kind: type[T], table: dict[str, Any]) -> T:
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    unknown = set(table) - known
-    if unknown:
-        raise ValueError(
-            f"{kind.__name__} has no field {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
-        )
-    return kind(**{key: _frozen(value) for key, value in table.items()})
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

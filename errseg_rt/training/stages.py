@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
@@ -89,6 +90,9 @@ class StageTraining(LightningModule):
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """One step; raises DataError at a loss that is not finite."""
+        # What networks draw, as dropout does, is decided by the step's number alone, as batches are.
+        key = [self.recipe.seed, STAGES.index(self.name), self.global_step, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
         loss = self.loss(batch)
         if not torch.isfinite(loss):
             raise DataError(

@@ -144,21 +144,23 @@ def test_a_portrait_is_a_landscape_turned(frame) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scale": 0.0}, "scale must be a positive number"),
-        ({"scale": -1.0}, "scale must be a positive number"),
-        ({"scale": float("nan")}, "scale must be a positive number"),
-        ({"scale": float("inf")}, "scale must be a positive number"),
-        ({"multiple": 0}, "multiple = 0"),
-        ({"enlarge_up_to": -1}, "enlarge_up_to = -1"),
-        ({"work_pixels": -1}, "positive, limits may be 0 for none: .*work_pixels = -1"),
-        ({"work_pixels": 2.5e6}, "whole numbers: .*work_pixels = 2500000.0"),
-        ({"work_pixels": True}, "whole numbers: .*work_pixels = True"),
-        ({"plus_one": 1}, "plus_one is true or false, got 1"),
-        ({"mean": (0.5, 0.5)}, "three numbers"),
-        ({"std": (0.2, 0.0, 0.2)}, "std positive"),
-        ({"std": (0.2, 0.2, 0.2, 0.2)}, "three numbers"),
-        ({"std": (0.2, float("nan"), 0.2)}, "std positive"),
-        ({"mean": (0.2, float("nan"), 0.2)}, "must be finite"),
+        ({"scale": 0.0}, "scale: wanted a positive number up to 16.0, got 0.0"),
+        ({"scale": -1.0}, "scale: wanted a positive number"),
+        ({"scale": 17.0}, "scale: wanted a positive number"),
+        ({"scale": float("nan")}, "scale: wanted a finite number, got nan"),
+        ({"scale": float("inf")}, "scale: wanted a finite number, got inf"),
+        ({"scale": "1"}, "scale: wanted a finite number, got '1'"),
+        ({"multiple": 0}, "multiple: wanted 1 or more, got 0"),
+        ({"enlarge_up_to": -1}, "enlarge_up_to: wanted 0 or more, got -1"),
+        ({"work_pixels": -1}, "work_pixels: wanted 0 or more, got -1"),
+        ({"work_pixels": 2.5e6}, "work_pixels: wanted a whole number, got 2500000.0"),
+        ({"work_pixels": True}, "work_pixels: wanted a whole number, got true"),
+        ({"plus_one": 1}, "plus_one: wanted true or false, got 1"),
+        ({"mean": (0.5, 0.5)}, r"mean: wanted 3 finite numbers, got \[0.5, 0.5\]"),
+        ({"std": (0.2, 0.0, 0.2)}, "std: wanted positive numbers"),
+        ({"std": (0.2, 0.2, 0.2, 0.2)}, "std: wanted 3 finite numbers"),
+        ({"std": (0.2, float("nan"), 0.2)}, "std: wanted 3 finite numbers"),
+        ({"mean": (0.2, float("nan"), 0.2)}, "mean: wanted 3 finite numbers"),
     ],
     ids=str,
 )
@@ -181,5 +183,5 @@ def test_sizes_scale_the_content_and_pad_it(frame, scale):
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
 def test_sizes_of_no_scale_are_refused(scale):
-    with pytest.raises(ValueError, match="scale must be a positive number"):
+    with pytest.raises(ValueError, match=r"scale: wanted a (positive|finite) number"):
         InputSpec().sizes((4, 4), scale)

@@ -51,7 +51,7 @@ def checkpoint(tmp_path_factory):
     import torch
 
     from errseg_rt.training.checkpoint import save_cascade
-    from errseg_rt.training.recipe import parse_recipe
+    from errseg_rt.training.recipe_files import parse_recipe
 
     torch.manual_seed(0)
     recipe = parse_recipe("tiny", {key: value for key, value in NOTES["recipe"].items() if key != "name"})

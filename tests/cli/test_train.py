@@ -88,18 +88,16 @@ def process_settings():
     torch.set_float32_matmul_precision(before)
 
 
-def test_train_writes_the_weights_of_a_cascade(capsys, monkeypatch, recipe, data, tmp_path, process_settings):
-    from errseg_rt.training import data as training_data
-    from errseg_rt.training import loop
+def test_train_writes_the_weights_of_a_cascade(capsys, recipe, data, tmp_path, process_settings):
     from errseg_rt.training.checkpoint import load_cascade
 
-    monkeypatch.setattr(training_data, "_SCENE_SIZE", (40, 56))
-    monkeypatch.setattr(loop, "_RENDERED_FRAMES", 1)
-    training_data._street.cache_clear()
     out, other = tmp_path / "out", tmp_path / "other"
-    code, printed, _ = run(capsys, "train", recipe, "--data", data, "-o", out, "--seed", 7)
+    first_run = ("train", recipe, "--data", data, "-o", out, "--seed", 7, "--score-rendered", 1)
+    code, printed, err = run(capsys, *first_run)
     assert code == 0
     assert f"{out}/cascade.safetensors: make a bundle of it with errseg-rt export" in " ".join(printed.split())
+    assert "finished already" not in printed
+    assert "score on rendered: 0/1" in err.splitlines()
     first, notes = load_cascade(out / "cascade.safetensors")
     assert (notes["recipe"]["name"], notes["recipe"]["seed"]) == ("tiny", 7)
     assert {name: scores["frames"] for name, scores in notes["metrics"].items()} == {
@@ -108,23 +106,65 @@ def test_train_writes_the_weights_of_a_cascade(capsys, monkeypatch, recipe, data
         "rendered": 1,
     }
     changes = ("--set", "seed=9", "--set", "method.learn='everywhere'", "--set", "detail.iterations=2")
-    code, *_ = run(
-        capsys, "train", recipe, "--data", data, "-o", other, *changes, "--shared", out, "--precision", "bf16-mixed"
-    )
-    training_data._street.cache_clear()
+    shared = ("--shared", out, "--precision", "bf16-mixed", "--score-rendered", 0)
+    code, *_ = run(capsys, "train", recipe, "--data", data, "-o", other, *changes, *shared)
     assert code == 0
-    second, notes = load_cascade(other / "cascade.safetensors")
-    settings = notes["recipe"]
+    second, second_notes = load_cascade(other / "cascade.safetensors")
+    settings = second_notes["recipe"]
     assert (settings["seed"], settings["method"]["learn"], settings["detail"]["iterations"]) == (9, "everywhere", 2)
+    assert "rendered" not in second_notes["metrics"]
     assert not (other / "semantic.safetensors").exists()
     for name, tensor in first.semantic.state_dict().items():
         assert second.semantic.state_dict()[name].equal(tensor)
+
+    # A finished training says so, and tells what changed since.
+    code, printed, _ = run(capsys, *first_run)
+    assert code == 0
+    again = f"finished already on {notes['finished']}; remove {out} to train again, or give another --out"
+    assert printed.splitlines()[0] == f"{out / 'cascade.safetensors'}: {again}"
+    label = data / "train" / "labels" / "06.png"
+    label.write_bytes((data / "train" / "labels" / "05.png").read_bytes())
+    code, printed, err = run(capsys, *first_run)
+    assert (code, printed) == (2, "")
+    assert err.splitlines()[-1].startswith(f"error: {out}: holds another training (train: 06 with other labels); give ")
+
+
+def test_an_empty_checkpoint_is_a_damaged_file_and_no_interrupt(capsys, recipe, data, tmp_path, process_settings):
+    out = tmp_path / "out"
+    (out / "semantic").mkdir(parents=True)
+    (out / "semantic" / "last.ckpt").write_bytes(b"")
+    code, printed, err = run(capsys, "train", recipe, "--data", data, "-o", out)
+    assert (code, printed) == (2, "")
+    assert err.splitlines()[-1] == f"error: {out}/semantic/last.ckpt: empty; remove it to start the stage anew"
+    assert "Aborted" not in err
+
+
+def test_one_bad_frame_of_val_is_told_before_anything_is_trained(capsys, recipe, data, tmp_path, process_settings):
+    label = data / "val" / "labels" / "01.png"
+    cv2.imwrite(str(label), np.full((40, 56), 77, np.uint8))
+    code, printed, err = run(capsys, "train", recipe, "--data", data, "-o", tmp_path / "out")
+    assert (code, printed) == (2, "")
+    lines = err.splitlines()
+    assert lines[-1].startswith(f"error: 1 of the 2 frames of {data}, val cannot be used: {label}: label ids [77]")
+    assert not any(line.startswith("train ") for line in lines)
+
+
+def test_a_batch_of_one_is_told_before_anything_is_trained(capsys, recipe, data, tmp_path, process_settings):
+    network = ("--set", "cascade.semantic='pspnet-resnet50'", "--set", "semantic.batch=1")
+    code, printed, err = run(capsys, "train", recipe, "--data", data, "-o", tmp_path / "out", *network)
+    assert (code, printed) == (2, "")
+    wanted = "error: semantic.batch / devices must be 2 or more for pspnet-resnet50 with inputs of 33x49, got 1 / 1 ("
+    assert err.splitlines()[-1].startswith(wanted)
 
 
 def test_faults_of_options_are_one_line(capsys, recipe, data, tmp_path):
     start = ("train", recipe, "--data", data, "-o", tmp_path / "out")
     code, _, err = run(capsys, *start, "--set", "detail.iteration=2")
-    assert_one_line(code, err, "tiny.toml: StageConfig has no field iteration; it has batch")
+    assert_one_line(code, err, "tiny.toml: detail.iteration: no such field; did you mean iterations?")
+    code, _, err = run(capsys, *start, "--set", "augment.flip=False")
+    assert_one_line(code, err, "error: --set augment.flip=False: not TOML (", "in lower case")
+    code, _, err = run(capsys, *start, "--set", "augment.crop=[33.0, 49]")
+    assert_one_line(code, err, "tiny.toml: augment.crop: wanted 2 whole numbers, got [33.0, 49]")
     code, _, err = run(capsys, *start, "--shared", tmp_path)
     assert_one_line(code, err, "not the folder of a training", "--shared wants another's --out")
     code, _, err = run(capsys, *start, "--devices", 4)
@@ -148,7 +188,7 @@ def test_recipe_file_that_is_missing_or_wrong(capsys, recipe, tmp_path):
     assert_one_line(code, err, "absent.toml: no such file")
     recipe.write_text(RECIPE.replace("batch = 2", "batch = 0", 1))
     code, _, err = run(capsys, "train", recipe, "-o", tmp_path / "out")
-    assert_one_line(code, err, "tiny.toml", "must be positive")
+    assert_one_line(code, err, "tiny.toml: semantic.batch: wanted 1 or more, got 0")
 
 
 def test_missing_data_folder(capsys, recipe, tmp_path):

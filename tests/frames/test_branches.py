@@ -64,7 +64,7 @@ def test_what_is_wrong_is_named(frame) -> None:
             runtime.branches(frame.astype(float))
         with pytest.raises(ValueError, match="color must be 'bgr' or 'rgb'"):
             runtime.branches(frame, color="hsv")
-        with pytest.raises(ValueError, match="scale must be a positive number"):
+        with pytest.raises(ValueError, match="scale: wanted a positive number"):
             runtime.branches(frame, scale=0)
     with pytest.raises(EngineError, match="this runtime is closed"):
         runtime.branches(frame)

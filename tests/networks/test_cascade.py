@@ -182,13 +182,14 @@ def test_grid_is_a_quarter_rounded_up(size):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"semantic": "resnet"}, "no semantic network is called 'resnet': choose from"),
-        ({"error_features": "depth"}, "no error features are called 'depth': choose from .'image', 'low'."),
-        ({"decoder": "unet"}, "no decoder is called 'unet': choose from .'dupsampling', 'gau'."),
-        ({"classes": 1}, "classes must be 2 to 255, got 1"),
-        ({"classes": 256}, "classes must be 2 to 255, got 256"),
-        ({"error_width": 1}, "widths are too small: self.error_width = 1"),
-        ({"detail_width": 0}, "self.detail_width = 0"),
+        ({"semantic": "resnet"}, "semantic: wanted one of deeplabv3plus-resnet50, .*, got 'resnet'"),
+        ({"error_features": "depth"}, "error_features: wanted one of image, low, got 'depth'"),
+        ({"decoder": "unet"}, "decoder: wanted one of dupsampling, gau, got 'unet'"),
+        ({"classes": 1}, "classes: wanted 2 to 255, got 1"),
+        ({"classes": 256}, "classes: wanted 2 to 255, got 256"),
+        ({"error_width": 1}, "error_width: wanted 2 or more, got 1"),
+        ({"error_width": 2.5}, "error_width: wanted a whole number, got 2.5"),
+        ({"detail_width": 0}, "detail_width: wanted 1 or more, got 0"),
     ],
     ids=str,
 )

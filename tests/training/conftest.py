@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from torch import nn
 
-from errseg_rt.networks import Cascade
-from errseg_rt.training import data, loop
-from errseg_rt.training.recipe import parse_recipe
+from errseg_rt.networks import SEMANTIC_NETWORKS, Cascade
+from errseg_rt.networks.taps import Taps
+from errseg_rt.training import data, fit, inputs, loop
+from errseg_rt.training.checkpoint import load_cascade
+from errseg_rt.training.recipe_files import parse_recipe
 
 TINY = {
     "seed": 3,
@@ -64,12 +68,13 @@ def small_scenes():
     """Rendered scenes of 64x96 pixels from two streets, and two more frames to score on."""
     data._street.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "_SCENE_SIZE", SCENE_SIZE)
+        patch.setattr(data, "SCENE_SIZE", SCENE_SIZE)
         patch.setattr(data, "_STREETS", 2)
         patch.setattr(data, "_SCENE_LENGTH", data._VIEWS)
         # A frame is drawn again and again; to render it takes longer than to learn from it.
         patch.setattr(data, "rendered_sample", lru_cache(data.rendered_sample))
-        patch.setattr(loop, "_RENDERED_FRAMES", 2)
+        patch.setattr(inputs, "SCORED_RENDERED", 2)
+        patch.setattr(loop, "SCORED_RENDERED", 2)
         patch.setattr(loop, "_NORM_FRAMES", 3)
         yield
     data._street.cache_clear()
@@ -105,3 +110,67 @@ def folder(tmp_path):
     """A folder of four labelled frames, with what it holds."""
     root = tmp_path / "frames"
     return root, *_write_folder(root, 4)
+
+
+class SmallNetwork(nn.Module):
+    """A semantic network of one convolution a stride, built and loaded in no time."""
+
+    low_channels, mid_channels, deep_channels, high_channels = 4, 6, 8, 10
+    align_corners = True
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+        self.stem, self.low, self.mid, self.deep = (
+            nn.Sequential(nn.Conv2d(*channels, 3, stride=2, padding=1), nn.BatchNorm2d(channels[1]), nn.ReLU())
+            for channels in ((3, 4), (4, 4), (4, 6), (6, 8))
+        )
+        self.context, self.head = nn.Conv2d(8, 10, 1), nn.Conv2d(10, classes, 1)
+
+    def forward(self, image):
+        low = self.low(self.stem(image))
+        mid = self.mid(low)
+        deep = self.deep(mid)
+        high = self.context(deep)
+        return Taps(self.head(high), low, mid, deep, high)
+
+
+@pytest.fixture(scope="module")
+def small_network():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SEMANTIC_NETWORKS, "small", SmallNetwork)
+        yield
+
+
+@pytest.fixture(scope="module")
+def on_cpu():
+    """Also where there is a GPU, whose sums are not the same to the last bit from run to run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "Trainer", partial(Trainer, accelerator="cpu"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory, write_folder):
+    """Twenty labelled frames to learn from, of which six are left beside those kept back, and two to score on."""
+    root = tmp_path_factory.mktemp("drive")
+    write_folder(root / "train", 20, (64, 96))
+    write_folder(root / "val", 2, (64, 96), seed=1)
+    return root
+
+
+def assert_same_weights(found, wanted, prefix=""):
+    found, wanted = (
+        {name: tensor for name, tensor in load_cascade(path)[0].state_dict().items() if name.startswith(prefix)}
+        for path in (found, wanted)
+    )
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=0, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def assert_same_training(found, wanted):
+    assert_same_weights(found, wanted)
+    (_, notes), (_, wanted_notes) = load_cascade(found), load_cascade(wanted)
+    for part in ("calibration", "baseline_calibrations", "metrics"):
+        assert notes[part] == wanted_notes[part]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import replace
 
 import pytest
@@ -11,8 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from errseg_rt.errors import DataError
-from errseg_rt.networks import Cascade
-from errseg_rt.training.checkpoint import AtomicCheckpointIO, load_cascade, load_semantic_weights, save_cascade
+from errseg_rt.training.checkpoint import AtomicCheckpointIO, check_checkpoint, load_cascade, save_cascade
 
 NOTES = {"recipe": {"seed": 1, "scales": [0.5, 1.0]}, "metrics": None}
 
@@ -69,7 +67,7 @@ def test_truncated_file(saved, keep):
 def test_safetensors_of_something_else(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(3)}, path)
-    with pytest.raises(DataError, match=r"other.safetensors: not the weights of a cascade \('cascade'\)"):
+    with pytest.raises(DataError, match=r"other.safetensors: damaged, or not the weights of a cascade \(no note of"):
         load_cascade(path)
 
 
@@ -82,69 +80,12 @@ def test_weights_of_another_shape(cascade, recipe, tmp_path):
         load_cascade(path)
 
 
-def semantic_file(recipe, path, classes):
-    torch.manual_seed(9)
-    source = Cascade(replace(recipe.cascade, classes=classes)).semantic
-    torch.save(source.state_dict(), path)
-    return source.state_dict()
-
-
-def test_semantic_weights_of_the_same_classes(cascade, recipe, tmp_path):
-    weights = semantic_file(recipe, tmp_path / "w.pth", 11)
-    error = {name: tensor.clone() for name, tensor in cascade.error.state_dict().items()}
-    load_semantic_weights(cascade, tmp_path / "w.pth", ())
-    assert_same_weights(cascade.semantic.state_dict(), weights)
-    assert_same_weights(cascade.error.state_dict(), error)
-
-
-def test_merged_classes_start_at_the_mean_of_their_rows(cascade, recipe, tmp_path):
-    weights = semantic_file(recipe, tmp_path / "w.pth", 19)
-    merge = ((0, 18), (2, 3, 5), *((row,) for row in range(6, 15)))
-    load_semantic_weights(cascade, tmp_path / "w.pth", merge)
-    for name, tensor in cascade.semantic.state_dict().items():
-        if "_TR." not in name and "_BR." not in name:
-            torch.testing.assert_close(tensor, weights[name], rtol=0, atol=0)
-            continue
-        assert len(tensor) == 11
-        for row, merged in zip(tensor, merge, strict=True):
-            torch.testing.assert_close(row, sum(weights[name][old] for old in merged) / len(merged))
-
-
-@pytest.mark.parametrize(
-    ("classes", "merge"), [(19, ()), (19, ((0,), (1,))), (19, ((99,),) * 11)], ids=["none", "too_few", "out_of_range"]
-)
-def test_semantic_weights_that_do_not_fit(cascade, recipe, tmp_path, classes, merge):
-    semantic_file(recipe, tmp_path / "w.pth", classes)
-    with pytest.raises(DataError, match=r"w.pth: does not fit the semantic network"):
-        load_semantic_weights(cascade, tmp_path / "w.pth", merge)
-
-
-class Trap:
-    def __reduce__(self):
-        return (pytest.fail, ("code in a weight file was run",))
-
-
-@pytest.mark.parametrize("content", ["code", "text", "empty", "list"])
-def test_semantic_weights_that_are_none(cascade, tmp_path, content):
-    path = tmp_path / "w.pth"
-    if content == "code":
-        torch.save({"encoder.conv1.0.weight": Trap()}, path)
-    elif content == "list":
-        torch.save([1, 2], path)
-    else:
-        path.write_bytes(b"" if content == "empty" else b"no weights at all")
-    with pytest.raises(DataError, match=r"w\.pth: does not fit the semantic network"):
-        load_semantic_weights(cascade, path, ())
-
-
-def test_missing_semantic_weights(cascade, tmp_path):
-    with pytest.raises(DataError, match=r"w\.pth: no such file; --init wants the weights"):
-        load_semantic_weights(cascade, tmp_path / "w.pth", ())
+PARTS = {"state_dict": {}, "optimizer_states": [], "lr_schedulers": [], "global_step": 7, "loops": {"epoch": [1, None]}}
 
 
 def test_checkpoint_comes_back(tmp_path):
     path = tmp_path / "stage" / "last.ckpt"
-    checkpoint = {"state_dict": {"w": torch.arange(3.0)}, "global_step": 7, "loops": {"epoch": [1, None]}}
+    checkpoint = {**PARTS, "state_dict": {"w": torch.arange(3.0)}}
     AtomicCheckpointIO().save_checkpoint(checkpoint, path)
     loaded = AtomicCheckpointIO().load_checkpoint(path)
     torch.testing.assert_close(loaded.pop("state_dict"), checkpoint.pop("state_dict"), rtol=0, atol=0)
@@ -153,7 +94,7 @@ def test_checkpoint_comes_back(tmp_path):
 
 def test_checkpoint_killed_while_writing_leaves_the_old_one(monkeypatch, tmp_path):
     path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({**PARTS, "global_step": 1}, path)
 
     def fill_the_disk(checkpoint, file):
         file.write_bytes(b"half")
@@ -161,14 +102,38 @@ def test_checkpoint_killed_while_writing_leaves_the_old_one(monkeypatch, tmp_pat
 
     monkeypatch.setattr(torch, "save", fill_the_disk)
     with pytest.raises(OSError, match="No space left"):
-        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+        AtomicCheckpointIO().save_checkpoint({**PARTS, "global_step": 2}, path)
     monkeypatch.undo()
-    assert AtomicCheckpointIO().load_checkpoint(path) == {"step": 1}
+    assert AtomicCheckpointIO().load_checkpoint(path)["global_step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+class Trap:
+    def __reduce__(self):
+        return (pytest.fail, ("code in a checkpoint was run",))
+
+
 def test_checkpoint_with_code_is_refused(tmp_path):
-    torch.save({"state_dict": Trap()}, tmp_path / "last.ckpt")
+    torch.save({**PARTS, "state_dict": Trap()}, tmp_path / "last.ckpt")
     for weights_only in (True, False, None):
-        with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        with pytest.raises(
+            DataError, match=r"last\.ckpt: holds more than weights .*; remove it to start the stage anew"
+        ):
             AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt", weights_only=weights_only)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "last.ckpt"
+    for content in ({"state_dict": {}}, [1], torch.ones(3)):
+        torch.save(content, path)
+        with pytest.raises(
+            DataError, match=r"last\.ckpt: not a checkpoint of a training; remove it to start the stage"
+        ):
+            check_checkpoint(path, {})
+    torch.save({**PARTS, "state_dict": {"w": torch.ones(3)}}, path)
+    check_checkpoint(path, {"w": torch.zeros(3)})
+    for other in ({}, {"w": torch.zeros(4)}, {"v": torch.zeros(3)}):
+        with pytest.raises(
+            DataError, match=r"last\.ckpt: a checkpoint of another network; remove it to start the stage"
+        ):
+            check_checkpoint(path, other)

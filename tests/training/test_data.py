@@ -19,7 +19,9 @@ from errseg_rt.training.data import CropStream, RenderedData, normalise
 def numbered(monkeypatch):
     """Black frames to draw from, and rendered ones that are white; no crop leaves either."""
     labels = np.zeros((80, 80), np.uint8)
-    monkeypatch.setattr(data, "rendered_sample", lambda seed, index: (np.full((80, 80, 3), 255, np.uint8), labels))
+    monkeypatch.setattr(
+        data, "rendered_sample", lambda size, seed, index: (np.full((80, 80, 3), 255, np.uint8), labels)
+    )
     return [(np.zeros((80, 80, 3), np.uint8), labels)]
 
 
@@ -78,7 +80,7 @@ def test_rendered_crops_have_labels(recipe, small_scenes):
 def test_scored_streets_are_never_trained_on(monkeypatch, recipe):
     drawn = []
     sample = (np.zeros((80, 80, 3), np.uint8), np.zeros((80, 80), np.uint8))
-    monkeypatch.setattr(data, "rendered_sample", lambda seed, index: drawn.append((seed, index)) or sample)
+    monkeypatch.setattr(data, "rendered_sample", lambda size, seed, index: drawn.append((seed, index)) or sample)
     stream = CropStream([], plain(recipe, 1.0), stage=0, start=0, length=300)
     for index in range(300):
         stream[index]

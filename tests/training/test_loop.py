@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from dataclasses import asdict, replace
 from functools import partial
@@ -11,13 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from torch import nn
 
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.datasets import FolderData
 from errseg_rt.errors import DataError
-from errseg_rt.networks import SEMANTIC_NETWORKS
-from errseg_rt.networks.taps import Taps
 from errseg_rt.training import fit, loop
 from errseg_rt.training.checkpoint import load_cascade
 from errseg_rt.training.folds import folds, hold_out
@@ -32,46 +30,9 @@ from errseg_rt.training.recipe import (
 )
 from errseg_rt.training.stages import STAGE_TRAININGS, StageTraining
 from errseg_rt.training.taps import TapStore
+from tests.training.conftest import assert_same_training, assert_same_weights
 
-pytestmark = pytest.mark.usefixtures("small_scenes", "process_settings")
-
-
-class SmallNetwork(nn.Module):
-    """A semantic network of one convolution a stride, built and loaded in no time."""
-
-    low_channels, mid_channels, deep_channels, high_channels = 4, 6, 8, 10
-    align_corners = True
-
-    def __init__(self, classes):
-        super().__init__()
-        self.classes = classes
-        self.stem, self.low, self.mid, self.deep = (
-            nn.Sequential(nn.Conv2d(*channels, 3, stride=2, padding=1), nn.BatchNorm2d(channels[1]), nn.ReLU())
-            for channels in ((3, 4), (4, 4), (4, 6), (6, 8))
-        )
-        self.context, self.head = nn.Conv2d(8, 10, 1), nn.Conv2d(10, classes, 1)
-
-    def forward(self, image):
-        low = self.low(self.stem(image))
-        mid = self.mid(low)
-        deep = self.deep(mid)
-        high = self.context(deep)
-        return Taps(self.head(high), low, mid, deep, high)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_network():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SEMANTIC_NETWORKS, "small", SmallNetwork)
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def on_cpu():
-    """Also where there is a GPU, whose sums are not the same to the last bit from run to run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "Trainer", partial(Trainer, accelerator="cpu"))
-        yield
+pytestmark = pytest.mark.usefixtures("small_scenes", "process_settings", "small_network", "on_cpu")
 
 
 @pytest.fixture(scope="module")
@@ -133,28 +94,9 @@ def finished(recipe, small_scenes, process_settings, on_cpu, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def drive(tmp_path_factory, write_folder):
-    """Twenty labelled frames to learn from, of which six are left beside those kept back, and two to score on."""
-    root = tmp_path_factory.mktemp("drive")
-    write_folder(root / "train", 20, (64, 96))
-    write_folder(root / "val", 2, (64, 96), seed=1)
-    return root
-
-
-@pytest.fixture(scope="module")
 def fitted(cross_fitted, drive, small_scenes, process_settings, on_cpu, tmp_path_factory):
     """A training by kept views of frames, each seen by the semantic branch of its fold."""
     return train(cross_fitted, drive, tmp_path_factory.mktemp("fitted"))
-
-
-def assert_same_weights(found, wanted, prefix=""):
-    found, wanted = (
-        {name: tensor for name, tensor in load_cascade(path)[0].state_dict().items() if name.startswith(prefix)}
-        for path in (found, wanted)
-    )
-    assert found.keys() == wanted.keys()
-    for name in wanted:
-        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=0, msg=lambda text, n=name: f"{n}: {text}")
 
 
 def test_training_writes_weights_scores_and_calibration(finished, recipe):
@@ -211,17 +153,27 @@ def test_finished_training_is_not_done_again(finished, recipe, steps):
     assert finished.stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"threshold": 0.5}, {"name": "other"}], ids=str)
-def test_folder_of_another_recipe_is_refused(finished, recipe, change):
-    with pytest.raises(DataError, match="holds a training of another recipe or seed; give another --out"):
+OTHER_RECIPES = {
+    "seed: 3 there, 4 here": {"seed": 4},
+    "threshold: 0.7 there, 0.5 here": {"threshold": 0.5},
+    'name: "tiny" there, "other" here': {"name": "other"},
+    "views: nothing there, a section here": {"views": ViewsConfig(rendered=1)},
+}
+
+
+@pytest.mark.parametrize(("how", "change"), OTHER_RECIPES.items(), ids=OTHER_RECIPES)
+def test_folder_of_another_recipe_is_refused(finished, recipe, how, change):
+    message = re.escape(f"{finished.parent}: holds another training ({how}); give another --out, or remove the folder")
+    with pytest.raises(DataError, match=f"^{message}$"):
         train(replace(recipe, **change), None, finished.parent)
     assert json.loads((finished.parent / "recipe.json").read_text()) == json.loads(json.dumps(asdict(recipe)))
 
 
 def test_folder_of_other_inputs_is_refused(finished, recipe, drive, tmp_path):
     torch.save(load_cascade(finished)[0].semantic.state_dict(), tmp_path / "w.pth")
-    for data, init in ((drive, None), (None, tmp_path / "w.pth")):
-        with pytest.raises(DataError, match="holds a training of other data or initial weights; give another --out"):
+    others = [(drive, None, "train: f000 and 19 more new"), (None, tmp_path / "w.pth", "--init: other weights")]
+    for data, init, how in others:
+        with pytest.raises(DataError, match=rf"holds another training \({how}\); give another --out"):
             train(recipe, data, finished.parent, init)
 
 
@@ -236,13 +188,6 @@ def kill_at(points, steps, *arguments):
         assert not (arguments[2] / "cascade.safetensors").exists()
     steps.interrupt = ()
     return train(*arguments)
-
-
-def assert_same_training(found, wanted):
-    assert_same_weights(found, wanted)
-    (_, notes), (_, wanted_notes) = load_cascade(found), load_cascade(wanted)
-    for part in ("calibration", "baseline_calibrations", "metrics"):
-        assert notes[part] == wanted_notes[part]
 
 
 def test_interrupted_training_goes_on_bit_for_bit(finished, recipe, steps, tmp_path):
@@ -313,8 +258,8 @@ def test_a_fold_learns_from_the_frames_that_it_does_not_hold(cross_fitted, drive
     for number, fold in enumerate(folds(frames.names, cross_fitted.cross_fit)):
         iterations, learned = asked[str(number)]
         assert iterations == cross_fitted.cross_fit.iterations
-        assert list(learned.indices) == fold.learned
-        assert not set(learned.indices) & set(fold.held)
+        assert learned.names == [frames.names[index] for index in fold.learned]
+        assert not set(learned.names) & {frames.names[index] for index in fold.held}
     for name in ("whole", "error", "detail_frozen"):
         iterations, learned = asked[name]
         assert iterations == cross_fitted.semantic.iterations
@@ -401,6 +346,13 @@ def test_shared_semantic_branch_taps_and_error_branch_are_not_made_again(fitted,
     assert notes["recipe"]["name"] == "other"
 
 
+def test_an_error_branch_is_shared_by_other_detail_branches(fitted, cross_fitted, drive, steps, tmp_path):
+    other = replace(cross_fitted, cascade=replace(cross_fitted.cascade, detail_width=8), detail_frozen=StageConfig(0))
+    result = train(other, drive, tmp_path, shared=fitted.parent)
+    assert {name for name, *_ in steps} == {"detail"}
+    assert_same_weights(result, fitted, "error.")
+
+
 def test_what_differs_is_made_anew(fitted, cross_fitted, drive, steps, tmp_path):
     # Another seed learns branches of its own from the shared taps; other folds give taps of their own.
     idle = {name: StageConfig(0) for name in ("detail", "detail_frozen")}
@@ -426,10 +378,13 @@ def test_the_trained_detail_branch_is_adjusted_to_rare_classes(fitted, cross_fit
 
 
 OTHERS = {
-    "data": {"data": {"rendered": 0.5}},
-    "input": {"input": {"scale": 2.0}},
-    "augment, semantic": {"augment": {"rotation": 1.0}, "semantic": {"rate": 1.0}},
-    "bootstrap": {"bootstrap": {"probability": 0.5}},
+    "data.rendered: 0.0 there, 0.5 here": {"data": {"rendered": 0.5}},
+    "input.scale: 1.0 there, 2.0 here": {"input": {"scale": 2.0}},
+    "augment.rotation: 5.0 there, 1.0 here; semantic.rate: 0.001 there, 1.0 here": {
+        "augment": {"rotation": 1.0},
+        "semantic": {"rate": 1.0},
+    },
+    "bootstrap.probability: 0.0 there, 0.5 here": {"bootstrap": {"probability": 0.5}},
 }
 
 
@@ -441,13 +396,13 @@ def test_shared_folder_of_another_semantic_branch_is_refused(finished, recipe, t
 
 
 def test_shared_folder_of_other_inputs_is_refused(finished, recipe, drive, tmp_path):
-    with pytest.raises(DataError, match=r"its semantic branch cannot be shared \(frames\)"):
+    with pytest.raises(DataError, match=r"its semantic branch cannot be shared \(train: f000 and 19 more new\)"):
         train(recipe, drive, tmp_path, shared=finished.parent)
 
 
 def test_shared_folder_of_another_network_is_refused(finished, recipe, tmp_path):
     other = replace(recipe, cascade=CascadeConfig("pspnet-resnet50", 11, 4, 4))
-    with pytest.raises(DataError, match=r"its semantic branch cannot be shared \(cascade\.semantic\)"):
+    with pytest.raises(DataError, match=r'branch cannot be shared \(cascade\.semantic: "small" there, "psp.*" here\)'):
         train(other, None, tmp_path, shared=finished.parent)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from errseg_rt.networks import Cascade
-from errseg_rt.training.recipe import load_recipe
+from errseg_rt.training.recipe_files import load_recipe
 
 # Network, class count, and crop (section 4.4) of each recipe.
 RECIPES = {

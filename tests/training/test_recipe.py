@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import os
-from dataclasses import asdict, fields, replace
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass, replace
 from importlib.resources import files
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -22,11 +25,8 @@ from errseg_rt.training.recipe import (
     MethodConfig,
     Recipe,
     StageConfig,
-    load_recipe,
-    parse_recipe,
-    recipe_names,
-    tomllib,
 )
+from errseg_rt.training.recipe_files import load_recipe, parse_recipe, recipe_names, tomllib
 
 TOML = """
 seed = 5
@@ -155,7 +155,7 @@ def test_changes_take_the_place_of_the_recipes_own(toml):
 def test_the_input_may_be_limited(toml):
     assert load_recipe(str(toml)).input.work_pixels == 0
     assert load_recipe(str(toml), ["input.work_pixels=1_000_000"]).input.work_pixels == 1_000_000
-    with pytest.raises(DataError, match=r"limits may be 0 for none: .*work_pixels = -1"):
+    with pytest.raises(DataError, match=r"input\.work_pixels: wanted 0 or more, got -1"):
         load_recipe(str(toml), ["input.work_pixels=-1"])
 
 
@@ -180,12 +180,20 @@ def test_a_bundle_may_have_a_threshold_of_its_own(toml):
 
 
 CHANGES_REFUSED = {
-    "no_toml": ("seed", "Expected '='"),
-    "unknown": ("sede=6", "Recipe has no field sede"),
-    "unknown_in_a_section": ("detail.iteration=6", "StageConfig has no field iteration; it has batch, "),
-    "value_for_a_section": ("detail=6", "'int' object"),
-    "section_for_a_value": ("seed.x=6", "'int' object"),
-    "impossible": ("detail.batch=0", "must be positive"),
+    "no_value": ("seed", r"^--set seed: not TOML \(.*\); wanted field=value, where a text stands in quotes"),
+    "no_quotes": ("data.classes=camvid", r"^--set data\.classes=camvid: not TOML .*\"data\.classes='camvid'\""),
+    "upper_case": ("augment.flip=False", r"^--set augment\.flip=False: not TOML .*true or false is so in lower case"),
+    "nothing": ("", r"^--set '': wanted field=value, as detail\.iterations=100"),
+    "unknown": ("sede=6", "sede: no such field; did you mean seed?"),
+    "unknown_in_a_section": ("detail.iteration=6", r"detail\.iteration: no such field; did you mean iterations\?"),
+    "unknown_section": ("detial.iterations=6", r"detial: no such field; did you mean detail\?"),
+    "like_nothing": ("views={xyz=1}", r"views\.xyz: no such field; there are flip, rendered, scales"),
+    "value_for_a_section": ("detail=6", "detail: wanted a section of fields, got 6"),
+    "value_for_the_cascade": ("cascade=6", "cascade: wanted a section of fields, got 6"),
+    "value_for_data": ("data='x'", "data: wanted a section of fields, got 'x'"),
+    "section_for_a_value": ("seed.x=6", "seed: wanted a whole number, got {'x': 6}"),
+    "impossible": ("detail.batch=0", r"detail\.batch: wanted 1 or more, got 0"),
+    "base": ("base='camvid'", "base: no such field"),
 }
 
 
@@ -243,69 +251,109 @@ def test_file_that_is_no_toml(toml):
         load_recipe(str(toml))
 
 
+# What stands in the recipe, what takes its place, and the message, which begins with the field.
+IN_AUGMENT = "[augment]\ncrop = [65, 97]"
 REFUSED = {
-    "no_seed": ("seed = 5", "", "seed"),
-    "no_threshold": ("threshold = 0.6", "", "threshold"),
-    "no_crop": ("crop = [65, 97]", "", "crop"),
-    "no_stage": ("[error]\niterations = 100\nbatch = 1\nrate = 1e-2", "", "missing .*'error'"),
-    "unknown_field": ("seed = 5", "seed = 5\nsede = 6", "Recipe has no field sede; it has augment, .*cascade, "),
-    "unknown_section": ("[augment]", "[optimizer]\nmomentum = 0.9\n[augment]", "Recipe has no field optimizer"),
-    "unknown_stage_field": ("batch = 2", "batches = 2", "StageConfig has no field batches; it has batch, "),
-    "unknown_augmentation": ("[augment]", "[augment]\nblur = 1", "AugmentConfig has no field blur"),
-    "class_set": ('"camvid"', '"ade"', "no class set is called 'ade': choose from"),
-    "network": ('"squeezenas"', '"vgg"', "no semantic network is called 'vgg'"),
-    "width": ("detail_width = 6", "detail_width = 0", "widths are too small"),
-    "iterations": ("iterations = 4", "iterations = -4", "iterations not negative"),
-    "batch": ("batch = 2", "batch = 0", "must be positive"),
-    "rate": ("rate = 0.5", "rate = -0.5", "must be positive"),
-    "checkpoints": ("checkpoint_every = 2", "checkpoint_every = 3", "does not divide self.iterations = 4"),
-    "text_for_number": ("iterations = 4", 'iterations = "four"', "'str'"),
-    "t": ("threshold = 0.6", "threshold = 1.5", "threshold must lie between 0 and 1, got 1.5"),
-    "bundle_t": (
-        "threshold = 0.6",
-        "threshold = 0.6\nbundle_threshold = 1.0",
-        "bundle_threshold must lie between 0 and 1, got 1.0",
+    "no_seed": ("seed = 5", "", "seed: missing"),
+    "no_threshold": ("threshold = 0.6", "", "threshold: missing"),
+    "no_crop": ("crop = [65, 97]", "", "augment.crop: missing"),
+    "no_stage": ("[error]\niterations = 100\nbatch = 1\nrate = 1e-2", "", "error: missing"),
+    "no_iterations": ("iterations = 4", "", "semantic.iterations: missing"),
+    "unknown_field": ("seed = 5", "seed = 5\nsede = 6", "sede: no such field; did you mean seed?"),
+    "unknown_section": ("[augment]", "[optimizer]\nmomentum = 0.9\n[augment]", "optimizer: no such field; there are "),
+    "unknown_stage_field": ("batch = 2", "batches = 2", "semantic.batches: no such field; did you mean batch?"),
+    "unknown_augmentation": ("[augment]", "[augment]\nblur = 1", "augment.blur: no such field; there are crop, flip"),
+    "class_set": ('"camvid"', '"ade"', "data.classes: wanted one of ade20k, camvid, cityscapes, got 'ade'"),
+    "network": ('"squeezenas"', '"vgg"', "cascade.semantic: wanted one of deeplabv3plus-resnet50, "),
+    "width": ("detail_width = 6", "detail_width = 0", "cascade.detail_width: wanted 1 or more, got 0"),
+    "iterations": ("iterations = 4", "iterations = -4", "semantic.iterations: wanted 0 or more, got -4"),
+    "batch": ("batch = 2", "batch = 0", "semantic.batch: wanted 1 or more, got 0"),
+    "rate": ("rate = 0.5", "rate = -0.5", "detail.rate: wanted a number above 0, got -0.5"),
+    "decay": ("weight_decay = 0.1", "weight_decay = -1", "detail.weight_decay: wanted 0 or more, got -1"),
+    "checkpoints": (
+        "checkpoint_every = 2",
+        "checkpoint_every = 3",
+        "semantic.checkpoint_every: wanted a divisor of iterations, 4, got 3",
     ),
-    "bundle_t_of_zero": (
-        "threshold = 0.6",
-        "threshold = 0.6\nbundle_threshold = 0.0",
-        "bundle_threshold must lie between 0 and 1, got 0.0",
+    "t": ("threshold = 0.6", "threshold = 1.5", "threshold: wanted a number between 0 and 1, got 1.5"),
+    "bundle_t": ("seed = 5", "seed = 5\nbundle_threshold = 1.0", "bundle_threshold: wanted a number between 0 and 1"),
+    "bundle_t_of_zero": ("seed = 5", "seed = 5\nbundle_threshold = 0.0", "bundle_threshold: wanted a number between"),
+    "negative_seed": ("seed = 5", "seed = -1", "seed: wanted 0 or more, below 2**32, got -1"),
+    "vast_seed": ("seed = 5", "seed = 4294967296", "seed: wanted 0 or more, below 2**32, got 4294967296"),
+    "small_crop": ("crop = [65, 97]", "crop = [65, 15]", "augment.crop: wanted a height and a width of at least 16"),
+    "no_scales": (IN_AUGMENT, f"{IN_AUGMENT}\nscales = []", "augment.scales: wanted positive numbers, at least one"),
+    "rotation": (IN_AUGMENT, f"{IN_AUGMENT}\nrotation = -1", "augment.rotation: wanted 0 or more degrees, got -1"),
+    "rendered": (
+        'classes = "camvid"',
+        'classes = "camvid"\nrendered = 3',
+        "data.rendered: wanted a share in 0..1, got 3",
     ),
-    "negative_seed": ("seed = 5", "seed = -1", "seed must not be negative, got -1"),
-    "one_sided_crop": ("crop = [65, 97]", "crop = [65]", "crop is a height and a width"),
-    "no_scales": ("crop = [65, 97]", "crop = [65, 97]\nscales = []", "scales are positive"),
-    "rendered": ('classes = "camvid"', 'classes = "camvid"\nrendered = 3', "rendered is a share in 0..1, got 3"),
-    "merge": ("merge = [[1, 2], ", "merge = [", "merge has 10 lists for 11 classes"),
-    "empty_merge": ("merge = [[1, 2], ", "merge = [[], ", "merge has an empty list"),
-    "classes": ("detail_width = 6", "detail_width = 6\nclasses = 12", "camvid has 11 classes"),
-    "decoder": ("residual = false", 'decoder = "unet"', "no decoder is called 'unet': choose from"),
-    "view_scales": ("[augment]", "[views]\nscales = [0.0]\n[augment]", "scales are positive, rendered is a count"),
-    "rendered_views": ("[augment]", "[views]\nrendered = -1\n[augment]", "scales are positive, rendered is a count"),
-    "one_fold": ("[augment]", "[views]\n[cross_fit]\nfolds = 1\n[augment]", "folds are 0 or at least 2"),
-    "no_block": ("[augment]", "[views]\n[cross_fit]\nfolds = 2\nblocks = 0\n[augment]", "blocks at least 1"),
-    "negative_gap": ("[augment]", "[views]\n[cross_fit]\nfolds = 2\ngap = -1\n[augment]", "gap not negative"),
-    "idle_folds": ("[augment]", "[views]\n[cross_fit]\nfolds = 2\n[augment]", "the 2 folds need iterations"),
+    "void": ("void = [11, 12]", "void = [11, 256]", "data.void: wanted label ids in 0..255, got [11, 256]"),
+    "merge": ("merge = [[1, 2], ", "merge = [", "data.merge: wanted a list for each of the 11 classes, got "),
+    "empty_merge": ("merge = [[1, 2], ", "merge = [[], ", "data.merge: wanted lists of at least one of the initial "),
+    "negative_merge": ("merge = [[1, 2], ", "merge = [[-1], ", "data.merge: wanted lists of at least one of the "),
+    "classes": (
+        "detail_width = 6",
+        "detail_width = 6\nclasses = 12",
+        "cascade.classes: wanted 11, those of camvid, got 12",
+    ),
+    "decoder": ("residual = false", 'decoder = "unet"', "cascade.decoder: wanted one of dupsampling, gau, got 'unet'"),
+    "view_scales": ("[augment]", "[views]\nscales = [0.0]\n[augment]", "views.scales: wanted positive numbers, at "),
+    "rendered_views": (
+        "[augment]",
+        "[views]\nrendered = -1\n[augment]",
+        "views.rendered: wanted 0 or more frames, got ",
+    ),
+    "one_fold": ("[augment]", "[views]\n[cross_fit]\nfolds = 1\n[augment]", "cross_fit.folds: wanted 0, or 2 or more"),
+    "no_block": (
+        "[augment]",
+        "[views]\n[cross_fit]\nfolds = 2\nblocks = 0\n[augment]",
+        "cross_fit.blocks: wanted 1 or more, got 0",
+    ),
+    "negative_gap": (
+        "[augment]",
+        "[views]\n[cross_fit]\nfolds = 2\ngap = -1\n[augment]",
+        "cross_fit.gap: wanted 0 or more, got -1",
+    ),
+    "idle_folds": (
+        "[augment]",
+        "[views]\n[cross_fit]\nfolds = 2\n[augment]",
+        "cross_fit.iterations: wanted 1 or more with 2 folds, got 0",
+    ),
     "folds_without_views": (
         "[augment]",
         "[cross_fit]\nfolds = 2\niterations = 4\n[augment]",
-        "cross_fit needs views: only of whole frames are the taps of a fold kept",
+        "cross_fit: wants views: only of whole frames are the taps of a fold kept",
     ),
     "checkpoints_of_folds": (
         "[augment]",
         "[views]\n[cross_fit]\nfolds = 2\niterations = 5\n[augment]",
-        "self.semantic.checkpoint_every = 2 does not divide self.cross_fit.iterations = 5",
+        "cross_fit.iterations: wanted a multiple of semantic.checkpoint_every, 2, got 5",
     ),
-    "selector": ("[augment]", '[method]\nselector = "margin"\n[augment]', "selector is one of error, .*got 'margin'"),
-    "learn": ("[augment]", '[method]\nlearn = "all"\n[augment]', "learn is one of flagged, .*got 'all'"),
-    "fusion": ("[augment]", '[method]\nfusion = "sum"\n[augment]', "fusion is one of replace, .*got 'sum'"),
-    "hardest": ("[augment]", "[method]\nhardest = 0.0\n[augment]", "self.hardest = 0.0"),
-    "adjustment": ("[augment]", "[method]\nadjustment = 1.5\n[augment]", "self.adjustment = 1.5"),
-    "limit": ("[augment]", "[method]\nlimit = -0.1\n[augment]", "self.limit = -0.1"),
-    "error_weights": ("[augment]", "[error_loss]\nhard = 0.0\n[augment]", "weights are positive, .*hard=0.0"),
-    "rho": ("[augment]", "[error_loss]\nrho = 1.0\n[augment]", "rho lies between 0 and 1"),
-    "probability": ("[augment]", "[bootstrap]\nprobability = 1.5\n[augment]", "probability and keep lie in 0..1"),
-    "keep": ("[augment]", "[bootstrap]\nkeep = 0.0\n[augment]", "probability and keep lie in 0..1"),
-    "scale": ("[augment]", "[input]\nscale = 0.0\n[augment]", "scale must be a positive number"),
+    "selector": ("[augment]", '[method]\nselector = "margin"\n[augment]', "method.selector: wanted one of error, "),
+    "learn": ("[augment]", '[method]\nlearn = "all"\n[augment]', "method.learn: wanted one of flagged, "),
+    "fusion": (
+        "[augment]",
+        '[method]\nfusion = "sum"\n[augment]',
+        "method.fusion: wanted one of replace, average, got",
+    ),
+    "hardest": ("[augment]", "[method]\nhardest = 0.0\n[augment]", "method.hardest: wanted a share above 0, up to 1"),
+    "adjustment": ("[augment]", "[method]\nadjustment = 1.5\n[augment]", "method.adjustment: wanted a number in 0..1"),
+    "limit": ("[augment]", "[method]\nlimit = -0.1\n[augment]", "method.limit: wanted 0 or more, got -0.1"),
+    "error_weights": ("[augment]", "[error_loss]\nhard = 0.0\n[augment]", "error_loss.hard: wanted a weight above 0"),
+    "correct": (
+        "[augment]",
+        "[error_loss]\ncorrect = -1\n[augment]",
+        "error_loss.correct: wanted a weight of 0 or more",
+    ),
+    "rho": ("[augment]", "[error_loss]\nrho = 1.0\n[augment]", "error_loss.rho: wanted a number between 0 and 1"),
+    "probability": ("[augment]", "[bootstrap]\nprobability = 1.5\n[augment]", "bootstrap.probability: wanted a number"),
+    "keep": ("[augment]", "[bootstrap]\nkeep = 0.0\n[augment]", "bootstrap.keep: wanted a share above 0, up to 1"),
+    "scale": (
+        "[augment]",
+        "[input]\nscale = 0.0\n[augment]",
+        "input.scale: wanted a positive number up to 16.0, got 0.0",
+    ),
 }
 
 
@@ -313,6 +361,106 @@ REFUSED = {
 def test_faults_are_named(toml, found, instead, message):
     assert found in TOML
     toml.write_text(TOML.replace(found, instead, 1))
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError) as caught:
         load_recipe(str(toml))
-    assert str(caught.value).startswith(f"recipe {toml}".replace(os.sep, "/"))
+    assert str(caught.value).startswith(f"recipe {toml}: {message}".replace(os.sep, "/"))
+
+
+RENDERED = {
+    "crops": (
+        ["data.rendered=0.5"],
+        r"data\.rendered: wanted 0, as rendered scenes have the classes of camvid, not of c",
+    ),
+    "views": (["views={rendered=3}"], r"views\.rendered: wanted 0, as .* not of cityscapes, got 3"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), RENDERED.values(), ids=RENDERED)
+def test_rendered_streets_teach_no_other_classes_than_their_own(toml, changes, message):
+    own = ["data.classes='cityscapes'", "data.merge=[]", "data.void=[]"]
+    assert not load_recipe(str(toml), own).can_render
+    with pytest.raises(DataError, match=message):
+        load_recipe(str(toml), [*own, *changes])
+
+
+def leaves(kind, section=""):
+    """Path and type of every field of a recipe that is no section."""
+    for name, hint in get_type_hints(kind).items():
+        of = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
+        yield from leaves(of, f"{section}{name}.") if of else [(section + name, hint)]
+
+
+LEAVES = dict(leaves(Recipe))
+# What no field of a type can hold, as TOML has it; of lists, what is wrong with the list and with its elements.
+NUMBERS = ["nan", "inf", "-inf", "'1'", "true", "[]", "2026-11-29", "{a=1}"]
+WRONG = {
+    int: ["1.5", "2.0", *NUMBERS],
+    float: NUMBERS,
+    bool: ["1", "0", "'true'", "[]", "1.0"],
+    str: ["1", "true", "['camvid']", "{a=1}", "07:32:00"],
+    tuple[int, ...]: ["1", "'ab'", "[1.0]", "[true]", "['1']", "[[1]]", "{a=1}"],
+    tuple[int, int]: ["1", "[33.0, 49]", "[33]", "[33, 49, 65]", "[true, 49]", "['33', 49]"],
+    tuple[float, ...]: ["1.0", "[nan]", "[inf]", "[1, '1']", "[false]"],
+    tuple[float, float, float]: ["1.0", "[0.1, 0.2]", "[0.1, 0.2, 0.3, 0.4]", "[0.1, 0.2, nan]", "[true, 0.1, 0.1]"],
+    tuple[tuple[int, ...], ...]: ["1", "[1]", "[[1.5]]", "[['a']]", "[[true]]"],
+    float | None: NUMBERS,
+    Mapping[str, str]: ["1", "'text'", "{year=2008}", "{a=['b']}", "{day=2026-11-29}"],
+}
+
+
+SHORT = [f"{stage}.iterations=0" for stage in ("error_frozen", "detail_frozen")]  # sections that the recipe lacks
+
+
+def test_every_kind_of_field_is_tried():
+    assert set(LEAVES.values()) == set(WRONG)
+    assert len(LEAVES) > 60
+
+
+@pytest.mark.parametrize("path", [path for path in LEAVES if path != "name"])
+def test_a_value_of_another_type_is_named_with_its_field(toml, path):
+    for text in WRONG[LEAVES[path]]:
+        with pytest.raises(DataError, match=rf"^recipe .*mine\.toml: {re.escape(path)}: wanted .*, got ") as caught:
+            load_recipe(str(toml), [*SHORT, f"{path}={text}"])
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("augment.crop=[33.0, 49]", r"augment\.crop: wanted 2 whole numbers, got \[33\.0, 49\]"),
+        ("augment.rotation=nan", r"augment\.rotation: wanted a finite number, got nan"),
+        ("data.void=11", r"data\.void: wanted a list of whole numbers, got 11"),
+        ("data.merge=[[1.5]]", r"data\.merge: wanted a list of lists of whole numbers, got \[\[1\.5\]\]"),
+        ("seed=true", "seed: wanted a whole number, got true"),
+        ("augment.flip=1", r"augment\.flip: wanted true or false, got 1"),
+        ("bundle_threshold='x'", "bundle_threshold: wanted a finite number or nothing, got 'x'"),
+        ("provenance.year=2008", "provenance: wanted texts by name, got "),
+    ],
+)
+def test_what_is_wanted_is_said_in_words(toml, change, message):
+    with pytest.raises(DataError, match=message):
+        load_recipe(str(toml), [change])
+
+
+def test_whole_numbers_are_numbers(toml):
+    recipe = load_recipe(str(toml), ["detail.rate=1", "augment.scales=[1, 2]", "input.mean=[0, 0, 0]"])
+    assert (recipe.detail.rate, recipe.augment.scales, recipe.input.mean) == (1, (1, 2), (0, 0, 0))
+
+
+@pytest.mark.parametrize("made", [lambda: StageConfig(2.5), lambda: StageConfig(2, rate=float("nan"))], ids=["a", "b"])
+def test_python_is_held_to_the_types_too(made):
+    with pytest.raises(ValueError, match=r"^(iterations: wanted a whole number|rate: wanted a finite number), got "):
+        made()
+
+
+@pytest.mark.parametrize("base", ["5", "['camvid']", "true"])
+def test_a_base_is_a_name(toml, base):
+    toml.write_text(f"base = {base}\n")
+    with pytest.raises(DataError, match=r"mine\.toml: base: wanted a recipe's name or path, got "):
+        load_recipe(str(toml))
+
+
+def test_a_file_that_is_no_text(toml):
+    toml.write_bytes(b"seed = 1 # caf\xe9")
+    with pytest.raises(DataError, match=r"mine\.toml: not TOML \("):
+        load_recipe(str(toml))

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from errseg_rt.bundle.classes import CAMVID, IGNORE
 from errseg_rt.bundle.input_spec import InputSpec
@@ -250,12 +251,93 @@ def test_a_batch_depends_on_its_number_alone(store):
     assert len(images | {other[index].image.numpy().tobytes() for index in range(8)}) >= 13
 
 
-def test_frames_of_different_sizes_are_refused(tmp_path, cascade, write_folder):
-    root = tmp_path / "mixed"
-    write_folder(root, 2)
-    for kind, picture in (("images", np.zeros((64, 96, 3), np.uint8)), ("labels", np.zeros((64, 96), np.uint8))):
-        cv2.imwrite(str(root / kind / "larger.png"), picture)
-    store = TapStore(tmp_path / "taps", FolderData(root, 11), lambda _: cascade.eval(), SPEC)
-    stream = TapStream(store, ViewsConfig(), batch=8, seed=[0, 0], start=0, length=1)
-    with pytest.raises(DataError, match=r"need frames of one size, found inputs of \[\(49, 65\), \(65, 97\)\]"):
-        stream[0]
+MIXED = {"a": (48, 64), "b": (64, 48), "c": (48, 64), "d": (40, 60), "e": (96, 64), "f": (64, 48), "g": (48, 64)}
+"""Landscapes, portraits, one that becomes a landscape of the others by its padding, and one that is like no other."""
+
+
+@pytest.fixture
+def mixed(tmp_path, cascade):
+    """Frames of several sizes and both orientations, each in a grey of its own."""
+    for number, (name, size) in enumerate(MIXED.items()):
+        for kind, picture in (
+            ("images", np.full((*size, 3), 20 * number, np.uint8)),
+            ("labels", np.zeros(size, np.uint8)),
+        ):
+            (tmp_path / "mixed" / kind).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "mixed" / kind / f"{name}.png"), picture)
+    return TapStore(tmp_path / "taps", FolderData(tmp_path / "mixed", 11), lambda _: cascade.eval(), SPEC)
+
+
+@pytest.fixture
+def draws(mixed, monkeypatch):
+    """Frames and views that are read; nothing is computed."""
+    drawn, one = [], mixed.read(0)
+    monkeypatch.setattr(mixed, "read", lambda index, view: drawn.append((index, view)) or one)
+    return drawn
+
+
+def test_a_batch_of_frames_of_several_sizes_has_inputs_of_one(mixed, monkeypatch):
+    drawn, read = [], mixed.read
+    monkeypatch.setattr(mixed, "read", lambda *asked: drawn.append(asked) or read(*asked))
+    stream = TapStream(mixed, VIEWS, batch=3, seed=[3, 1], start=0, length=20)
+    sizes = set()
+    for number in range(len(stream)):
+        batch = stream[number]
+        assert len(batch.image) == 3
+        for asked, image in zip(drawn[-3:], batch.image, strict=True):
+            torch.testing.assert_close(image, read(*asked).image[0], rtol=0, atol=0)
+        sizes.add(tuple(batch.image.shape[2:]))
+    assert len(sizes) >= 5  # of three kinds of frames, at two scales
+
+
+def test_every_frame_of_several_sizes_is_as_likely(mixed, draws):
+    stream = TapStream(mixed, ViewsConfig(scales=(1.0,), flip=False), batch=3, seed=[7], start=0, length=700)
+    for number in range(len(stream)):
+        stream[number]
+        assert len({mixed.geometry(index, view).input_size for index, view in draws[-3:]}) == 1
+    counts = Counter(index for index, _ in draws)
+    # 2100 draws of 7 frames; those of a batch depend on each other, so that its three count as one.
+    assert all(abs(counts[index] / 2100 - 1 / 7) <= 4 * (1 / 7 * 6 / 7 / 700) ** 0.5 for index in range(7))
+
+
+def test_a_batch_of_several_sizes_depends_on_its_number_alone(mixed, draws):
+    for number in (0, 3, 11):
+        TapStream(mixed, VIEWS, batch=4, seed=[3, 1], start=number, length=20 - number)[0]
+        TapStream(mixed, VIEWS, batch=4, seed=[3, 1], start=0, length=20)[number]
+        assert draws[-8:-4] == draws[-4:]
+
+
+def test_on_frames_of_one_size_the_draws_are_those_that_they_always_were(store, monkeypatch):
+    # By definition: the scale, then which views are mirrored, then the frames.
+    drawn, one = [], store.read(0)
+    monkeypatch.setattr(store, "read", lambda index, view: drawn.append((index, view)) or one)
+    stream = TapStream(store, VIEWS, batch=3, seed=[3, 1], start=40, length=30)
+    for number in range(30):
+        stream[number]
+        rng = np.random.default_rng([3, 1, 40 + number])
+        scale = float(rng.choice(VIEWS.scales))
+        flips, frames = rng.random(3) < 0.5, rng.integers(4, size=3)
+        wanted = [(int(frame), View(scale, bool(flip))) for frame, flip in zip(frames, flips, strict=True)]
+        assert drawn[-3:] == wanted
+
+
+@pytest.mark.parametrize("other", [{"a": torch.zeros(1)}, {}], ids=["another", "empty"])
+def test_taps_of_something_else_are_named(store, other):
+    store.read(0)
+    (path,) = store.folder.iterdir()
+    path.write_bytes(save(other))
+    with pytest.raises(
+        DataError, match=rf"{path}: damaged \(no taps of an input of 49x65\); remove it, and it is comp"
+    ):
+        store.read(0)
+
+
+def test_taps_of_another_size_are_named(store, mixed):
+    store.read(0)
+    (path,) = store.folder.iterdir()
+    mixed.read(4)
+    (mixed.folder / "00004_1.safetensors").replace(path)
+    with pytest.raises(
+        DataError, match=r"damaged \(no taps of an input of 49x65\); remove it, and it is computed again"
+    ):
+        store.read(0)

@@ -1,0 +1,94 @@
+"""One look at every frame before the first step: what would stop a training later on is told now."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.bundle.classes import IGNORE
+from errseg_rt.bundle.input_spec import Size
+from errseg_rt.datasets import LabelledFrames
+from errseg_rt.errors import DataError, ErrsegError
+from errseg_rt.system.cores import usable_cores
+from errseg_rt.training.sized import SizedFrames
+
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+_MOST_NAMED = 10  # bad files that a message lists
+_DIGITS = 16  # hexadecimal ones of a digest
+
+
+class Seen(NamedTuple):
+    """What there is to know of a frame.
+
+    Attributes:
+        size: Height and width, as it is learned from.
+        digests: Of picture and labels, as they are learned from: that a file was written anew with the same pixels is
+            no change, that its orientation or its void ids are taken otherwise is one.
+        is_labelled: Whether any pixel has a class.
+    """
+
+    size: Size
+    digests: tuple[str, str]
+    is_labelled: bool
+
+
+def look_at(frames: LabelledFrames, what: str, progress: Progress) -> tuple[SizedFrames, list[Seen]]:
+    """Read every frame once.
+
+    Args:
+        frames: Frames with labels.
+        what: What they are, for messages: a folder and a split.
+        progress: Wraps the loop over the frames in a bar.
+
+    Returns:
+        The frames with their sizes, and what was seen of each.
+
+    Raises:
+        DataError: Frames cannot be used: a file that cannot be read, labels of another size, ids that are none. The
+            first ten are named.
+    """
+    if not len(frames):
+        return SizedFrames([], [], frames.__getitem__), []
+    pool = ThreadPoolExecutor(usable_cores())
+    try:
+        asked = pool.map(partial(_look, frames), range(len(frames)))
+        looks = list(progress(asked, f"look at {what}", len(frames)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for all of them
+    faults = [look for look in looks if isinstance(look, str)]
+    seen = [look for look in looks if isinstance(look, Seen)]
+    if faults:
+        more = f"; and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
+        raise DataError(
+            f"{len(faults)} of the {len(looks)} frames of {what} cannot be used: "
+            f"{'; '.join(faults[:_MOST_NAMED])}{more}"
+        )
+    return SizedFrames(list(frames.names), [each.size for each in seen], frames.__getitem__), seen
+
+
+def check_labelled(seen: Sequence[Seen], what: str) -> None:
+    """Raises DataError where no frame of some has a pixel with a class."""
+    if seen and not any(each.is_labelled for each in seen):
+        raise DataError(f"{what}: all labels are void, so that there is nothing to go by; give frames with labels")
+
+
+def _look(frames: LabelledFrames, index: int) -> Seen | str:
+    try:
+        frame, labels = frames[index]
+    except (ErrsegError, OSError) as error:
+        return str(error)
+    if frame.shape[:2] != labels.shape:
+        return f"{frames.names[index]}: the frame is {frame.shape[:2]}, its labels {labels.shape}"
+    return Seen((labels.shape[0], labels.shape[1]), (_digest(frame), _digest(labels)), bool((labels != IGNORE).any()))
+
+
+def _digest(values: npt.NDArray[np.uint8]) -> str:
+    digest = hashlib.sha256(repr(values.shape).encode())
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()[:_DIGITS]

@@ -1,0 +1,113 @@
+"""What a training learns from, is calibrated on and is scored on: opened, looked at once, and noted by content."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from errseg_rt.datasets import LabelledFrames, open_dataset
+from errseg_rt.errors import DataError
+from errseg_rt.training.claim import Inputs
+from errseg_rt.training.data import RenderedData, rendered_views, street_sizes
+from errseg_rt.training.first_look import Progress, Seen, check_labelled, look_at
+from errseg_rt.training.folds import hold_out
+from errseg_rt.training.recipe import Recipe
+from errseg_rt.training.sized import SizedFrames
+
+SCORED_RENDERED = 60
+"""Most rendered frames that a cascade is scored on; as many after them calibrate it where there is no data."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Frames of a data set, opened but not read.
+
+    Attributes:
+        data: Its folder; None: there is none, and everything is rendered.
+        train: Frames of the training split.
+        val: Frames to score on; may be none.
+        learned: Numbers of the training frames to learn from.
+        held: Numbers of those kept back for calibration.
+    """
+
+    data: Path | None
+    train: LabelledFrames
+    val: LabelledFrames
+    learned: list[int]
+    held: list[int]
+
+    @property
+    def learned_names(self) -> list[str]:
+        """Names of the frames to learn from."""
+        return [self.train.names[index] for index in self.learned]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames that were looked at.
+
+    Attributes:
+        learned: To learn from.
+        held: Kept back, for calibration.
+        val: To score on.
+        inputs: What they are, by content.
+    """
+
+    learned: SizedFrames
+    held: LabelledFrames
+    val: SizedFrames
+    inputs: Inputs
+
+
+def open_splits(data: Path | None, recipe: Recipe) -> Splits:
+    """Open a data set.
+
+    Raises:
+        DataError: It cannot be opened, or has too few frames; or there is none, and rendered scenes have other classes.
+    """
+    if data is None:
+        if not recipe.can_render:
+            raise DataError(f"recipe {recipe.name}: rendered scenes have the classes of camvid; give --data")
+        return Splits(None, RenderedData(0), RenderedData(0), [], [])
+    open_split = partial(open_dataset, data, recipe.classes, void=recipe.data.void)
+    train_split, val_split = ("training", "validation") if (data / "annotations").is_dir() else ("train", "val")
+    train = open_split(split=train_split)
+    learned, held = hold_out(len(train))
+    if not learned:
+        raise DataError(
+            f"{data}: {len(train)} training frames are too few to learn from some and calibrate on others; "
+            "give 20 or more"
+        )
+    places = (val_split, f"leftImg8bit/{val_split}", f"images/{val_split}", f"ImageSets/Segmentation/{val_split}.txt")
+    has_val = any((data / place).exists() for place in places)
+    val: LabelledFrames = open_split(split=val_split) if has_val else RenderedData(0)
+    return Splits(data, train, val, learned, held)
+
+
+def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: Progress) -> Frames:
+    """Read every frame once, and note what the training starts from.
+
+    Raises:
+        DataError: Frames cannot be used, or have no labels to learn from.
+    """
+    train, train_seen = look_at(splits.train, f"{splits.data}, train", progress)
+    val, val_seen = look_at(splits.val, f"{splits.data}, val", progress)
+    for part, indices in (("to learn from", splits.learned), ("kept back for calibration", splits.held)):
+        check_labelled([train_seen[index] for index in indices], f"{splits.data}: frames {part}")
+    learned = train.subset(splits.learned)
+    held = train.subset(splits.held) if splits.data else RenderedData(SCORED_RENDERED, first=SCORED_RENDERED)
+    inputs = Inputs(
+        # A name that is no UTF-8 has surrogates.
+        frames=hashlib.sha256("\n".join(learned.names).encode(errors="surrogatepass")).hexdigest(),
+        init=None if init is None else hashlib.sha256(init.read_bytes()).hexdigest(),
+        rendered=tuple(sorted({*street_sizes(recipe, learned), *rendered_views(recipe, learned).sizes})),
+        train=_contents(train, train_seen),
+        val=_contents(val, val_seen),
+    )
+    return Frames(learned, held, val, inputs)
+
+
+def _contents(frames: LabelledFrames, seen: list[Seen]) -> dict[str, str]:
+    return {name: " ".join(each.digests) for name, each in zip(frames.names, seen, strict=True)}

@@ -1,0 +1,56 @@
+"""Labelled frames whose sizes are known, so that nobody reads a frame to learn how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from errseg_rt.bundle.input_spec import Size
+from errseg_rt.datasets import LabelledFrames, Sample
+
+
+@dataclass(frozen=True)
+class SizedFrames:
+    """Labelled frames.
+
+    Attributes:
+        names: Name of each.
+        sizes: Height and width of each, in pixels.
+        read: Frame and labels, by number.
+    """
+
+    names: Sequence[str]
+    sizes: Sequence[Size]
+    read: Callable[[int], Sample]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Frame `uint8 [H, W, 3]` in BGR, and labels `uint8 [H, W]`."""
+        return self.read(index)
+
+    def subset(self, indices: Sequence[int]) -> SizedFrames:
+        """Some of them, in the order given."""
+        return SizedFrames(
+            [self.names[index] for index in indices],
+            [self.sizes[index] for index in indices],
+            lambda index: self.read(indices[index]),
+        )
+
+    def followed_by(self, others: LabelledFrames) -> SizedFrames:
+        """These, and others after them."""
+
+        def read(index: int) -> Sample:
+            return self.read(index) if index < len(self) else others[index - len(self)]
+
+        return SizedFrames([*self.names, *others.names], [*self.sizes, *sizes_of(others)], read)
+
+
+def sizes_of(frames: LabelledFrames) -> Sequence[Size]:
+    """Height and width of each frame, as they are known, or else by reading it."""
+    known: Sequence[Size] | None = getattr(frames, "sizes", None)
+    if known is not None:
+        return known
+    shapes = (frames[index][1].shape for index in range(len(frames)))
+    return [(shape[0], shape[1]) for shape in shapes]
