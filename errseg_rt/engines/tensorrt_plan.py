@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from errseg_rt.bundle.built import BuiltEngine
 from errseg_rt.engines.engine import TensorSpec
@@ -16,19 +18,16 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 _LEAST_SCRATCH = 512  # bytes
+_LATEST = 4  # bindings of a graph that are kept though nothing holds them
 
 
 class Binding:
-    """An execution context for fixed input shapes, with its own scratch memory and outputs.
+    """An execution context for fixed input shapes. Scratch memory and outputs are the frame's, not its own.
 
-    It is made once per shape and kept: contexts that are made again and again leak in TensorRT, and a CUDA graph needs
-    the addresses that were captured for as long as it is replayed.
-
-    Attributes:
-        outputs: Its outputs by name, arrays of the GPU.
+    It is kept for as long as somebody holds it: what a CUDA graph replays needs the context that it was captured from.
     """
 
-    def __init__(self, plan: Plan, shapes: Mapping[str, Shape], stream: int, gpu: Gpu) -> None:
+    def __init__(self, plan: Plan, shapes: Mapping[str, Shape], stream: int) -> None:
         tensorrt, logger, graph = plan.tensorrt, plan.logger, plan.graph
         strategy = tensorrt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = checked(f"run the {graph} graph", logger, plan.engine.create_execution_context, strategy)
@@ -40,26 +39,25 @@ class Binding:
         if unknown:
             raise EngineError(f"the {graph} graph leaves the shape of {', '.join(unknown)} open; build it again")
         # A shape may need none, and TensorRT wants an address all the same.
-        size = max(_LEAST_SCRATCH, int(context.update_device_memory_size_for_shapes()))
-        self._scratch = gpu.lasting((size,), "uint8")
-        context.set_device_memory(gpu.address(self._scratch), size)
-        self.outputs: dict[str, Any] = {
-            name: gpu.lasting(tuple(context.get_tensor_shape(name)), spec.dtype) for name, spec in plan.outputs.items()
-        }
-        self._plan, self._context, self._gpu = plan, context, gpu
-        self._bound: Mapping[str, Any] = {}
+        self._scratch = max(_LEAST_SCRATCH, int(context.update_device_memory_size_for_shapes()))
+        self._outputs = {name: tuple(context.get_tensor_shape(name)) for name in plan.outputs}
+        self._plan, self._context = plan, context
 
-    def enqueue(self, inputs: Mapping[str, Any], stream: int) -> None:
-        """Run on a stream. The inputs are held until the next call, since their addresses are.
+    def enqueue(self, inputs: Mapping[str, Any], gpu: Gpu) -> dict[str, Any]:
+        """Run in the current stream: outputs by name, scratch memory of the frame.
 
         Raises:
-            EngineError: TensorRT refuses.
+            EngineError: TensorRT refuses, or there is too little memory.
         """
         plan, context = self._plan, self._context
-        self._bound = {**inputs, **self.outputs}
-        for name, array in self._bound.items():
-            checked(f"bind {name}", plan.logger, context.set_tensor_address, name, self._gpu.address(array))
-        checked(f"run the {plan.graph} graph", plan.logger, context.execute_async_v3, stream)
+        scratch = gpu.empty((self._scratch,), "uint8")  # free again for what is enqueued behind this
+        context.set_device_memory(gpu.address(scratch), self._scratch)
+        outputs = {name: gpu.empty(shape, plan.outputs[name].dtype) for name, shape in self._outputs.items()}
+        for name, array in {**inputs, **outputs}.items():
+            checked(f"bind {name}", plan.logger, context.set_tensor_address, name, gpu.address(array))
+        checked(f"run the {plan.graph} graph", plan.logger, context.execute_async_v3, gpu.handle())
+        gpu.hold(self)
+        return outputs
 
 
 class Plan:
@@ -117,14 +115,16 @@ class Plans:
     def __init__(self, built: Sequence[BuiltEngine], graph: str, gpu: Gpu) -> None:
         self._built, self.graph, self._gpu = list(built), graph, gpu
         self._plans: dict[str, Plan] = {}
-        self._bindings: dict[tuple[Shape, ...], Binding] = {}
+        # Those that a captured graph holds, and the latest, so that shapes that take turns make none anew.
+        self._bindings: WeakValueDictionary[tuple[Shape, ...], Binding] = WeakValueDictionary()
+        self._latest: deque[Binding] = deque(maxlen=_LATEST)
 
     @property
     def first(self) -> Plan:
         """A plan, for the names and types that all of them share."""
         return self._plan(self._built[0])
 
-    def binding(self, shapes: Mapping[str, Shape], stream: int) -> Binding:
+    def binding(self, shapes: Mapping[str, Shape]) -> Binding:
         """The binding for the shapes of the inputs, made where it is not there.
 
         Raises:
@@ -136,9 +136,13 @@ class Plans:
                 f"tensorrt cannot run the {self.graph} graph on {dict(shapes)}: it takes {', '.join(inputs)}"
             )
         key = tuple(shapes[name] for name in inputs)
-        if key not in self._bindings:
-            self._bindings[key] = Binding(self._plan(self._covering(shapes)), shapes, stream, self._gpu)
-        return self._bindings[key]
+        binding = self._bindings.get(key)
+        if binding is None:
+            binding = self._bindings[key] = Binding(self._plan(self._covering(shapes)), shapes, self._gpu.handle())
+        if binding in self._latest:
+            self._latest.remove(binding)
+        self._latest.append(binding)
+        return binding
 
     def _covering(self, shapes: Mapping[str, Shape]) -> BuiltEngine:
         for built in self._built:

@@ -25,6 +25,7 @@ class Launches:
     """The operations of a `Place` as launches, for a `Launcher` to inherit from; none waits for the GPU."""
 
     is_immediate = False
+    _held: list[object] | None = None  # of `holding`
 
     def weights(self: Gpu, weights: RefineWeights, dtype: str) -> DeviceWeights:
         """As `Place` says."""
@@ -65,6 +66,23 @@ class Launches:
     def marks(self: Gpu) -> EventMarks:
         """As `Place` says."""
         return EventMarks(self)
+
+    @contextmanager
+    def holding(self) -> Iterator[list[object]]:
+        """As `Gpu` says; for one thread at a time."""
+        held = self._held = []
+        try:
+            yield held
+        finally:
+            self._held = None
+
+    def hold(self, thing: object) -> None:
+        """As `Gpu` says."""
+        if self._held is not None:
+            self._held.append(thing)
+
+    def renew_scratch(self) -> None:
+        """Nothing is to be done: a graph holds the blocks that it uses, and larger ones take their place."""
 
 
 class EventMarks:

@@ -110,11 +110,15 @@ class TorchGpu(Launches, TorchLauncher):
 
     @cached_property
     def _capturing(self) -> tuple[Any, torch.cuda.Stream]:
-        """Scratch memory of all captured graphs, which are replayed one after the other, and a stream for capturing.
+        """Scratch memory of captured graphs, which are replayed one after the other, and a stream for capturing.
 
         Torch's own stream for that is of the GPU that was current at its first capture.
         """
         return torch.cuda.graph_pool_handle(), self.stream()
+
+    def renew_scratch(self) -> None:
+        """As `Gpu` says: a pool of torch's keeps all that it ever had until the last graph in it goes."""
+        self.__dict__.pop("_capturing", None)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """As `Gpu` says."""

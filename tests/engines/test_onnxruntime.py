@@ -47,6 +47,19 @@ def test_providers_are_handed_on(graph: bytes, given: list[Any], providers, want
     assert np.isfinite(engine.run({"image": image})["logits"]).all()
 
 
+def test_nothing_is_kept_for_a_size(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A memory pattern is, 45 KB for each of the embedded bundle's, for ever; and DirectML wants none."""
+    session, given = onnxruntime.InferenceSession, []
+
+    def made(graph: bytes, options: Any, **how: Any) -> Any:
+        given.append(options.enable_mem_pattern)
+        return session(graph, options, **how)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", made)
+    OnnxRuntimeEngine(graph, "front", threads=1)
+    assert given == [False]
+
+
 def test_a_runtime_hands_them_to_both_graphs(given: list[Any]) -> None:
     with Runtime(threads=1, providers=[(CPU, {"use_arena": "0"})]) as runtime:
         assert given == [[(CPU, {"use_arena": "0"})]] * 2

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from errseg_rt.pipeline.flight import FRAMES, Flight, Kind  # noqa: E402
 from errseg_rt.pipeline.outcome import Outcome  # noqa: E402
 from errseg_rt.pipeline.pipeline import Pipeline  # noqa: E402
 from errseg_rt.pipeline.plan import Plan  # noqa: E402
+from errseg_rt.places.torch_gpu import TorchGpu  # noqa: E402
 from tests.places.eager_gpu import EagerGpu  # noqa: E402
 
 
@@ -224,6 +226,34 @@ def test_kinds_have_seats_of_their_own_and_old_ones_are_forgotten(flight):
         assert result.labels.shape == kind.size
         assert (result.confidence is not None) == kind.ask.confidence
     assert list(flight._seats) == kinds[1:]
+
+
+def test_scratch_of_forgotten_kinds_goes_with_their_graphs(monkeypatch):
+    """Torch gives a pool back when the last graph in it is gone, and until then keeps what it had for any size."""
+    pools = weakref.WeakSet()
+
+    class Pool:
+        def __init__(self):
+            pools.add(self)
+
+    class Graph:
+        def replay(self):
+            pass
+
+    @contextmanager
+    def capturing(graph, pool, stream, capture_error_mode):
+        graph.pool = pool
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", Pool)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    monkeypatch.setattr(EagerGpu, "capture", TorchGpu.capture)
+    flight = Flight(Shade(EagerGpu()))
+    for number in range(50):
+        flight.submit(shade(number, (4, 5 + number)), ASK, LIMITS).result()
+        gc.collect()
+        assert len(pools) == 1 if number < 4 else len(pools) <= 4
 
 
 def test_preparing_makes_all_seats(flight):

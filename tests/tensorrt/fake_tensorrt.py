@@ -9,6 +9,7 @@ import base64
 import ctypes
 import json
 import time
+import weakref
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -317,6 +318,7 @@ class CudaEngine:
 
 class Context:
     made: list[Context] = []  # noqa: RUF012
+    alive: weakref.WeakSet[Context] = weakref.WeakSet()  # noqa: RUF012
 
     def __init__(self, engine: CudaEngine) -> None:
         self.engine = engine
@@ -326,6 +328,7 @@ class Context:
         self.runs: list[tuple[int, dict[str, int]]] = []
         self.profile: tuple[int, int] | None = None
         Context.made.append(self)
+        Context.alive.add(self)
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         self.profile = (profile_index, stream_handle)
