@@ -14,7 +14,7 @@ from errseg_rt.errors import EngineError, ErrsegError
 from errseg_rt.options import ENGINES
 from errseg_rt.places.driver import find_gpu
 from errseg_rt.system.cores import Cores, find_cores
-from errseg_rt.system.stamp import version_of
+from errseg_rt.system.stamp import versions_of
 
 _PACKAGES = (
     "errseg-rt", "numpy", "opencv-python", "onnxruntime", "numba", "av", "safetensors", "scikit-learn", "scipy",
@@ -32,7 +32,7 @@ def doctor(as_json: JsonOption = False) -> None:
         "platform": platform.platform(),
         "cores": {"usable": cores.usable, **asdict(cores)},
         "gpu": _gpu(),
-        "packages": {name: version_of(name) for name in _PACKAGES},
+        "packages": versions_of(_PACKAGES),
         "bundles": zoo_names(),
         "engines": engines,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
@@ -11,6 +12,12 @@ from typing import Any
 from errseg_rt.system.machine import processor_name
 
 _PACKAGES = ("errseg-rt", "numpy", "numba", "onnxruntime", "opencv-python", "scikit-learn", "scipy", "torch")
+
+ONNXRUNTIMES = (
+    "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-migraphx",
+    "onnxruntime-qnn",
+)  # fmt: skip
+"""Packages that bring the module onnxruntime, each built for other hardware; one is installed."""
 
 
 def machine_stamp(gpu: str | None) -> dict[str, Any]:
@@ -29,8 +36,14 @@ def machine_stamp(gpu: str | None) -> dict[str, Any]:
         "gpu": gpu,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: version_of(name) for name in _PACKAGES},
+        "packages": versions_of(_PACKAGES),
     }
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str | None]:
+    """Versions of packages by name; of onnxruntime also under the name that it is installed by."""
+    others = {name: version for name in ONNXRUNTIMES if (version := version_of(name))}
+    return {name: version_of(name) for name in packages} | others
 
 
 def version_of(package: str) -> str | None:

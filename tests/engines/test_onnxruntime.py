@@ -26,9 +26,9 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The providers of each session that is made."""
     session, given = onnxruntime.InferenceSession, []
 
-    def made(graph: bytes, options: Any, providers: Any) -> Any:
+    def made(graph: bytes, options: Any, providers: Any, **how: Any) -> Any:
         given.append(providers)
-        return session(graph, options, providers=providers)
+        return session(graph, options, providers=providers, **how)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", made)
     return given

@@ -1,0 +1,92 @@
+"""What does another execution provider of ONNX Runtime bring to the embedded bundle, and does it give the same labels?
+
+    python -m benchmarks.providers --provider OpenVINOExecutionProvider --frames camvid/val
+
+Whole frames through `Runtime`, in fp32 and in int8, each precision against the same on ONNX Runtime's CPU provider,
+timed in turn. All are held against fp32 on the CPU provider, the one that the bundle's own figures were measured with.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnxruntime
+
+from benchmarks.report import Row, compare, finish
+from errseg_rt import Runtime
+from errseg_rt.bundle.bundle import Bundle, write_bundle
+from errseg_rt.datasets import ConfusionMatrix
+from errseg_rt.export.engines.builds import BuildOptions, build_engine
+from errseg_rt.export.engines.frames import load_frames
+from errseg_rt.scenes import StreetScene
+
+SIZES = ((360, 480), (1024, 2048))
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--provider", default="OpenVINOExecutionProvider")
+    parser.add_argument("--frames", type=Path, help="folder of frames, with labels beside them or without")
+    parser.add_argument("--pairs", type=int, default=20)
+    args, rest = parser.parse_known_args()
+    rows: list[Row] = []
+    with TemporaryDirectory() as folder:
+        source = Bundle.open("camvid")
+        bundle = write_bundle(Path(folder) / "b", source.manifest, {n: source.read(n) for n in source.manifest.files})
+        build_engine(bundle, BuildOptions("onnxruntime", "int8", frames=args.frames))
+        for precision in ("fp32", "int8"):
+            rows += measured(bundle, precision, args.provider, args.frames, args.pairs)
+    finish(rows, "providers", rest)
+
+
+def measured(bundle: Bundle, precision: str, provider: str, frames: Path | None, pairs: int) -> list[Row]:
+    """Labels and times of a provider in a precision."""
+    where = f"{precision}/{provider}"
+    with (
+        Runtime(bundle, precision=precision, providers=[provider]) as ours,
+        Runtime(bundle, precision=precision) as theirs,
+        Runtime(bundle) as reference,
+    ):
+        rows = labels(where, ours, theirs, reference, frames)
+        for size in SIZES:
+            frame = StreetScene(0, *size).frame(0).frame
+            rows.append(
+                compare(
+                    f"providers/frame_vs_cpu@{where}@{size[0]}x{size[1]}",
+                    lambda frame=frame: ours.segment(frame),  # type: ignore[misc]
+                    lambda frame=frame: theirs.segment(frame),  # type: ignore[misc]
+                    pairs=pairs,
+                    note=f"onnxruntime {onnxruntime.__version__}, {ours.options.cores} threads",
+                )
+            )
+    return rows
+
+
+def labels(where: str, ours: Runtime, theirs: Runtime, reference: Runtime, folder: Path | None) -> list[Row]:
+    """Labels that are those of fp32 on the CPU, and mIoU where the truth is known; the baseline is the CPU's share."""
+    manifest = reference.manifest
+    frames = load_frames(folder, manifest, SIZES[0])
+    equal: list[tuple[float, float]] = []
+    scores = [ConfusionMatrix(len(manifest.classes)) for _ in range(2)]
+    for frame, truth in zip(frames.check, frames.truths, strict=True):
+        wanted = reference.segment(frame).labels
+        found = [runtime.segment(frame).labels for runtime in (ours, theirs)]
+        equal.append((float(np.mean(found[0] == wanted)), float(np.mean(found[1] == wanted))))
+        for matrix, each in zip(scores, found, strict=True):
+            if truth is not None:
+                matrix.add(truth, each)
+    (mean, other), least = np.mean(equal, axis=0), min(share for share, _ in equal)
+    note = f"{len(equal)} frames, at least {least:.3%} of one"
+    rows = [Row(f"providers/labels_as_fp32_on_cpu@{where}", 100 * float(mean), "%", 100 * float(other), note=note)]
+    if frames.truths[0] is not None:
+        miou, plain = (100 * matrix.miou() for matrix in scores)
+        rows.append(Row(f"providers/miou@{where}", miou, "%", plain, note=note))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
