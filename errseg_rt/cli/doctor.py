@@ -14,6 +14,7 @@ from errseg_rt.errors import EngineError, ErrsegError
 from errseg_rt.options import ENGINES
 from errseg_rt.places.driver import find_gpu
 from errseg_rt.system.cores import Cores, find_cores
+from errseg_rt.system.jetson import find_jetson
 from errseg_rt.system.stamp import versions_of
 
 _PACKAGES = (
@@ -32,6 +33,7 @@ def doctor(as_json: JsonOption = False) -> None:
         "platform": platform.platform(),
         "cores": {"usable": cores.usable, **asdict(cores)},
         "gpu": _gpu(),
+        "jetson": _jetson(),
         "packages": versions_of(_PACKAGES),
         "bundles": zoo_names(),
         "engines": engines,
@@ -41,6 +43,8 @@ def doctor(as_json: JsonOption = False) -> None:
         return
     machine = [[key, str(report[key])] for key in ("python", "platform", "gpu")]
     machine.insert(2, ["cores", _cores(cores)])
+    if report["jetson"]:
+        machine.append(["jetson", report["jetson"]])
     machine.append(["bundles", ", ".join(report["bundles"]) or "none"])
     print_table("Machine", ["", "value"], machine)
     print_table("Packages", ["package", "version"], [[k, v or "-"] for k, v in report["packages"].items()])
@@ -63,6 +67,12 @@ def _cores(cores: Cores) -> str:
     """The cores in words."""
     quota = "no quota" if cores.quota is None else f"a quota of {cores.quota:g}"
     return f"{cores.usable} usable: {cores.machine} of the machine, {cores.affinity} in the affinity mask, {quota}"
+
+
+def _jetson() -> str | None:
+    """Which Jetson this is, and what it wants; None for any other machine."""
+    found = find_jetson()
+    return f"{found}: {found.advice()}" if found else None
 
 
 def _gpu() -> str:

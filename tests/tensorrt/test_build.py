@@ -20,6 +20,7 @@ from errseg_rt.errors import EngineError
 from errseg_rt.export.engines.builds import BuildOptions, build_engine, build_missing
 from errseg_rt.export.engines.profiles import Profile
 from errseg_rt.options import Options
+from errseg_rt.system.jetson import Jetson
 
 SIZE = Profile.parse("97x129")
 FP16 = BuildOptions("tensorrt", "fp16", SIZE)
@@ -97,7 +98,9 @@ def test_a_call_that_returns_nothing_is_an_error_with_its_reason(fake, graph_bun
 
 def test_no_gpu(fake, graph_bundle: Path) -> None:
     fake.behaviour.devices = 0
-    with pytest.raises(EngineError, match="there is an NVIDIA driver, but no device"):
+    with pytest.raises(
+        EngineError, match=r"there is an NVIDIA driver, but no device.* has it, run errseg-rt build-engine"
+    ):
         fp16(graph_bundle)
     assert not (graph_bundle / "engines").exists()
 
@@ -126,6 +129,29 @@ def test_no_tensorrt(fake, graph_bundle: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineError, match=r"engine tensorrt is not installed .*pip install 'errseg-rt\[tensorrt\]'"):
         fp16(graph_bundle)
+
+
+def test_no_tensorrt_on_a_jetson(fake, graph_bundle: Path, monkeypatch) -> None:
+    """The registry has none for it: JetPack has."""
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr("errseg_rt.engines.tensorrt_library.find_jetson", lambda: Jetson((36, 4)))
+    with pytest.raises(EngineError, match=r"engine tensorrt is not installed .*TensorRT lies in the system's Python"):
+        fp16(graph_bundle)
+
+
+def test_a_damaged_timing_cache_is_a_fresh_one(fake, graph_bundle: Path, tmp_path: Path, monkeypatch) -> None:
+    cache, create = tmp_path / "timings", fake.Config.create_timing_cache
+    cache.write_bytes(b"half of one")
+
+    def made(self, serialized_timing_cache: bytes):
+        """As TensorRT: None, and an error in the log."""
+        if serialized_timing_cache.startswith(b"half"):
+            return None
+        return create(self, serialized_timing_cache)
+
+    monkeypatch.setattr(fake.Config, "create_timing_cache", made)
+    assert fp16(graph_bundle, timing_cache=cache).is_new
+    assert cache.read_bytes() == b"++"
 
 
 def test_a_workspace_that_is_not_free(fake, graph_bundle: Path) -> None:
