@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from errseg_rt.bundle.built import BuiltEngine
+from errseg_rt.bundle.contract import CONTRACT
 from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.engines.tensorrt_library import checked, load_tensorrt, make_logger, megabytes
 from errseg_rt.errors import EngineError
@@ -70,8 +71,8 @@ class Plan:
 
     Attributes:
         engine: TensorRT's `ICudaEngine`.
-        inputs: Its inputs by name.
-        outputs: Its outputs by name.
+        inputs: Its inputs by name, of open size.
+        outputs: Its outputs by name, likewise.
     """
 
     def __init__(self, built: BuiltEngine, graph: str, index: int) -> None:
@@ -95,8 +96,10 @@ class Plan:
         for position in range(self.engine.num_io_tensors):
             name = self.engine.get_tensor_name(position)
             is_input = self.engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT
-            shape = tuple(size if size >= 0 else None for size in self.engine.get_tensor_shape(name))
-            spec = TensorSpec(dtypes[self.engine.get_tensor_dtype(name)], shape)
+            _, channels, *sides = self.engine.get_tensor_shape(name)
+            if CONTRACT[name].lies != "frame":
+                sides = [None, None]  # even where this plan has but one size: others have others
+            spec = TensorSpec(dtypes[self.engine.get_tensor_dtype(name)], (1, channels, *sides))
             (self.inputs if is_input else self.outputs)[name] = spec
 
 

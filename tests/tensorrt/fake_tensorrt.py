@@ -149,6 +149,30 @@ class Network:
     tensors: dict[str, dict[str, tuple[int, list[int]]]]
     model: bytes
 
+    @property
+    def num_inputs(self) -> int:
+        return len(self.tensors["inputs"])
+
+    def get_input(self, index: int) -> Tensor:
+        return Tensor(self.tensors["inputs"], list(self.tensors["inputs"])[index])
+
+
+class Tensor:
+    """An input, whose sizes may be set where they are open."""
+
+    def __init__(self, inputs: dict[str, tuple[int, list[int]]], name: str) -> None:
+        self._inputs, self.name = inputs, name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._inputs[self.name][1])
+
+    @shape.setter
+    def shape(self, shape: tuple[int, ...]) -> None:
+        dtype, old = self._inputs[self.name]
+        assert all(before in (-1, size) for before, size in zip(old, shape, strict=True))
+        self._inputs[self.name] = dtype, list(shape)
+
 
 class ParserError:
     def node(self) -> int:
@@ -335,6 +359,7 @@ class Context:
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        assert all(built in (-1, size) for built, size in zip(self.engine.tensors[name][1], shape, strict=True))
         self.shapes[name] = shape
         return not _fail(self.engine.logger, "set_input_shape")
 

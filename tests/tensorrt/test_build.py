@@ -70,6 +70,25 @@ def test_profiles_are_those_of_the_graphs_inputs(fake, graph_bundle: Path) -> No
     assert json.loads(built.read("front.plan"))["profile"]["image"] == [[1, 3, *size] for size in sizes]
 
 
+def test_sizes_that_are_always_the_same_are_fixed_in_the_network(fake, graph_bundle: Path) -> None:
+    """What follows from them, such as the sizes that maps are enlarged to, can then be folded."""
+
+    def sizes(shape: str, graph: str) -> dict[str, list[int]]:
+        options = BuildOptions("tensorrt", "fp32", Profile.parse(shape))
+        plan = json.loads(build_engine(Bundle.open(graph_bundle), options).engine.read(f"{graph}.plan"))
+        return {name: shape for name, (_, shape) in plan["inputs"].items()}
+
+    height, width = Bundle.open(graph_bundle).manifest.input.input_size((97, 129))
+    assert sizes("97x129", "front") == {"image": [1, 3, height, width]}
+    grid, coarse = [-(-height // 4), -(-width // 4)], [-(-height // 8), -(-width // 8)]
+    assert sizes("97x129", "refine") == {
+        "logits": [1, 11, *grid], "low": [1, 6, *grid], "coarse": [1, 5, *coarse], "gate": [1, 5, 1, 1]
+    }  # fmt: skip
+    assert sizes("97x129..193x257", "front") == {"image": [1, 3, -1, -1]}
+    assert sizes("97x129..193x257", "refine")["gate"] == [1, 5, 1, 1]
+    assert sizes("97x129..97x257", "front") == {"image": [1, 3, height, -1]}
+
+
 def test_progress_is_told(fake, graph_bundle: Path) -> None:
     told = []
     fp16(graph_bundle, lambda *step: told.append(step))
