@@ -122,15 +122,23 @@ class TorchGpu(Launches, TorchLauncher):
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """As `Gpu` says."""
+        failed: list[Exception] = []
         try:
             work()
             graph = torch.cuda.CUDAGraph()
             pool, stream = self._capturing
             # Other threads may go on using the GPU meanwhile.
             with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
-                work()
-        except torch.OutOfMemoryError as error:
-            raise _out_of_memory(self.device, error) from error
+                try:
+                    work()
+                except Exception as error:
+                    failed.append(error)
+                    raise
+        except Exception as error:
+            told = failed[0] if failed else error  # a capture that failed cannot be ended either
+            if isinstance(told, torch.OutOfMemoryError):
+                raise _out_of_memory(self.device, told) from told
+            raise told
         return graph.replay
 
 

@@ -192,6 +192,58 @@ def test_a_frame_that_is_read_holds_no_events(flight):
     assert first.timings == again.timings
 
 
+def test_events_go_while_the_gpu_is_the_threads():
+    """pycuda cannot let go of them otherwise."""
+    depths, depth = [], [0]
+
+    class Entered(EagerGpu):
+        @contextmanager
+        def entered(self):
+            depth[0] += 1
+            yield
+            depth[0] -= 1
+
+        def event(self):
+            made = super().event()
+            weakref.finalize(made, lambda: depths.append(depth[0]))
+            return made
+
+    flight = Flight(Shade(Entered()))
+    under_way = flight.submit(shade(1), ASK, LIMITS)
+    under_way.result()
+    assert len(depths) >= 5  # of upload, computation and download, but for the one that the seat keeps
+    assert 0 not in depths
+
+
+def test_what_fails_in_a_capture_is_what_is_told(monkeypatch):
+    """Though ending the capture fails, too."""
+
+    @contextmanager
+    def capturing(*given, **how):
+        try:
+            yield
+        except BaseException:
+            raise RuntimeError("the capture is invalid") from None
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    monkeypatch.setattr(EagerGpu, "capture", TorchGpu.capture)
+    for error, told in (
+        (torch.OutOfMemoryError("CUDA out of memory"), r"cpu has too little memory \(CUDA out of memory\)"),
+        (EngineError("the graph takes no such size"), "the graph takes no such size"),
+    ):
+        runs = []
+
+        def work(error=error, runs=runs):
+            runs.append(1)
+            if len(runs) == 2:
+                raise error
+
+        with pytest.raises(EngineError, match=told):
+            EagerGpu().capture(work)
+
+
 def test_what_computes_a_frame_is_held_until_it_is_read():
     flight = Flight(Shade(EagerGpu()))
     held, under_way = weakref.ref(flight), flight.submit(shade(3), ASK, LIMITS)
