@@ -37,6 +37,7 @@ def doctor(as_json: JsonOption = False) -> None:
         "packages": versions_of(_PACKAGES),
         "bundles": zoo_names(),
         "engines": engines,
+        "providers": _providers(),
     }
     if as_json:
         print_json(report)
@@ -46,6 +47,7 @@ def doctor(as_json: JsonOption = False) -> None:
     if report["jetson"]:
         machine.append(["jetson", report["jetson"]])
     machine.append(["bundles", ", ".join(report["bundles"]) or "none"])
+    machine.append(["providers", ", ".join(report["providers"]) or "none"])
     print_table("Machine", ["", "value"], machine)
     print_table("Packages", ["package", "version"], [[k, v or "-"] for k, v in report["packages"].items()])
     print_table("Engines", ["engine", "state"], [[k, v] for k, v in engines.items()])
@@ -61,6 +63,15 @@ def _try(engine: str) -> str:
     except (ErrsegError, ImportError, OSError) as error:
         return " ".join(str(error).split())
     return "works"
+
+
+def _providers() -> list[str]:
+    """ONNX Runtime's execution providers, of which each has yet to start where it is asked for."""
+    try:
+        import onnxruntime
+    except (ImportError, OSError):
+        return []
+    return list(onnxruntime.get_available_providers())
 
 
 def _cores(cores: Cores) -> str:

@@ -138,7 +138,7 @@ class TorchGpu(Launches, TorchLauncher):
             told = failed[0] if failed else error  # a capture that failed cannot be ended either
             if isinstance(told, torch.OutOfMemoryError):
                 raise _out_of_memory(self.device, told) from told
-            raise told
+            raise told from told.__cause__
         return graph.replay
 
 

@@ -67,6 +67,13 @@ def test_cores_in_words(quota: float | None, words: str) -> None:
     assert _cores(Cores(8, 4, quota)) == text
 
 
+def test_execution_providers_are_shown(cli, broken_torch, monkeypatch) -> None:
+    assert "CPUExecutionProvider" in json.loads(cli("doctor", "--json").out)["providers"]
+    assert "CPUExecutionProvider" in cli("doctor").out
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert json.loads(cli("doctor", "--json").out)["providers"] == []
+
+
 def test_a_jetson_is_told_what_it_wants(cli, broken_torch, monkeypatch) -> None:
     assert json.loads(cli("doctor", "--json").out)["jetson"] is None
     assert "jetson" not in cli("doctor").out
