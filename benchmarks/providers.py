@@ -9,6 +9,8 @@ timed in turn. All are held against fp32 on the CPU provider, the one that the b
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +26,25 @@ from errseg_rt.export.engines.frames import load_frames
 from errseg_rt.scenes import StreetScene
 
 SIZES = ((360, 480), (1024, 2048))
+MANY = 100  # sizes of frames that come one after the other
+
+_PROGRAM = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from errseg_rt import Runtime
+
+def resident():
+    return int(re.search(r"VmRSS:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+with Runtime(providers=[sys.argv[1]]) as runtime:
+    runtime.segment(frame)
+    before = resident()
+    for index in range(int(sys.argv[2])):
+        runtime.segment(np.ascontiguousarray(frame[: 200 + 7 * index % 280, : 240 + 13 * index % 400]))
+print(resident() - before)  # KiB
+"""
 
 
 def main() -> None:
@@ -40,6 +61,7 @@ def main() -> None:
         build_engine(bundle, BuildOptions("onnxruntime", "int8", frames=args.frames))
         for precision in ("fp32", "int8"):
             rows += measured(bundle, precision, args.provider, args.frames, args.pairs)
+    rows.append(growth(args.provider))
     finish(rows, "providers", rest)
 
 
@@ -64,6 +86,15 @@ def measured(bundle: Bundle, precision: str, provider: str, frames: Path | None,
                 )
             )
     return rows
+
+
+def growth(provider: str) -> Row:
+    """What a process takes for frames of many sizes, beyond the largest; the baseline is the CPU provider's."""
+    taken = []
+    for each in (provider, "CPUExecutionProvider"):
+        command = [sys.executable, "-c", _PROGRAM, each, str(MANY)]
+        taken.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024 / 1e6)
+    return Row(f"providers/memory_of_{MANY}_sizes@{provider}", taken[0], "MB", taken[1], note="200x240 to 480x640")
 
 
 def labels(where: str, ours: Runtime, theirs: Runtime, reference: Runtime, folder: Path | None) -> list[Row]:

@@ -41,8 +41,8 @@ def machine_stamp(gpu: str | None) -> dict[str, Any]:
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str | None]:
-    """Versions of packages by name; of onnxruntime also under the name that it is installed by."""
-    others = {name: version for name in ONNXRUNTIMES if (version := version_of(name))}
+    """Versions of packages by name, and of those that bring onnxruntime under another name."""
+    others = {name: version for name in ONNXRUNTIMES[1:] if (version := version_of(name))}
     return {name: version_of(name) for name in packages} | others
 
 

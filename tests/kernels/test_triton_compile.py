@@ -13,7 +13,7 @@ from errseg_rt.kernels.finite.launches import enqueue_finite  # noqa: E402
 from errseg_rt.kernels.fuse_labels.launches import enqueue_fuse_labels  # noqa: E402
 from errseg_rt.kernels.preprocess.launches import enqueue_preprocess  # noqa: E402
 from errseg_rt.kernels.select.launches import enqueue_select  # noqa: E402
-from tests.kernels.triton_gate import Call, check_fits, skip_where_unknown  # noqa: E402
+from tests.kernels.triton_gate import Call, check_fits  # noqa: E402
 
 ARCHITECTURES = [80, 86, 87, 89, 90, 100, 110, 120, 121]  # 87, 110: Jetson Orin, Thor; 121: DGX Spark
 # What the smallest of them gives a program without asking: 48 KiB.
@@ -86,5 +86,4 @@ CASES += [pytest.param(90, *case, id=f"{name}-sm_90") for name, case in ON_ONE.i
 
 @pytest.mark.parametrize(("architecture", "call", "registers"), CASES)
 def test_fits(architecture: int, call: Call, registers: int) -> None:
-    skip_where_unknown(architecture)
     check_fits(call, architecture, registers, SHARED)
