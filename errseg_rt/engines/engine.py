@@ -47,7 +47,8 @@ class Engine(Protocol):
       called under capture, perhaps on another stream, several times over: once for each frame in flight. The graphs
       replay the recorded work without calling the engine again, so that every address it used must stay valid: it is
       the engine's own for life, or comes from `Gpu.empty` or torch's allocator during the call, or belongs to what the
-      engine hands to `Gpu.hold`. What is the engine's for life must not grow with the number of shapes.
+      engine hands to `Gpu.hold`, `Gpu.workspace` for one. What is the engine's for life must not grow with the number
+      of shapes.
     - *Outputs.* Scratch memory of the frame; they are read before the next frame begins, and never written by the
       caller.
     """

@@ -23,7 +23,7 @@ _LATEST = 4  # bindings of a graph that are kept though nothing holds them
 
 
 class Binding:
-    """An execution context for fixed input shapes. Scratch memory and outputs are the frame's, not its own.
+    """An execution context for fixed input shapes. Its scratch is the GPU's workspace, its outputs are the frame's.
 
     It is kept for as long as somebody holds it: what a CUDA graph replays needs the context that it was captured from.
     """
@@ -51,13 +51,13 @@ class Binding:
             EngineError: TensorRT refuses, or there is too little memory.
         """
         plan, context = self._plan, self._context
-        scratch = gpu.empty((self._scratch,), "uint8")  # free again for what is enqueued behind this
-        context.set_device_memory(gpu.address(scratch), self._scratch)
+        workspace = gpu.workspace(self._scratch)
+        context.set_device_memory(gpu.address(workspace), self._scratch)
         outputs = {name: gpu.empty(shape, plan.outputs[name].dtype) for name, shape in self._outputs.items()}
         for name, array in {**inputs, **outputs}.items():
             checked(f"bind {name}", plan.logger, context.set_tensor_address, name, gpu.address(array))
         checked(f"run the {plan.graph} graph", plan.logger, context.execute_async_v3, gpu.handle())
-        gpu.hold(self)
+        gpu.hold((self, workspace))
         return outputs
 
 

@@ -219,6 +219,16 @@ class Gpu(Place, Launcher, Protocol):
         """A new event."""
         ...
 
+    def workspace(self, size: int) -> Any:
+        """Memory for what engines need while they run, at least so many bytes of `uint8`, one for all of them.
+
+        It lies where it lay until somebody needs more; whoever captures work in it holds it.
+
+        Raises:
+            EngineError: There is not as much memory.
+        """
+        ...
+
     def holding(self) -> AbstractContextManager[list[object]]:
         """Gather what `hold` is given within a `with` block: whoever replays what was captured there keeps it."""
         ...

@@ -58,7 +58,8 @@ class NumpyGpu(Cpu):
         return np.full(shape, np.nan if "float" in dtype else 1, dtype).view(Array)
 
     pinned = empty = lasting
-    _held, holding, hold, renew_scratch = None, Launches.holding, Launches.hold, Launches.renew_scratch
+    _held, _workspace, workspace = None, None, Launches.workspace
+    holding, hold, renew_scratch = Launches.holding, Launches.hold, Launches.renew_scratch
 
     def address(self, array: Array) -> int:
         return array.ctypes.data

@@ -29,6 +29,7 @@ class Behaviour:
         fails: Name of the call that returns nothing.
         log: What is logged when a call fails.
         built: How many plans were built.
+        scratch: Bytes that a context needs for shapes of its inputs.
         computes: Whether ONNX Runtime runs the graphs, on memory of the host; else nothing is computed.
     """
 
@@ -41,6 +42,7 @@ class Behaviour:
         self.log = "it failed"
         self.built = 0
         self.computes = False
+        self.scratch: Callable[[dict[str, tuple[int, ...]]], int] = lambda shapes: 1000
         self.seconds = 0.0
         self.config: dict[str, Any] = {}
 
@@ -377,7 +379,7 @@ class Context:
         return (1, channels, *self.shapes["low"][2:])
 
     def update_device_memory_size_for_shapes(self) -> int:
-        return 1000
+        return behaviour.scratch(self.shapes)
 
     def set_device_memory(self, memory: int, size: int) -> None:
         self.memory = (memory, size)

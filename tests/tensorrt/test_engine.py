@@ -85,22 +85,30 @@ def test_memory_is_the_frames_and_lies_where_it_lay(opened, fake, graph_bundle: 
     assert len(fake.Context.made) == 2
 
 
-def test_scratch_is_given_anew_before_each_run(opened, fake, graph_bundle: Path) -> None:
-    """Where the frame's memory lies is not where that of the frame before lay."""
-    engine, gpu = opened()
-    given, found = image(graph_bundle, 65, 97), []
-    execute = fake.Context.execute_async_v3
+def by_pixels(shapes: dict[str, tuple[int, ...]]) -> int:
+    """Scratch that grows with the frame."""
+    return 4 * max(shape[-2] * shape[-1] for shape in shapes.values())
+
+
+def test_front_and_refine_share_one_workspace_which_grows(opened, fake, graph_bundle: Path) -> None:
+    """It is given anew before each run, and lies where it lay unless more is needed."""
+    fake.behaviour.scratch = by_pixels
+    front, gpu = opened()
+    refine, _ = opened("refine")
+    refine._gpu = gpu
+    given, execute = [], fake.Context.execute_async_v3
 
     def noted(self, stream: int) -> bool:
-        found.append(self.memory)
+        given.append(self.memory)
         return execute(self, stream)
 
     fake.Context.execute_async_v3 = noted
-    kept = [run((engine, gpu), image=given)]
-    kept.append(run((engine, gpu), image=given))  # without `begin`: behind the memory of the first
-    (first, size), (second, _) = found
-    assert first != second
-    assert size == 1000
+    for size in ((65, 97), (129, 193), (65, 97)):
+        outputs = run((front, gpu), image=image(graph_bundle, *size))
+        run((refine, gpu), **{name: outputs[name] for name in refine.inputs})
+    addresses, sizes = zip(*given, strict=True)
+    assert addresses[0] == addresses[1] != addresses[2] == addresses[3] == addresses[4] == addresses[5]
+    assert sizes[0] == sizes[4] < sizes[2]
 
 
 SIZES = [(72 + 8 * (index % 7), 104 + 8 * index) for index in range(50)]
@@ -108,6 +116,7 @@ SIZES = [(72 + 8 * (index % 7), 104 + 8 * index) for index in range(50)]
 
 def test_shapes_that_come_and_go_leave_nothing(fake, graph_bundle: Path) -> None:
     """On an engine alone, as `branches` uses it: nothing captures, and nobody says which shapes are over."""
+    fake.behaviour.scratch = by_pixels
     bundle, gpu = Bundle.open(graph_bundle), LiveGpu()
     build_engine(bundle, BuildOptions("tensorrt", "fp16", Profile.parse("65x97..160x520")))
     engine = open_engine(bundle, "front", Options("tensorrt"), gpu)
@@ -116,7 +125,8 @@ def test_shapes_that_come_and_go_leave_nothing(fake, graph_bundle: Path) -> None
         gpu.begin()
         run((engine, gpu), image=image(graph_bundle, *size))
     gpu.begin()
-    largest = sum(each.size for each in run((engine, gpu), image=image(graph_bundle, 160, 520)).values()) + 1000
+    given = image(graph_bundle, 160, 520)
+    largest = sum(each.size for each in run((engine, gpu), image=given).values()) + by_pixels({"image": given.shape})
     gc.collect()
     assert len(fake.Context.alive) <= 4
     assert gpu.live <= largest
@@ -133,7 +143,7 @@ def test_shapes_that_take_turns_make_no_context_anew(opened, fake, graph_bundle:
 @pytest.mark.parametrize("detail", [None, "dense"])
 def test_frames_of_fifty_sizes_take_no_more_memory_than_the_last_few(fake, graph_bundle, monkeypatch, detail) -> None:
     build_engine(Bundle.open(graph_bundle), BuildOptions("tensorrt", "fp16", Profile.parse("65x97..160x520")))
-    fake.Context.made = Forgetful()
+    fake.Context.made, fake.behaviour.scratch = Forgetful(), by_pixels
 
     def held_after(sizes: list[tuple[int, int]]) -> int:
         """Bytes on the GPU and of pinned memory."""
@@ -161,14 +171,16 @@ def test_what_is_replayed_keeps_its_context(fake, graph_bundle: Path, monkeypatc
     build_engine(Bundle.open(graph_bundle), BuildOptions("tensorrt", "fp16", Profile.parse("65x97..160x520")))
     monkeypatch.setattr("errseg_rt.pipeline.open.open_gpu", lambda index, **how: gpu)
     monkeypatch.setattr("errseg_rt.pipeline.pipeline.check_finite", lambda *given: None)  # nothing is computed
-    fake.Context.made = Forgetful()
+    fake.Context.made, fake.behaviour.scratch = Forgetful(), by_pixels
     with Runtime(graph_bundle, "tensorrt") as runtime:
         runtime.segment(np.zeros((72, 104, 3), np.uint8))
-        first = set(fake.Context.alive)
+        first, workspace = set(fake.Context.alive), weakref.ref(gpu._workspace.owner)
         for height, width in SIZES:
             runtime.branches(np.zeros((height, width, 3), np.uint8))
         gc.collect()
         assert first <= set(fake.Context.alive)
+        assert workspace() is not None
+        assert workspace() is not gpu._workspace.owner, "larger frames need more"
         made = []
         monkeypatch.setattr(fake.CudaEngine, "create_execution_context", lambda *given: made.append(given))
         runtime.segment(np.zeros((72, 104, 3), np.uint8))
