@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from benchmarks.report import Row, compare, finish
@@ -75,17 +77,29 @@ def measured(bundle: Bundle, precision: str, provider: str, frames: Path | None,
     ):
         rows = labels(where, ours, theirs, reference, frames)
         for size in SIZES:
-            frame = StreetScene(0, *size).frame(0).frame
-            rows.append(
-                compare(
-                    f"providers/frame_vs_cpu@{where}@{size[0]}x{size[1]}",
-                    lambda frame=frame: ours.segment(frame),  # type: ignore[misc]
-                    lambda frame=frame: theirs.segment(frame),  # type: ignore[misc]
-                    pairs=pairs,
-                    note=f"onnxruntime {onnxruntime.__version__}, {ours.options.cores} threads",
-                )
-            )
+            rows += times(f"{where}@{size[0]}x{size[1]}", ours, theirs, StreetScene(0, *size).frame(0).frame, pairs)
     return rows
+
+
+def times(where: str, ours: Runtime, theirs: Runtime, frame: npt.NDArray[np.uint8], pairs: int) -> list[Row]:
+    """Time of a frame, and processor time of all its threads, which a busy machine changes less."""
+    spent: dict[Runtime, list[float]] = {ours: [], theirs: []}
+
+    def segment(runtime: Runtime) -> None:
+        begun = time.process_time()
+        runtime.segment(frame)
+        spent[runtime].append(1000 * (time.process_time() - begun))
+
+    note = f"onnxruntime {onnxruntime.__version__}, {ours.options.cores} threads"
+    name = "providers/frame_vs_cpu"
+    row = compare(f"{name}@{where}", lambda: segment(ours), lambda: segment(theirs), pairs=pairs, note=note)
+    mine, other = (np.array(spent[runtime][-pairs:]) for runtime in (ours, theirs))
+    low, middle, high = (float(q) for q in np.quantile(other / mine, (0.1, 0.5, 0.9)))
+    value, baseline = float(np.median(mine)), float(np.median(other))
+    return [
+        row,
+        Row(f"providers/processor_time_vs_cpu@{where}", value, "ms", baseline, middle, (low, middle, high), note),
+    ]
 
 
 def growth(provider: str) -> Row:
