@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--provider", default="OpenVINOExecutionProvider")
     parser.add_argument("--frames", type=Path, help="folder of frames, with labels beside them or without")
-    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=24)
     args, rest = parser.parse_known_args()
     rows: list[Row] = []
     with TemporaryDirectory() as folder:
