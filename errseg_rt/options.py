@@ -81,7 +81,8 @@ class Options:
         deadline_ms: As `Limits.deadline_ms`.
         threads: CPU threads of one frame; None: as many cores as this process may use, by its affinity and its
             container's quota. Torch keeps its own setting, `torch.set_num_threads`.
-        providers: ONNX Runtime's execution providers; None: the CPU.
+        providers: ONNX Runtime's execution providers, best first, each by name or as a pair of name and options; every
+            one of them must be there, and the CPU's does what they do not take. None: the CPU.
         max_pixels: Largest frame, height times width; larger ones are refused.
         work_pixels: Pixels above which a frame is reduced for the network, whose labels still come at the frame's size;
             0: never; None: the bundle's limit.
@@ -130,6 +131,7 @@ class Options:
             raise ValueError("compiled is for the engine torch on a GPU; leave it out")
         if self.providers is not None and self.engine != "onnxruntime":
             raise ValueError(f"providers are those of the engine onnxruntime, not of {self.engine}; leave them out")
+        _check_providers(self.providers)
         if self.threads is not None and self.kind == "gpu":
             raise ValueError(f"threads are those of a CPU, got {self.threads} for {self.place}; leave them out")
 
@@ -175,6 +177,25 @@ def check_limits(threshold: float | None, budget: float | None, deadline_ms: flo
         raise ValueError(
             f"budget is what a deadline sets itself: give one of them, got {budget = } and {deadline_ms = }"
         )
+
+
+def _check_providers(providers: object) -> None:
+    if providers is None:
+        return
+    if isinstance(providers, Sequence) and not isinstance(providers, str):
+        names = [_name_of(each) for each in providers]
+        if names and all(names) and len(set(names)) == len(names):
+            return
+    raise ValueError(
+        "providers must be a list of names, each once, alone or in a pair with its options, such as "
+        f"['OpenVINOExecutionProvider'], got {providers!r}"
+    )
+
+
+def _name_of(provider: object) -> str:
+    """A provider's name; an empty one where it has none."""
+    name, options = provider if isinstance(provider, tuple) and len(provider) == 2 else (provider, {})
+    return name if isinstance(name, str) and isinstance(options, Mapping) else ""
 
 
 def _check_one_of(name: str, value: object, allowed: Sequence[str | None], where: str = "") -> None:

@@ -191,6 +191,9 @@ class Runtime:
     def warm_up(self, size: tuple[int, int] = (64, 64)) -> None:
         """Compile the kernels, for which the first frame would wait: once on a machine, where that can be kept.
 
+        On a GPU the work of each size is captured, too; without this, the first three frames of a size do that, and all
+        that the GPU does waits for it.
+
         Args:
             size: Height and width of the frames to come, for which a GPU captures its work; the CPU needs no size.
         """

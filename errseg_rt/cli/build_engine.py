@@ -70,9 +70,12 @@ def build_engine(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build engines into a bundle; those that are there already are left as they are."""
+    """Build engines into a bundle; those that are there already are left as they are.
+
+    Run it on the machine that shall run them: TensorRT builds for the GPU that it finds, onnxruntime for the processor.
+    """
     try:
-        from errseg_rt.export.engines.builds import BARS, DEFAULT_SHAPE, BuildOptions, Built
+        from errseg_rt.export.engines.builds import BARS, DEFAULT_SHAPE, BuildOptions, Built, check_target
         from errseg_rt.export.engines.builds import build_engine as build
         from errseg_rt.export.engines.profiles import Profile
     except ModuleNotFoundError as error:
@@ -91,6 +94,7 @@ def build_engine(
     least = (bar or BARS[precision]) if wants_report else None
     check_file(timing_cache)
     check_folder(out)
+    check_target(bundle, BuildOptions(engine, precision), shape or [DEFAULT_SHAPE], out)
     opened = _copied(bundle, out) if out else Bundle.open(bundle)
     done: list[Built] = []
     with phases() as progress:

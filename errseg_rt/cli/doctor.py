@@ -14,11 +14,12 @@ from errseg_rt.errors import EngineError
 from errseg_rt.options import ENGINES
 from errseg_rt.places.driver import find_gpu
 from errseg_rt.system.cores import Cores, find_cores
+from errseg_rt.system.jetson import find_jetson
 from errseg_rt.system.progress import busy
-from errseg_rt.system.stamp import opencv_versions, version_of
+from errseg_rt.system.stamp import opencv_versions, versions_of
 
 _PACKAGES = (
-    "errseg-rt", "numpy", "onnxruntime", "numba", "av", "safetensors", "scikit-learn", "scipy",
+    "errseg-rt", "numpy", "onnxruntime", "numba", "av", "pillow", "simplejpeg", "safetensors", "scikit-learn", "scipy",
     "matplotlib", "torch", "lightning", "onnx", "onnxscript", "triton", "tensorrt",
     "cuda-core", "pycuda",
 )  # fmt: skip
@@ -37,17 +38,22 @@ def doctor(as_json: JsonOption = False) -> None:
         "gpu": _gpu(),
         "opencv": _told(_opencv),
         "kernels": kernels,
-        "packages": {**{name: version_of(name) for name in _PACKAGES}, **opencv_versions()},
+        "jetson": _jetson(),
+        "packages": versions_of(_PACKAGES),
         "bundles": _told(_bundles),
         "engines": engines,
+        "providers": _told(_providers),
     }
     if as_json:
         print_json(report)
         return
     machine = [[key, str(report[key])] for key in ("python", "platform", "gpu", "opencv")]
     machine.insert(2, ["cores", _cores(cores)])
+    if report["jetson"]:
+        machine.append(["jetson", report["jetson"]])
     machine.append(["kernels", _listed(kernels)])
     machine.append(["bundles", _listed(report["bundles"])])
+    machine.append(["providers", _listed(report["providers"])])
     print_table("Machine", ["", "value"], machine)
     print_table("Packages", ["package", "version"], [[k, v or "-"] for k, v in report["packages"].items()])
     print_table("Engines", ["engine", "state"], [[k, v] for k, v in engines.items()])
@@ -100,10 +106,23 @@ def _listed(answer: list[str] | str) -> str:
     return answer if isinstance(answer, str) else "\n".join(answer) or "none"
 
 
+def _providers() -> list[str]:
+    """ONNX Runtime's execution providers, of which each has yet to start where it is asked for."""
+    import onnxruntime
+
+    return list(onnxruntime.get_available_providers())
+
+
 def _cores(cores: Cores) -> str:
     """The cores in words."""
     quota = "no quota" if cores.quota is None else f"a quota of {cores.quota:g}"
     return f"{cores.usable} usable: {cores.machine} of the machine, {cores.affinity} in the affinity mask, {quota}"
+
+
+def _jetson() -> str | None:
+    """Which Jetson this is, and what it wants; None for any other machine."""
+    found = find_jetson()
+    return f"{found}: {found.advice()}" if found else None
 
 
 def _gpu() -> str:

@@ -26,7 +26,7 @@ def options_of(*, providers: str | None = None, **asked: Any) -> Options:
         BadParameter: One is out of range, or two of them contradict each other; it names the option.
     """
     if providers is not None:
-        asked["providers"] = tuple(providers.split(","))
+        asked["providers"] = tuple(name.strip() for name in providers.split(","))
     try:
         return Options(**{name: value for name, value in asked.items() if value is not None})
     except ValueError as error:

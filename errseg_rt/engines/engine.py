@@ -45,12 +45,12 @@ class Engine(Protocol):
     - *Warm-up and capture.* Before a shape is captured, the caller runs it twice, on a side stream and outside capture:
       there an engine may allocate, choose algorithms, compile, set shapes and wait. After that, the same shape is
       called under capture, perhaps on another stream, several times over: once for each frame in flight. The graphs
-      replay the recorded work without calling the engine again, so that every address it used must stay valid and
-      belong to it for the engine's life, or come from `Gpu.empty` or torch's allocator during the call. Graphs are
-      replayed one after the other on one stream, never at once, so that engine-owned scratch and outputs may be shared
-      by all.
-    - *Outputs.* Scratch memory of the frame, or buffers that the engine owns and keeps for each shape; either way they
-      are read before the next call and never written by the caller.
+      replay the recorded work without calling the engine again, so that every address it used must stay valid: it is
+      the engine's own for life, or comes from `Gpu.empty` or torch's allocator during the call, or belongs to what the
+      engine hands to `Gpu.hold`, `Gpu.workspace` for one. What is the engine's for life must not grow with the number
+      of shapes.
+    - *Outputs.* Scratch memory of the frame; they are read before the next frame begins, and never written by the
+      caller.
     """
 
     @property

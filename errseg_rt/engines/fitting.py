@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 
 from errseg_rt.bundle.built import ANY_SHAPE, BuiltEngine, EngineKey, graphs_digest
 from errseg_rt.bundle.bundle import Bundle
@@ -27,7 +26,9 @@ def key_here(bundle: Bundle, engine: str, precision: str, shape: str = ANY_SHAPE
         raise EngineError(f"{engine} is not built in {precision}: choose from {', '.join(allowed) or 'nothing'}{hint}")
     digest = graphs_digest(bundle.manifest.files)
     if engine == "onnxruntime":
-        version, device, capability = metadata.version("onnxruntime"), processor_name(), instruction_sets()
+        import onnxruntime  # whichever of its packages brings it
+
+        version, device, capability = str(onnxruntime.__version__), processor_name(), instruction_sets()
     else:
         from errseg_rt.engines.tensorrt_library import load_tensorrt
         from errseg_rt.places.driver import find_gpu

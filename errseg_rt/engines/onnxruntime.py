@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy.typing as npt
 import onnxruntime
 
 from errseg_rt.engines.engine import TensorSpec
+from errseg_rt.engines.providers import CPU, Providers, check_kept, check_there, load_libraries, names_of
 from errseg_rt.errors import EngineError
 from errseg_rt.kernels.team import Team
 from errseg_rt.system.shortage import ALLOW_THREADS, remedy
@@ -48,28 +49,32 @@ class OnnxRuntimeEngine:
         name: str,
         *,
         threads: int | None = None,
-        providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
+        providers: Providers | None = None,
     ) -> None:
         self.name = name
-        wanted = ["CPUExecutionProvider"] if providers is None else list(providers)
-        available = onnxruntime.get_available_providers()
-        missing = [p for p in (item if isinstance(item, str) else item[0] for item in wanted) if p not in available]
-        if missing:
-            raise EngineError(
-                f"onnxruntime has no {', '.join(missing)} here (it has {', '.join(available)}); choose among these, or "
-                "install the onnxruntime package that brings it"
-            )
+        wanted = [CPU] if providers is None else list(providers)
+        names = names_of(wanted)
+        check_there(names)
+        load_libraries(names)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = _LOG_ERRORS_ONLY
+        # A pattern is kept for every size of frames there ever was, takes more memory at the peak, and no less time.
+        options.enable_mem_pattern = False
         for key, value in _SPINNING.items():
             options.add_session_config_entry(key, value)
         _check_threads(threads or 1)
         try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=wanted)
+            # Its fallback would print, and run the graph on the CPU.
+            self._session = onnxruntime.InferenceSession(graph, options, providers=wanted, enable_fallback=0)
         except Exception as error:
-            raise EngineError(f"onnxruntime cannot load the {name} graph ({error}); {_advice(error)}") from error
+            where, advice = "", _advice(error)
+            if names != [CPU]:
+                where, advice = f" on {', '.join(names)}", "leave providers out, or change their options"
+            reason = " ".join(str(error).split())
+            raise EngineError(f"onnxruntime cannot load the {name} graph{where} ({reason}); {advice}") from error
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        check_kept(name, names, self.providers)
 
     @functools.cached_property
     def inputs(self) -> Mapping[str, TensorSpec]:

@@ -36,9 +36,7 @@ class TensorRTEngine:
         self.outputs: Mapping[str, TensorSpec] = first.outputs
 
     def run(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Enqueue the graph in the current stream: outputs by name, for inputs by name.
-
-        The outputs belong to the inputs' shape: the next call of that shape overwrites them.
+        """Enqueue the graph in the current stream: outputs by name, for inputs by name, in scratch memory.
 
         Raises:
             EngineError: Nothing was built for these inputs, they are of another dtype or layout, or TensorRT fails.
@@ -50,7 +48,6 @@ class TensorRTEngine:
                     f"tensorrt cannot run the {self._graph} graph: {name} must be contiguous {spec.dtype}, got "
                     f"{dtype_of(array)} with strides {array.stride()}"
                 )
-        stream = self._gpu.handle()
-        binding = self._plans.binding({name: tuple(array.shape) for name, array in feeds.items()}, stream)
-        binding.enqueue(feeds, stream)
-        return binding.outputs
+        return self._plans.binding({name: tuple(array.shape) for name, array in feeds.items()}).enqueue(
+            feeds, self._gpu
+        )

@@ -10,6 +10,7 @@ from typing import Any
 
 from errseg_rt.errors import EngineError
 from errseg_rt.places.driver import Gpu, find_gpu
+from errseg_rt.system.jetson import find_jetson
 
 _OLDEST = 10  # 8.6 has no strongly typed networks
 _MEGABYTE = 1_000_000
@@ -28,7 +29,9 @@ def load_tensorrt() -> Any:
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: one of its libraries cannot be loaded
-        raise EngineError(f"engine tensorrt is not installed ({error}): pip install 'errseg-rt[tensorrt]'") from error
+        jetson = find_jetson()
+        remedy = jetson.advice() if jetson else "pip install 'errseg-rt[tensorrt]'"
+        raise EngineError(f"engine tensorrt is not installed ({error}): {remedy}") from error
     version = str(tensorrt.__version__)
     if int(version.partition(".")[0]) < _OLDEST:
         raise EngineError(f"TensorRT {version} is too old: install 10 or 11, whose networks are strongly typed")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from errseg_rt.bundle.built import BuiltEngine
+from errseg_rt.bundle.contract import CONTRACT
 from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.engines.tensorrt_library import checked, load_tensorrt, make_logger, megabytes
 from errseg_rt.errors import EngineError
@@ -16,19 +19,16 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 _LEAST_SCRATCH = 512  # bytes
+_LATEST = 4  # bindings of a graph that are kept though nothing holds them
 
 
 class Binding:
-    """An execution context for fixed input shapes, with its own scratch memory and outputs.
+    """An execution context for fixed input shapes. Its scratch is the GPU's workspace, its outputs are the frame's.
 
-    It is made once per shape and kept: contexts that are made again and again leak in TensorRT, and a CUDA graph needs
-    the addresses that were captured for as long as it is replayed.
-
-    Attributes:
-        outputs: Its outputs by name, arrays of the GPU.
+    It is kept for as long as somebody holds it: what a CUDA graph replays needs the context that it was captured from.
     """
 
-    def __init__(self, plan: Plan, shapes: Mapping[str, Shape], stream: int, gpu: Gpu) -> None:
+    def __init__(self, plan: Plan, shapes: Mapping[str, Shape], stream: int) -> None:
         tensorrt, logger, graph = plan.tensorrt, plan.logger, plan.graph
         strategy = tensorrt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = checked(f"run the {graph} graph", logger, plan.engine.create_execution_context, strategy)
@@ -40,26 +40,25 @@ class Binding:
         if unknown:
             raise EngineError(f"the {graph} graph leaves the shape of {', '.join(unknown)} open; build it again")
         # A shape may need none, and TensorRT wants an address all the same.
-        size = max(_LEAST_SCRATCH, int(context.update_device_memory_size_for_shapes()))
-        self._scratch = gpu.lasting((size,), "uint8")
-        context.set_device_memory(gpu.address(self._scratch), size)
-        self.outputs: dict[str, Any] = {
-            name: gpu.lasting(tuple(context.get_tensor_shape(name)), spec.dtype) for name, spec in plan.outputs.items()
-        }
-        self._plan, self._context, self._gpu = plan, context, gpu
-        self._bound: Mapping[str, Any] = {}
+        self._scratch = max(_LEAST_SCRATCH, int(context.update_device_memory_size_for_shapes()))
+        self._outputs = {name: tuple(context.get_tensor_shape(name)) for name in plan.outputs}
+        self._plan, self._context = plan, context
 
-    def enqueue(self, inputs: Mapping[str, Any], stream: int) -> None:
-        """Run on a stream. The inputs are held until the next call, since their addresses are.
+    def enqueue(self, inputs: Mapping[str, Any], gpu: Gpu) -> dict[str, Any]:
+        """Run in the current stream: outputs by name, scratch memory of the frame.
 
         Raises:
-            EngineError: TensorRT refuses.
+            EngineError: TensorRT refuses, or there is too little memory.
         """
         plan, context = self._plan, self._context
-        self._bound = {**inputs, **self.outputs}
-        for name, array in self._bound.items():
-            checked(f"bind {name}", plan.logger, context.set_tensor_address, name, self._gpu.address(array))
-        checked(f"run the {plan.graph} graph", plan.logger, context.execute_async_v3, stream)
+        workspace = gpu.workspace(self._scratch)
+        context.set_device_memory(gpu.address(workspace), self._scratch)
+        outputs = {name: gpu.empty(shape, plan.outputs[name].dtype) for name, shape in self._outputs.items()}
+        for name, array in {**inputs, **outputs}.items():
+            checked(f"bind {name}", plan.logger, context.set_tensor_address, name, gpu.address(array))
+        checked(f"run the {plan.graph} graph", plan.logger, context.execute_async_v3, gpu.handle())
+        gpu.hold((self, workspace))
+        return outputs
 
 
 class Plan:
@@ -72,8 +71,8 @@ class Plan:
 
     Attributes:
         engine: TensorRT's `ICudaEngine`.
-        inputs: Its inputs by name.
-        outputs: Its outputs by name.
+        inputs: Its inputs by name, of open size.
+        outputs: Its outputs by name, likewise.
     """
 
     def __init__(self, built: BuiltEngine, graph: str, index: int) -> None:
@@ -97,8 +96,10 @@ class Plan:
         for position in range(self.engine.num_io_tensors):
             name = self.engine.get_tensor_name(position)
             is_input = self.engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT
-            shape = tuple(size if size >= 0 else None for size in self.engine.get_tensor_shape(name))
-            spec = TensorSpec(dtypes[self.engine.get_tensor_dtype(name)], shape)
+            _, channels, *sides = self.engine.get_tensor_shape(name)
+            if CONTRACT[name].lies != "frame":
+                sides = [None, None]  # even where this plan has but one size: others have others
+            spec = TensorSpec(dtypes[self.engine.get_tensor_dtype(name)], (1, channels, *sides))
             (self.inputs if is_input else self.outputs)[name] = spec
 
 
@@ -117,14 +118,16 @@ class Plans:
     def __init__(self, built: Sequence[BuiltEngine], graph: str, gpu: Gpu) -> None:
         self._built, self.graph, self._gpu = list(built), graph, gpu
         self._plans: dict[str, Plan] = {}
-        self._bindings: dict[tuple[Shape, ...], Binding] = {}
+        # Those that a captured graph holds, and the latest, so that shapes that take turns make none anew.
+        self._bindings: WeakValueDictionary[tuple[Shape, ...], Binding] = WeakValueDictionary()
+        self._latest: deque[Binding] = deque(maxlen=_LATEST)
 
     @property
     def first(self) -> Plan:
         """A plan, for the names and types that all of them share."""
         return self._plan(self._built[0])
 
-    def binding(self, shapes: Mapping[str, Shape], stream: int) -> Binding:
+    def binding(self, shapes: Mapping[str, Shape]) -> Binding:
         """The binding for the shapes of the inputs, made where it is not there.
 
         Raises:
@@ -136,9 +139,13 @@ class Plans:
                 f"tensorrt cannot run the {self.graph} graph on {dict(shapes)}: it takes {', '.join(inputs)}"
             )
         key = tuple(shapes[name] for name in inputs)
-        if key not in self._bindings:
-            self._bindings[key] = Binding(self._plan(self._covering(shapes)), shapes, stream, self._gpu)
-        return self._bindings[key]
+        binding = self._bindings.get(key)
+        if binding is None:
+            binding = self._bindings[key] = Binding(self._plan(self._covering(shapes)), shapes, self._gpu.handle())
+        if binding in self._latest:
+            self._latest.remove(binding)
+        self._latest.append(binding)
+        return binding
 
     def _covering(self, shapes: Mapping[str, Shape]) -> BuiltEngine:
         for built in self._built:

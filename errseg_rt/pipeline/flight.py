@@ -48,6 +48,7 @@ class _Seat:
     bounds: Any
     results: Outcome
     replay: Callable[[], None]
+    held: list[object]  # what is replayed needs it
     words: Any  # pinned: the bounds of the latest frame
     done: Any  # event: nothing reads or writes this memory after it
 
@@ -194,7 +195,7 @@ class Flight:
         def run() -> Outcome:
             return self.pipeline.run(frame, kind.ask, bounds, EventMarks(gpu))
 
-        with gpu.on(self._compute):
+        with gpu.on(self._compute), gpu.holding() as held:
             frame, pinned = gpu.lasting(shape, "uint8"), gpu.pinned(shape, "uint8")
             bounds, words = gpu.lasting((2,), "int64"), gpu.pinned((2,), "int64")
             gpu.host(pinned).fill(0)
@@ -212,12 +213,13 @@ class Flight:
                 replay = gpu.capture(work)
             ready = gpu.event()
             ready.record(self._compute)  # the first frame's upload waits for what was enqueued here
-        seats.insert(0, _Seat(frame, pinned, bounds, first.with_arrays(kept), replay, words, ready))
+        seats.insert(0, _Seat(frame, pinned, bounds, first.with_arrays(kept), replay, held, words, ready))
 
     def _forget(self) -> None:
         """Let go of the kind that was asked for least recently."""
         for seat in self._seats.popitem(last=False)[1]:
             seat.done.synchronize()
+        self._gpu.renew_scratch()
 
 
 def _learn(pace: LatePace, dense_work: int, result: Segmentation) -> None:

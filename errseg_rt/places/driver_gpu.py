@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.errors import EngineError, FrameError
-from errseg_rt.kernels.launch import WARP, Launch, argument_type
+from errseg_rt.kernels.launch import WARP, Launch, argument_type, next_power_of_2
 from errseg_rt.places.arrays import DeviceArray, Scratch, bytes_of
 from errseg_rt.places.cubins import Cubin, Cubins
 from errseg_rt.places.gpu import Launches
@@ -81,9 +81,10 @@ class DriverGpu(Launches, ABC):
     def pinned(self, shape: Sequence[int], dtype: str) -> npt.NDArray[Any]:
         """As `Gpu` says; what is freed is kept for later."""
         size = bytes_of(shape, dtype)
-        free = self._pinned.setdefault(max(1, size), [])
+        room = next_power_of_2(max(1, size))  # so that frames of any size share a few kinds of blocks
+        free = self._pinned.setdefault(room, [])
         # Blocks come back whenever one is collected, in any thread: no lock, which that thread might hold.
-        block = free.pop() if free else self._allocate_pinned(max(1, size))
+        block = free.pop() if free else self._allocate_pinned(room)
         lent = _Lent(block)
         weakref.finalize(lent, self._give_back, block)
         return np.asarray(lent)[:size].view(_NUMPY.get(dtype, dtype)).reshape(tuple(shape))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ class Launches:
     """The operations of a `Place` as launches, for a `Launcher` to inherit from; none waits for the GPU."""
 
     is_immediate = False
+    _held: list[object] | None = None  # of `holding`
+    _workspace: Any = None
 
     def weights(self: Gpu, weights: RefineWeights, dtype: str) -> DeviceWeights:
         """As `Place` says."""
@@ -65,6 +67,29 @@ class Launches:
     def marks(self: Gpu) -> EventMarks:
         """As `Place` says."""
         return EventMarks(self)
+
+    @contextmanager
+    def holding(self) -> Iterator[list[object]]:
+        """As `Gpu` says; for one thread at a time."""
+        held = self._held = []
+        try:
+            yield held
+        finally:
+            self._held = None
+
+    def hold(self, thing: object) -> None:
+        """As `Gpu` says."""
+        if self._held is not None:
+            self._held.append(thing)
+
+    def workspace(self, size: int) -> Any:
+        """As `Gpu` says."""
+        if self._workspace is None or self._workspace.shape[0] < size:
+            self._workspace = cast("Gpu", self).lasting((size,), "uint8")
+        return self._workspace
+
+    def renew_scratch(self) -> None:
+        """Nothing is to be done: a graph holds the blocks that it uses, and larger ones take their place."""
 
 
 class EventMarks:

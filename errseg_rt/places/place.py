@@ -219,6 +219,28 @@ class Gpu(Place, Launcher, Protocol):
         """A new event."""
         ...
 
+    def workspace(self, size: int) -> Any:
+        """Memory for what engines need while they run, at least so many bytes of `uint8`, one for all of them.
+
+        It lies where it lay until somebody needs more; whoever captures work in it holds it.
+
+        Raises:
+            EngineError: There is not as much memory.
+        """
+        ...
+
+    def holding(self) -> AbstractContextManager[list[object]]:
+        """Gather what `hold` is given within a `with` block: whoever replays what was captured there keeps it."""
+        ...
+
+    def hold(self, thing: object) -> None:
+        """Have something stay as long as work that is captured now is replayed."""
+        ...
+
+    def renew_scratch(self) -> None:
+        """Have graphs captured from now on share no scratch memory with earlier ones, which take theirs along."""
+        ...
+
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """Capture some work, after running it once for what happens only then.
 

@@ -110,23 +110,35 @@ class TorchGpu(Launches, TorchLauncher):
 
     @cached_property
     def _capturing(self) -> tuple[Any, torch.cuda.Stream]:
-        """Scratch memory of all captured graphs, which are replayed one after the other, and a stream for capturing.
+        """Scratch memory of captured graphs, which are replayed one after the other, and a stream for capturing.
 
         Torch's own stream for that is of the GPU that was current at its first capture.
         """
         return torch.cuda.graph_pool_handle(), self.stream()
 
+    def renew_scratch(self) -> None:
+        """As `Gpu` says: a pool of torch's keeps all that it ever had until the last graph in it goes."""
+        self.__dict__.pop("_capturing", None)
+
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """As `Gpu` says."""
+        failed: list[Exception] = []
         try:
             work()
             graph = torch.cuda.CUDAGraph()
             pool, stream = self._capturing
             # Other threads may go on using the GPU meanwhile.
             with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
-                work()
-        except torch.OutOfMemoryError as error:
-            raise _out_of_memory(self.device, error) from error
+                try:
+                    work()
+                except Exception as error:
+                    failed.append(error)
+                    raise
+        except Exception as error:
+            told = failed[0] if failed else error  # a capture that failed cannot be ended either
+            if isinstance(told, torch.OutOfMemoryError):
+                raise _out_of_memory(self.device, told) from told
+            raise told from told.__cause__
         return graph.replay
 
 

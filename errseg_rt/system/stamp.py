@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
@@ -13,6 +14,12 @@ from errseg_rt.system.machine import processor_name
 _PACKAGES = ("errseg-rt", "numpy", "numba", "onnxruntime", "scikit-learn", "scipy", "torch")
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 """Packages that hold the same module, `cv2`; any of them will do."""
+
+ONNXRUNTIMES = (
+    "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-migraphx",
+    "onnxruntime-qnn",
+)  # fmt: skip
+"""Packages that bring the module onnxruntime, each built for other hardware; one is installed."""
 
 
 def machine_stamp(gpu: str | None) -> dict[str, Any]:
@@ -31,8 +38,14 @@ def machine_stamp(gpu: str | None) -> dict[str, Any]:
         "gpu": gpu,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {**{name: version_of(name) for name in _PACKAGES}, **opencv_versions()},
+        "packages": versions_of(_PACKAGES),
     }
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str | None]:
+    """Versions of packages by name, of those that bring onnxruntime under another name, and of those of OpenCV."""
+    others = {name: version for name in ONNXRUNTIMES[1:] if (version := version_of(name))}
+    return {name: version_of(name) for name in packages} | others | opencv_versions()
 
 
 def version_of(package: str) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,7 @@ from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.options import Options
 from errseg_rt.pipeline.open import open_way
 from errseg_rt.places.cubins import KERNELS
+from errseg_rt.places.driver import find_gpu
 
 BARS = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.995, "int8": 0.99}
 """Share of equal labels that every branch of a build must reach, by precision."""
@@ -71,6 +73,31 @@ class Built:
     is_new: bool
 
 
+def check_target(bundle: str, options: BuildOptions, shapes: Sequence[str], out: Path | None = None) -> None:
+    """Raise EngineError where an engine cannot be built, since this is not the machine that is to run it.
+
+    TensorRT times layers on the GPU that it builds for: none can be built for a GPU that is elsewhere.
+
+    Args:
+        bundle: As a user names it.
+        options: How to build.
+        shapes: Sizes of frames as a user gives them.
+        out: Where the bundle is copied to first.
+    """
+    if options.engine != "tensorrt":
+        return
+    try:
+        find_gpu()
+    except EngineError as error:
+        words = ["errseg-rt", "build-engine", bundle, "--precision", options.precision]
+        words += [word for shape in shapes for word in ("--shape", shape)]
+        words += ["--out", str(out)] if out else []
+        raise EngineError(
+            f"a TensorRT engine is built on the GPU that runs it, and there is none here ({error}): on the machine "
+            f"that has it, run {shlex.join(words)}"
+        ) from error
+
+
 def build_engine(bundle: Bundle, options: BuildOptions, report: Report = lambda phase, done, steps: None) -> Built:
     """Build an engine into its bundle, or find it there.
 
@@ -82,11 +109,12 @@ def build_engine(bundle: Bundle, options: BuildOptions, report: Report = lambda 
         report: Is told what goes on, steps done, and steps in all; from any thread.
 
     Raises:
-        EngineError: It cannot be built here, another builder is at work, or a branch is under the bar.
+        EngineError: It cannot be built here (`check_target`), another builder is at work, or a branch is under the bar.
         BundleError: The bundle cannot be written to.
         DataError: The frames' labels are not those of the bundle's classes.
         FrameError: The frames cannot be read.
     """
+    check_target(str(bundle.folder), options, [str(options.shape)] if options.shape else [])
     inputs = options.shape.of_input(bundle.manifest.input) if options.shape else None
     key = key_here(bundle, options.engine, options.precision, str(inputs or ANY_SHAPE))
     store = bundle.engines
@@ -166,7 +194,6 @@ def _kernels(bundle: Bundle, front: bytes, refine: bytes, frames: Profile, repor
     if find_spec("triton") is None:
         return {}
     from errseg_rt.export.engines.kernels import compile_kernels, signature_of
-    from errseg_rt.places.driver import find_gpu
 
     def told(done: int, count: int) -> None:
         report("kernels: compile", done, count)

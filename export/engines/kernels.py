@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -128,11 +130,14 @@ def compile_launch(launch: Launch, capability: tuple[int, int]) -> Cubin:
     target = GPUTarget("cuda", 10 * capability[0] + capability[1], WARP)
     options = {"num_warps": launch.warps, "num_stages": launch.stages}
     try:
-        compiled = triton.compile(source, target=target, options=options)
+        with redirect_stdout(io.StringIO()):  # where ptxas fails, Triton prints all that it was given
+            compiled = triton.compile(source, target=target, options=options)
     except Exception as error:  # of its many stages each has its own
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise EngineError(
             f"triton {triton.__version__} cannot compile {launch.kernel} for compute capability "
-            f"{capability[0]}.{capability[1]}: {error}"
+            f"{capability[0]}.{capability[1]}: {next((line for line in lines if 'fatal' in line), lines[0])}; "
+            "another version may"
         ) from error
     if getattr(compiled.metadata, "global_scratch_size", 0):
         raise EngineError(f"triton {triton.__version__} wants scratch memory for {launch.kernel}; use another version")

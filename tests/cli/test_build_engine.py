@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import cv2
@@ -79,6 +80,29 @@ def test_under_the_bar_nothing_is_built(cli, tmp_path: Path, frames: Path) -> No
     assert f"where 100.00% are wanted; nothing was built: {advice}" in done.err
     assert done.err.count("\n") == 1
     assert Bundle.open(tmp_path / "b").engines.all() == []
+
+
+@pytest.mark.parametrize(
+    ("given", "precision"),
+    [((), "fp16"), (("--precision", "int8", "--shape", "97x129", "--shape", "97x129..193x257"), "int8")],
+)
+def test_without_a_gpu_it_says_at_once_what_to_run_where_there_is_one(
+    cli, tmp_path: Path, monkeypatch, given: tuple[str, ...], precision: str
+) -> None:
+    def none(index: int = 0) -> None:
+        raise EngineError("there is no NVIDIA driver on this machine")
+
+    monkeypatch.setattr("errseg_rt.export.engines.builds.find_gpu", none)
+    done = cli("build-engine", "camvid", *given, "--out", tmp_path / "my street")
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "there is none here (there is no NVIDIA driver on this machine)" in done.err
+    command = shlex.split(done.err.partition("that has it, run ")[2])
+    shapes = [word for word in given if "x" in word] or ["1024x2048"]
+    assert command[:5] == ["errseg-rt", "build-engine", "camvid", "--precision", precision]
+    assert [command[at + 1] for at, word in enumerate(command) if word == "--shape"] == shapes
+    assert command[-2:] == ["--out", str(tmp_path / "my street")]
+    assert not (tmp_path / "my street").exists(), "a bundle was copied for nothing"
 
 
 @pytest.mark.parametrize(

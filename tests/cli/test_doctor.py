@@ -17,6 +17,7 @@ from errseg_rt.bundle import bundle as bundle_module
 from errseg_rt.cli.doctor import _cores, _opencv
 from errseg_rt.cli.options import print_table
 from errseg_rt.system.cores import Cores
+from errseg_rt.system.jetson import Jetson
 
 
 @pytest.fixture
@@ -66,6 +67,23 @@ def test_cores_in_words(quota: float | None, words: str) -> None:
     usable = 4 if quota is None else 2
     text = f"{usable} usable: 8 of the machine, 4 in the affinity mask, {words}"
     assert _cores(Cores(8, 4, quota)) == text
+
+
+def test_execution_providers_are_shown(cli, broken_torch, monkeypatch) -> None:
+    assert "CPUExecutionProvider" in json.loads(cli("doctor", "--json").out)["providers"]
+    assert "CPUExecutionProvider" in cli("doctor").out
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert json.loads(cli("doctor", "--json").out)["providers"] == []
+
+
+def test_a_jetson_is_told_what_it_wants(cli, broken_torch, monkeypatch) -> None:
+    assert json.loads(cli("doctor", "--json").out)["jetson"] is None
+    assert "jetson" not in cli("doctor").out
+    monkeypatch.setattr("errseg_rt.cli.doctor.find_jetson", lambda: Jetson((36, 4, 3)))
+    said = json.loads(cli("doctor", "--json").out)["jetson"]
+    assert said.startswith("Jetson Linux 36.4.3 (JetPack 6): TensorRT ")
+    assert "cuda-core[cu12]" in said
+    assert "Jetson Linux 36.4.3" in cli("doctor").out
 
 
 def test_without_an_embedded_bundle_it_still_reports(cli, broken_torch, tmp_path: Path, monkeypatch) -> None:

@@ -70,6 +70,8 @@ _CI = ".ci/run installs and tests in a clean environment"
 _OPENCV = "changes what is installed; tests/cli/test_doctor.py looks at what doctor says of it"
 _TRAIN = "takes hours; tests/cli/test_train.py trains a tiny recipe"
 _BENCHMARK = "measures, for minutes or hours; its parts are tested in tests/benchmarks, or run by hand"
+_PROVIDERS = "wants another package of onnxruntime; tests/engines/test_providers.py puts one in its stead"
+_JETSON = "wants a Jetson; tests/system/test_jetson.py holds what doctor says there"
 ELSEWHERE = {
     "python3 -m venv .venv": _CI,
     'pip install -c constraints.txt -e ".[test]"': _CI,
@@ -85,6 +87,11 @@ ELSEWHERE = {
     "pip install --force-reinstall --no-deps opencv-python": _OPENCV,
     "pip check": _OPENCV,
     "pip install --no-deps": "names an option; tests/places/bare_container.py runs in what it leaves",
+    "pip uninstall -y onnxruntime": _PROVIDERS,
+    "pip install onnxruntime-openvino": _PROVIDERS,
+    "errseg-rt segment frame.png -o out --providers OpenVINOExecutionProvider": _PROVIDERS,
+    "python3 -m venv --system-site-packages .venv": _JETSON,
+    'pip install ".[build]" triton "cuda-core[cu12]"': _JETSON,
     "errseg-rt train RECIPE --data DIR -o OUT": _TRAIN,
     "errseg-rt train camvid --data DIR --out runs/camvid --init squeezenas_mac_large_cityscapes.pth": _TRAIN,
     "errseg-rt train camvid --data camvid --out runs/camvid --init squeezenas_mac_large_cityscapes.pth": _TRAIN,
@@ -103,6 +110,7 @@ ELSEWHERE = {
     "cityscapes/leftImg8bit/train/aachen": _BENCHMARK,
     "python -m benchmarks.precision --frames camvid/val": _BENCHMARK,
     "python -m benchmarks.precision": _BENCHMARK,
+    "python -m benchmarks.providers --provider OpenVINOExecutionProvider --frames camvid/val": _BENCHMARK,
     "python -m benchmarks.import_time": _BENCHMARK,
     "python -m benchmarks.large_frames --frames camvid/val cityscapes --count 8": _BENCHMARK,
     "python -m benchmarks.fuse_labels": _BENCHMARK,

@@ -27,9 +27,9 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The providers of each session that is made."""
     session, given = onnxruntime.InferenceSession, []
 
-    def made(graph: bytes, options: Any, providers: Any) -> Any:
+    def made(graph: bytes, options: Any, providers: Any, **how: Any) -> Any:
         given.append(providers)
-        return session(graph, options, providers=providers)
+        return session(graph, options, providers=providers, **how)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", made)
     return given
@@ -46,6 +46,19 @@ def test_providers_are_handed_on(graph: bytes, given: list[Any], providers, want
     assert engine.providers == (CPU,)
     image = np.random.default_rng(0).normal(size=(1, 3, 17, 17)).astype(np.float32)
     assert np.isfinite(engine.run({"image": image})["logits"]).all()
+
+
+def test_nothing_is_kept_for_a_size(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A memory pattern is, 45 KB for each of the embedded bundle's, for ever; and DirectML wants none."""
+    session, given = onnxruntime.InferenceSession, []
+
+    def made(graph: bytes, options: Any, **how: Any) -> Any:
+        given.append(options.enable_mem_pattern)
+        return session(graph, options, **how)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", made)
+    OnnxRuntimeEngine(graph, "front", threads=1)
+    assert given == [False]
 
 
 def test_a_runtime_hands_them_to_both_graphs(given: list[Any]) -> None:

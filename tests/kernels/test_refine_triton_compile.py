@@ -14,7 +14,7 @@ from errseg_rt.kernels.select import Selection  # noqa: E402
 from tests.kernels.triton_gate import Call, Recorder, check_fits  # noqa: E402
 
 # What an architecture gives a program, KiB.
-SHARED = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
+SHARED = {80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 110: 227, 120: 99, 121: 99}
 
 
 def refine(dtype: torch.dtype, channels: int, low: int, classes: int, grid: tuple[int, int] = (256, 512)) -> Call:
@@ -34,7 +34,7 @@ def refine(dtype: torch.dtype, channels: int, low: int, classes: int, grid: tupl
 
 # Of Cityscapes' size on every architecture, others on one. Registers of a thread: somewhat above what Triton 3.6 and
 # 3.7 take; tensor cores from sm_90 on read their operands from shared memory.
-WIDE = {80: 224, 86: 224, 89: 224, 90: 176, 100: 184, 120: 208}
+WIDE = {80: 224, 86: 224, 87: 224, 89: 224, 90: 176, 100: 184, 110: 184, 120: 208, 121: 208}
 CASES = [
     pytest.param(sm, refine(torch.float16, 144, 256, 19), registers, id=f"wide-sm_{sm}")
     for sm, registers in WIDE.items()

@@ -15,7 +15,7 @@ from errseg_rt.kernels.preprocess.launches import enqueue_preprocess  # noqa: E4
 from errseg_rt.kernels.select.launches import enqueue_select  # noqa: E402
 from tests.kernels.triton_gate import Call, check_fits  # noqa: E402
 
-ARCHITECTURES = [80, 86, 89, 90, 100, 120]
+ARCHITECTURES = [80, 86, 87, 89, 90, 100, 110, 120, 121]  # 87, 110: Jetson Orin, Thor; 121: DGX Spark
 # What the smallest of them gives a program without asking: 48 KiB.
 SHARED = 48 << 10
 GRID = (257, 513)

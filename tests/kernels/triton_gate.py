@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
@@ -72,6 +73,8 @@ def check_fits(call: Call, architecture: int, registers: int, shared: int) -> No
         registers: Most of a thread; nothing may be spilled.
         shared: Most bytes of a program.
     """
+    if architecture == 110 and triton.__version__.startswith("3.6."):
+        pytest.skip(f"triton {triton.__version__} has no assembler for sm_110, Jetson Thor's")
     recorder = Recorder(architecture)
     call(recorder)
     assert recorder.launches

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from errseg_rt.pipeline.flight import FRAMES, Flight, Kind  # noqa: E402
 from errseg_rt.pipeline.outcome import Outcome  # noqa: E402
 from errseg_rt.pipeline.pipeline import Pipeline  # noqa: E402
 from errseg_rt.pipeline.plan import Plan  # noqa: E402
+from errseg_rt.places.torch_gpu import TorchGpu  # noqa: E402
 from tests.places.eager_gpu import EagerGpu  # noqa: E402
 
 
@@ -190,6 +192,58 @@ def test_a_frame_that_is_read_holds_no_events(flight):
     assert first.timings == again.timings
 
 
+def test_events_go_while_the_gpu_is_the_threads():
+    """pycuda cannot let go of them otherwise."""
+    depths, depth = [], [0]
+
+    class Entered(EagerGpu):
+        @contextmanager
+        def entered(self):
+            depth[0] += 1
+            yield
+            depth[0] -= 1
+
+        def event(self):
+            made = super().event()
+            weakref.finalize(made, lambda: depths.append(depth[0]))
+            return made
+
+    flight = Flight(Shade(Entered()))
+    under_way = flight.submit(shade(1), ASK, LIMITS)
+    under_way.result()
+    assert len(depths) >= 5  # of upload, computation and download, but for the one that the seat keeps
+    assert 0 not in depths
+
+
+def test_what_fails_in_a_capture_is_what_is_told(monkeypatch):
+    """Though ending the capture fails, too."""
+
+    @contextmanager
+    def capturing(*given, **how):
+        try:
+            yield
+        except BaseException:
+            raise RuntimeError("the capture is invalid") from None
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    monkeypatch.setattr(EagerGpu, "capture", TorchGpu.capture)
+    for error, told in (
+        (torch.OutOfMemoryError("CUDA out of memory"), r"cpu has too little memory \(CUDA out of memory\)"),
+        (EngineError("the graph takes no such size"), "the graph takes no such size"),
+    ):
+        runs = []
+
+        def work(error=error, runs=runs):
+            runs.append(1)
+            if len(runs) == 2:
+                raise error
+
+        with pytest.raises(EngineError, match=told):
+            EagerGpu().capture(work)
+
+
 def test_what_computes_a_frame_is_held_until_it_is_read():
     flight = Flight(Shade(EagerGpu()))
     held, under_way = weakref.ref(flight), flight.submit(shade(3), ASK, LIMITS)
@@ -224,6 +278,34 @@ def test_kinds_have_seats_of_their_own_and_old_ones_are_forgotten(flight):
         assert result.labels.shape == kind.size
         assert (result.confidence is not None) == kind.ask.confidence
     assert list(flight._seats) == kinds[1:]
+
+
+def test_scratch_of_forgotten_kinds_goes_with_their_graphs(monkeypatch):
+    """Torch gives a pool back when the last graph in it is gone, and until then keeps what it had for any size."""
+    pools = weakref.WeakSet()
+
+    class Pool:
+        def __init__(self):
+            pools.add(self)
+
+    class Graph:
+        def replay(self):
+            pass
+
+    @contextmanager
+    def capturing(graph, pool, stream, capture_error_mode):
+        graph.pool = pool
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", Pool)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    monkeypatch.setattr(EagerGpu, "capture", TorchGpu.capture)
+    flight = Flight(Shade(EagerGpu()))
+    for number in range(50):
+        flight.submit(shade(number, (4, 5 + number)), ASK, LIMITS).result()
+        gc.collect()
+        assert len(pools) == 1 if number < 4 else len(pools) <= 4
 
 
 def test_preparing_makes_all_seats(flight):

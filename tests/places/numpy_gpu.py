@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from errseg_rt.kernels.select.operands import Bounds, Selection
 from errseg_rt.places.cpu import Cpu
-from errseg_rt.places.gpu import EventMarks
+from errseg_rt.places.gpu import EventMarks, Launches
 from tests.places.streams import Event, Stream
 
 
@@ -57,7 +57,9 @@ class NumpyGpu(Cpu):
         # Nobody may count on what memory holds.
         return np.full(shape, np.nan if "float" in dtype else 1, dtype).view(Array)
 
-    pinned = lasting
+    pinned = empty = lasting
+    _held, _workspace, workspace = None, None, Launches.workspace
+    holding, hold, renew_scratch = Launches.holding, Launches.hold, Launches.renew_scratch
 
     def address(self, array: Array) -> int:
         return array.ctypes.data

@@ -9,6 +9,7 @@ import base64
 import ctypes
 import json
 import time
+import weakref
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -28,6 +29,7 @@ class Behaviour:
         fails: Name of the call that returns nothing.
         log: What is logged when a call fails.
         built: How many plans were built.
+        scratch: Bytes that a context needs for shapes of its inputs.
         computes: Whether ONNX Runtime runs the graphs, on memory of the host; else nothing is computed.
     """
 
@@ -40,6 +42,7 @@ class Behaviour:
         self.log = "it failed"
         self.built = 0
         self.computes = False
+        self.scratch: Callable[[dict[str, tuple[int, ...]]], int] = lambda shapes: 1000
         self.seconds = 0.0
         self.config: dict[str, Any] = {}
 
@@ -147,6 +150,30 @@ def _fail(logger: Any, call: str) -> bool:
 class Network:
     tensors: dict[str, dict[str, tuple[int, list[int]]]]
     model: bytes
+
+    @property
+    def num_inputs(self) -> int:
+        return len(self.tensors["inputs"])
+
+    def get_input(self, index: int) -> Tensor:
+        return Tensor(self.tensors["inputs"], list(self.tensors["inputs"])[index])
+
+
+class Tensor:
+    """An input, whose sizes may be set where they are open."""
+
+    def __init__(self, inputs: dict[str, tuple[int, list[int]]], name: str) -> None:
+        self._inputs, self.name = inputs, name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._inputs[self.name][1])
+
+    @shape.setter
+    def shape(self, shape: tuple[int, ...]) -> None:
+        dtype, old = self._inputs[self.name]
+        assert all(before in (-1, size) for before, size in zip(old, shape, strict=True))
+        self._inputs[self.name] = dtype, list(shape)
 
 
 class ParserError:
@@ -317,6 +344,7 @@ class CudaEngine:
 
 class Context:
     made: list[Context] = []  # noqa: RUF012
+    alive: weakref.WeakSet[Context] = weakref.WeakSet()  # noqa: RUF012
 
     def __init__(self, engine: CudaEngine) -> None:
         self.engine = engine
@@ -326,12 +354,14 @@ class Context:
         self.runs: list[tuple[int, dict[str, int]]] = []
         self.profile: tuple[int, int] | None = None
         Context.made.append(self)
+        Context.alive.add(self)
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         self.profile = (profile_index, stream_handle)
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        assert all(built in (-1, size) for built, size in zip(self.engine.tensors[name][1], shape, strict=True))
         self.shapes[name] = shape
         return not _fail(self.engine.logger, "set_input_shape")
 
@@ -349,7 +379,7 @@ class Context:
         return (1, channels, *self.shapes["low"][2:])
 
     def update_device_memory_size_for_shapes(self) -> int:
-        return 1000
+        return behaviour.scratch(self.shapes)
 
     def set_device_memory(self, memory: int, size: int) -> None:
         self.memory = (memory, size)

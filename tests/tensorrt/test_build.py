@@ -20,6 +20,7 @@ from errseg_rt.errors import EngineError
 from errseg_rt.export.engines.builds import BuildOptions, build_engine, build_missing
 from errseg_rt.export.engines.profiles import Profile
 from errseg_rt.options import Options
+from errseg_rt.system.jetson import Jetson
 
 SIZE = Profile.parse("97x129")
 FP16 = BuildOptions("tensorrt", "fp16", SIZE)
@@ -69,6 +70,25 @@ def test_profiles_are_those_of_the_graphs_inputs(fake, graph_bundle: Path) -> No
     assert json.loads(built.read("front.plan"))["profile"]["image"] == [[1, 3, *size] for size in sizes]
 
 
+def test_sizes_that_are_always_the_same_are_fixed_in_the_network(fake, graph_bundle: Path) -> None:
+    """What follows from them, such as the sizes that maps are enlarged to, can then be folded."""
+
+    def sizes(shape: str, graph: str) -> dict[str, list[int]]:
+        options = BuildOptions("tensorrt", "fp32", Profile.parse(shape))
+        plan = json.loads(build_engine(Bundle.open(graph_bundle), options).engine.read(f"{graph}.plan"))
+        return {name: shape for name, (_, shape) in plan["inputs"].items()}
+
+    height, width = Bundle.open(graph_bundle).manifest.input.input_size((97, 129))
+    assert sizes("97x129", "front") == {"image": [1, 3, height, width]}
+    grid, coarse = [-(-height // 4), -(-width // 4)], [-(-height // 8), -(-width // 8)]
+    assert sizes("97x129", "refine") == {
+        "logits": [1, 11, *grid], "low": [1, 6, *grid], "coarse": [1, 5, *coarse], "gate": [1, 5, 1, 1]
+    }  # fmt: skip
+    assert sizes("97x129..193x257", "front") == {"image": [1, 3, -1, -1]}
+    assert sizes("97x129..193x257", "refine")["gate"] == [1, 5, 1, 1]
+    assert sizes("97x129..97x257", "front") == {"image": [1, 3, height, -1]}
+
+
 def test_progress_is_told(fake, graph_bundle: Path) -> None:
     told = []
     fp16(graph_bundle, lambda *step: told.append(step))
@@ -97,7 +117,9 @@ def test_a_call_that_returns_nothing_is_an_error_with_its_reason(fake, graph_bun
 
 def test_no_gpu(fake, graph_bundle: Path) -> None:
     fake.behaviour.devices = 0
-    with pytest.raises(EngineError, match="there is an NVIDIA driver, but no device"):
+    with pytest.raises(
+        EngineError, match=r"there is an NVIDIA driver, but no device.* has it, run errseg-rt build-engine"
+    ):
         fp16(graph_bundle)
     assert not (graph_bundle / "engines").exists()
 
@@ -126,6 +148,29 @@ def test_no_tensorrt(fake, graph_bundle: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineError, match=r"engine tensorrt is not installed .*pip install 'errseg-rt\[tensorrt\]'"):
         fp16(graph_bundle)
+
+
+def test_no_tensorrt_on_a_jetson(fake, graph_bundle: Path, monkeypatch) -> None:
+    """The registry has none for it: JetPack has."""
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr("errseg_rt.engines.tensorrt_library.find_jetson", lambda: Jetson((36, 4)))
+    with pytest.raises(EngineError, match=r"engine tensorrt is not installed .*TensorRT lies in the system's Python"):
+        fp16(graph_bundle)
+
+
+def test_a_damaged_timing_cache_is_a_fresh_one(fake, graph_bundle: Path, tmp_path: Path, monkeypatch) -> None:
+    cache, create = tmp_path / "timings", fake.Config.create_timing_cache
+    cache.write_bytes(b"half of one")
+
+    def made(self, serialized_timing_cache: bytes):
+        """As TensorRT: None, and an error in the log."""
+        if serialized_timing_cache.startswith(b"half"):
+            return None
+        return create(self, serialized_timing_cache)
+
+    monkeypatch.setattr(fake.Config, "create_timing_cache", made)
+    assert fp16(graph_bundle, timing_cache=cache).is_new
+    assert cache.read_bytes() == b"++"
 
 
 def test_a_workspace_that_is_not_free(fake, graph_bundle: Path) -> None:

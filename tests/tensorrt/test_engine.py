@@ -59,23 +59,163 @@ def test_names_shapes_and_types(opened, precision: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_memory_is_allocated_once_per_shape(opened, fake, graph_bundle: Path, precision: str) -> None:
+def test_memory_is_the_frames_and_lies_where_it_lay(opened, fake, graph_bundle: Path, precision: str) -> None:
     engine, gpu = opened(precision=precision)
     small, large = image(graph_bundle, 65, 97), image(graph_bundle, 129, 193)
-    outputs = run((engine, gpu), image=small)
+
+    def frame(given: DeviceArray) -> dict[str, DeviceArray]:
+        gpu.begin()
+        return run((engine, gpu), image=given)
+
+    outputs = frame(small)
     height, width = (-(-side // 4) for side in small.shape[2:])
     assert outputs["logits"].shape == (1, 11, height, width)
     once = list(gpu.allocated)
     assert sorted(once) == sorted([1000, *(array.size for array in outputs.values())])
-    assert run((engine, gpu), image=small) == outputs
+    again = frame(small)
+    assert {name: each.address for name, each in again.items()} == {
+        name: each.address for name, each in outputs.items()
+    }
     assert gpu.allocated == once
-    run((engine, gpu), image=large)
+    frame(large)  # takes the place of what is too small
     twice = list(gpu.allocated)
-    assert len(twice) == 2 * len(once)
     for each in (small, large, small):
-        run((engine, gpu), image=each)
+        frame(each)
     assert gpu.allocated == twice
     assert len(fake.Context.made) == 2
+
+
+def by_pixels(shapes: dict[str, tuple[int, ...]]) -> int:
+    """Scratch that grows with the frame."""
+    return 4 * max(shape[-2] * shape[-1] for shape in shapes.values())
+
+
+def test_front_and_refine_share_one_workspace_which_grows(opened, fake, graph_bundle: Path) -> None:
+    """It is given anew before each run, and lies where it lay unless more is needed."""
+    fake.behaviour.scratch = by_pixels
+    front, gpu = opened()
+    refine, _ = opened("refine")
+    refine._gpu = gpu
+    given, execute = [], fake.Context.execute_async_v3
+
+    def noted(self, stream: int) -> bool:
+        given.append(self.memory)
+        return execute(self, stream)
+
+    fake.Context.execute_async_v3 = noted
+    for size in ((65, 97), (129, 193), (65, 97)):
+        outputs = run((front, gpu), image=image(graph_bundle, *size))
+        run((refine, gpu), **{name: outputs[name] for name in refine.inputs})
+    addresses, sizes = zip(*given, strict=True)
+    assert addresses[0] == addresses[1] != addresses[2] == addresses[3] == addresses[4] == addresses[5]
+    assert sizes[0] == sizes[4] < sizes[2]
+
+
+SIZES = [(72 + 8 * (index % 7), 104 + 8 * index) for index in range(50)]
+
+
+def test_shapes_that_come_and_go_leave_nothing(fake, graph_bundle: Path) -> None:
+    """On an engine alone, as `branches` uses it: nothing captures, and nobody says which shapes are over."""
+    fake.behaviour.scratch = by_pixels
+    bundle, gpu = Bundle.open(graph_bundle), LiveGpu()
+    build_engine(bundle, BuildOptions("tensorrt", "fp16", Profile.parse("65x97..160x520")))
+    engine = open_engine(bundle, "front", Options("tensorrt"), gpu)
+    fake.Context.made = Forgetful()
+    for size in SIZES:
+        gpu.begin()
+        run((engine, gpu), image=image(graph_bundle, *size))
+    gpu.begin()
+    given = image(graph_bundle, 160, 520)
+    largest = sum(each.size for each in run((engine, gpu), image=given).values()) + by_pixels({"image": given.shape})
+    gc.collect()
+    assert len(fake.Context.alive) <= 4
+    assert gpu.live <= largest
+
+
+def test_shapes_that_take_turns_make_no_context_anew(opened, fake, graph_bundle: Path) -> None:
+    front = opened()
+    for _ in range(5):
+        for size in ((65, 97), (80, 97), (80, 120), (96, 160)):
+            run(front, image=image(graph_bundle, *size))
+    assert len(fake.Context.made) == 4
+
+
+@pytest.mark.parametrize("detail", [None, "dense"])
+def test_frames_of_fifty_sizes_take_no_more_memory_than_the_last_few(fake, graph_bundle, monkeypatch, detail) -> None:
+    build_engine(Bundle.open(graph_bundle), BuildOptions("tensorrt", "fp16", Profile.parse("65x97..160x520")))
+    fake.Context.made, fake.behaviour.scratch = Forgetful(), by_pixels
+
+    def held_after(sizes: list[tuple[int, int]]) -> int:
+        """Bytes on the GPU and of pinned memory."""
+        gpu = LiveGpu()
+        monkeypatch.setattr("errseg_rt.pipeline.open.open_gpu", lambda index, **how: gpu)
+        with Runtime(graph_bundle, "tensorrt", detail=detail) as runtime:
+            for height, width in sizes:
+                under_way = [runtime.submit(np.zeros((height, width, 3), np.uint8)) for _ in range(2)]
+                assert [each.result().labels.shape for each in under_way] == [(height, width)] * 2
+            del under_way
+            gc.collect()
+            # Front and refine: the latest, and those that the four kinds of frames hold that are kept.
+            assert len(fake.Context.alive) <= 2 * 4
+            held = gpu.live
+        gc.collect()
+        assert len(fake.Context.alive) == 0
+        return held
+
+    assert held_after(SIZES) <= 1.1 * held_after(SIZES[-8:])
+
+
+def test_what_is_replayed_keeps_its_context(fake, graph_bundle: Path, monkeypatch) -> None:
+    """However many shapes the engine has seen since."""
+    gpu = LiveGpu()
+    build_engine(Bundle.open(graph_bundle), BuildOptions("tensorrt", "fp16", Profile.parse("65x97..160x520")))
+    monkeypatch.setattr("errseg_rt.pipeline.open.open_gpu", lambda index, **how: gpu)
+    monkeypatch.setattr("errseg_rt.pipeline.pipeline.check_finite", lambda *given: None)  # nothing is computed
+    fake.Context.made, fake.behaviour.scratch = Forgetful(), by_pixels
+    with Runtime(graph_bundle, "tensorrt") as runtime:
+        runtime.segment(np.zeros((72, 104, 3), np.uint8))
+        first, workspace = set(fake.Context.alive), weakref.ref(gpu._workspace.owner)
+        for height, width in SIZES:
+            runtime.branches(np.zeros((height, width, 3), np.uint8))
+        gc.collect()
+        assert first <= set(fake.Context.alive)
+        assert workspace() is not None
+        assert workspace() is not gpu._workspace.owner, "larger frames need more"
+        made = []
+        monkeypatch.setattr(fake.CudaEngine, "create_execution_context", lambda *given: made.append(given))
+        runtime.segment(np.zeros((72, 104, 3), np.uint8))
+        assert not made
+
+
+class LiveGpu(HostGpu):
+    """Counts bytes that somebody holds, pinned ones among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+
+    def _allocate(self, size: int):
+        address, block = super()._allocate(size)
+        self._count(block)
+        return address, block
+
+    def _allocate_pinned(self, size: int):
+        return self._count(super()._allocate_pinned(size))
+
+    def _count(self, block: np.ndarray) -> np.ndarray:
+        self.live += block.size
+        weakref.finalize(block, self._gone, block.size)
+        return block
+
+    def _gone(self, size: int) -> None:
+        self.live -= size
+
+
+class Forgetful(list):
+    """In the stead of the fake's list, which holds every context."""
+
+    def append(self, item: object) -> None:
+        pass
 
 
 def test_everything_is_bound_by_name_on_the_streams_context(opened, fake, graph_bundle: Path) -> None:
@@ -86,7 +226,7 @@ def test_everything_is_bound_by_name_on_the_streams_context(opened, fake, graph_
     assert stream == STREAM
     assert context.profile == (0, STREAM)
     assert addresses == {name: array.address for name, array in {"image": given, **outputs}.items()}
-    assert len({*addresses.values(), context.memory[0]}) == 7
+    assert len({*addresses.values(), context.memory[0]}) == 7, "they lie over one another"
 
 
 def test_the_fixed_shape_goes_before_the_range(opened, fake, graph_bundle: Path) -> None:
@@ -159,20 +299,6 @@ def test_the_refine_graph_takes_the_front_graphs_outputs(opened, graph_bundle: P
     stage3 = opened("refine")
     outputs = run(stage3, **{name: front[name] for name in stage3[0].inputs})
     assert outputs["detail_logits"].shape == front["logits"].shape
-
-
-def test_inputs_are_held_and_outputs_stay(opened, fake, graph_bundle: Path) -> None:
-    front = opened()
-    given, other = image(graph_bundle, 65, 97), image(graph_bundle, 65, 97)
-    first = run(front, image=given)
-    again = run(front, image=other)
-    assert {name: each.address for name, each in first.items()} == {name: each.address for name, each in again.items()}
-    (context,) = fake.Context.made
-    assert [addresses["image"] for _, addresses in context.runs] == [given.address, other.address]
-    alive = weakref.ref(other)
-    del other
-    gc.collect()
-    assert alive() is not None, "its address is bound"
 
 
 def test_other_types_are_refused(opened, graph_bundle: Path) -> None:

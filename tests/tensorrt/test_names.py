@@ -19,7 +19,7 @@ SOURCES = [Path(str(module.__file__)) for module in (tensorrt, tensorrt_library,
 CLASSES = {
     "builder": "Builder", "network": "INetworkDefinition", "config": "IBuilderConfig", "parser": "OnnxParser",
     "parser_error": "ParserError", "profile": "IOptimizationProfile", "cache": "ITimingCache", "_runtime": "Runtime",
-    "engine": "ICudaEngine", "context": "IExecutionContext",
+    "engine": "ICudaEngine", "context": "IExecutionContext", "tensor": "ITensor",
 }  # fmt: skip
 RETURNED = {"config.get_timing_cache()": "ITimingCache"}
 
@@ -128,6 +128,7 @@ def test_the_source_is_understood() -> None:
         "IProgressMonitor.step_complete", "OnnxParser.parse", "ParserError.node", "Runtime.deserialize_cuda_engine",
         "IBuilderConfig.progress_monitor", "IExecutionContext.execute_async_v3", "ITimingCache.serialize",
         "DataType.BF16", "ExecutionContextAllocationStrategy.USER_MANAGED", "ICudaEngine.get_tensor_dtype",
+        "INetworkDefinition.num_inputs", "INetworkDefinition.get_input", "ITensor.name", "ITensor.shape",
     } <= names  # fmt: skip
     assert sum(use.count is not None for use in USES) > 20
 

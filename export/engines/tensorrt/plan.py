@@ -56,6 +56,7 @@ def build_plan(
     flags = 1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = checked("make a network", logger, builder.create_network, flags)
     _parse(tensorrt, logger, network, model, graph)
+    _fix_sizes(network, shapes)
 
     config = checked("make a configuration", logger, builder.create_builder_config)
     config.clear_flag(tensorrt.BuilderFlag.TF32)  # fp32 means fp32
@@ -104,6 +105,14 @@ def _parse(tensorrt: Any, logger: Any, network: Any, model: bytes, graph: str) -
     raise EngineError(
         f"TensorRT {tensorrt.__version__} does not take {where}: {what}; use the engine torch or onnxruntime"
     )
+
+
+def _fix_sizes(network: Any, shapes: Shapes) -> None:
+    """Tell the network which sizes of its inputs are always the same, so that what follows from them is folded."""
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        smallest, _, largest = shapes[tensor.name]
+        tensor.shape = tuple(low if low == high else -1 for low, high in zip(smallest, largest, strict=True))
 
 
 def _read_timings(tensorrt: Any, logger: Any, config: Any, path: Path) -> None:
