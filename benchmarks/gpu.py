@@ -45,32 +45,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if fault:
         print(f"benchmarks/gpu.py: nothing was measured: {fault}")
         return 2
-    stages = [stage for stage in STAGES if stage.name in args.only]
-    worker = [sys.executable, "-m", "benchmarks.on_gpu.worker"]
-    options = ["--json", str(args.json.resolve()), "--device", args.device, "--repeats", str(args.repeats)]
+    record = Record(args.json)
     try:
-        return run(stages, Record(args.json), [*worker, *options], stamp(args.device), begin + 60 * args.minutes)
-    except ValueError as error:
-        print(f"benchmarks/gpu.py: nothing was measured: {error}")
+        record.open(stamp(args.device))
+    except (OSError, RuntimeError, ValueError) as error:
+        print(f"benchmarks/gpu.py: nothing was measured: {str(error).splitlines()[0]}")
         return 2
+    stages = [stage for stage in STAGES if stage.name in args.only]
+    worker = [sys.executable, "-m", "benchmarks.on_gpu.worker", "--json", str(args.json.resolve())]
+    options = ["--device", args.device, "--repeats", str(args.repeats)]
+    return run(stages, record, [*worker, *options], begin + 60 * args.minutes)
 
 
-def run(
-    stages: Sequence[Stage], record: Record, worker: Sequence[str], machine: dict[str, Any], deadline: float
-) -> int:
+def run(stages: Sequence[Stage], record: Record, worker: Sequence[str], deadline: float) -> int:
     """Run stages until shortly before a deadline.
 
     Args:
         stages: In their order.
-        record: What they find.
+        record: What they find, opened.
         worker: A command that runs the stage whose name is put behind it.
-        machine: What they are run on.
         deadline: As `time.monotonic` has it.
 
-    Raises:
-        ValueError: The record is of another GPU, or none of this benchmark's.
+    Returns:
+        Exit code.
     """
-    record.open(machine)
     with TemporaryDirectory() as folder, ended_by_signals():
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         variables = dict(os.environ) | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "TMPDIR": folder}
@@ -78,7 +76,7 @@ def run(
         lines = run_stages(
             stages, record, lambda name: [*worker, name], deadline=deadline - _END, variables=variables, root=ROOT
         )
-    rows = record.rows()
+    rows, machine = record.rows(), record.read()["machine"]
     if rows and time.monotonic() < deadline - 0.5 * _END:
         try:
             plot(rows, f"{machine['gpu']['name']}, {machine['date']}", record.path.with_suffix(".png"))

@@ -37,8 +37,11 @@ class Record:
         """`machine`, of the latest run; `stages` by name; `rows`, each with its stage."""
         if not self.path.exists():
             return {"machine": None, "stages": {}, "rows": []}
-        content: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        if not content.keys() >= {"machine", "stages", "rows"}:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or not content.keys() >= {"machine", "stages", "rows"}:
             raise ValueError(f"{self.path} is no file of this benchmark; give another --json")
         return content
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from benchmarks.on_gpu.record import CUT_OFF, DONE, FAILED, NOT_RUN, Record
 from benchmarks.on_gpu.stages import Stage, seconds_for
@@ -18,6 +19,7 @@ from benchmarks.report import Row
 
 MISSING = 77
 """Exit code of a stage that lacks what it needs."""
+_HELD = 3  # seconds that a process which was killed is waited for
 _TAIL = 12  # lines of the log that are shown where a stage failed
 
 
@@ -106,10 +108,10 @@ def ended_by_signals() -> Iterator[None]:
 def _run(command: Sequence[str], seconds: float, out: IO[str], variables: Mapping[str, str], root: Path) -> int | None:
     """The exit code of a process, below zero for a signal; None where its time was over."""
     # A process group, and not a session, so that what ends this command's session ends them, too.
+    group: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
     process = subprocess.Popen(
-        command, cwd=root, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-        preexec_fn=os.setpgrp,
-    )  # fmt: skip
+        command, cwd=root, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, **group
+    )
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -117,7 +119,8 @@ def _run(command: Sequence[str], seconds: float, out: IO[str], variables: Mappin
     finally:
         with suppress(ProcessLookupError):  # of those that it started, some may have outlived it
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):  # a driver may hold on to it
+            process.wait(_HELD)
 
 
 def _state(code: int | None) -> str:

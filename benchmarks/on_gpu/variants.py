@@ -27,10 +27,10 @@ from errseg_rt.kernels.select import Selection
 from errseg_rt.kernels.select import launches as of_selection
 
 SHARE = 0.05
-# Pixels and depth of a tile, warps, stages.
+# Pixels and depth of a tile, warps, stages; each takes seconds to compile, so the most promising first.
 TILES = (
-    (64, 64, 4, 2), (64, 64, 4, 3), (64, 64, 4, 4), (64, 128, 4, 3), (128, 64, 4, 3), (128, 64, 8, 2), (128, 64, 8, 3),
-    (128, 64, 8, 4), (128, 128, 8, 2), (128, 128, 8, 3), (256, 64, 8, 3),
+    (128, 64, 8, 3), (128, 128, 8, 2), (256, 64, 8, 3), (64, 64, 4, 4), (128, 64, 8, 4), (64, 128, 4, 3),
+    (64, 64, 4, 3), (128, 128, 8, 3), (128, 64, 4, 3), (64, 64, 4, 2), (128, 64, 8, 2),
 )  # fmt: skip
 Tensors = Sequence[torch.Tensor]
 

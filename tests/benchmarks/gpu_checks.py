@@ -104,18 +104,23 @@ def cuda_core(index, cubins):
     return HostGpu(run=interpret, capability=(0, 0))
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return cascade.make_bundle(tmp_path_factory.mktemp("made") / "bundle", PLAN, CPU)
+
+
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def bench(tmp_path, monkeypatch, bundle):
     """The CPU, in the stead of a GPU; the interpreter's kernels cannot be compiled, and are launched as they are."""
     monkeypatch.setattr("benchmarks.on_gpu.work.OPTIONS", FP32)
     record = Record(tmp_path / "gpu.json")
     record.open({"gpu": {"name": "none"}})
-    made = []
-
-    def shipped():
-        made.append(cascade.make_bundle(tmp_path / "bundle", PLAN, CPU))
-        return made[0], PLAN.frame
-
+    make = cascade.make_bundle
+    monkeypatch.setattr(
+        cascade,
+        "make_bundle",
+        lambda *which, with_graphs: make(*which, with_graphs=True) if with_graphs else bundle,
+    )
     return Bench(
         timer=TIMER,
         record=record,
@@ -123,7 +128,7 @@ def bench(tmp_path, monkeypatch):
         multiprocessors=2,
         size=SIZE,
         plan=PLAN,
-        shipped=shipped,
+        shipped=lambda: (bundle, PLAN.frame),
         open_runtime=StandIn,
         open_torch=lambda device: EagerGpu(),
         open_cuda_core=cuda_core,
@@ -198,8 +203,8 @@ def test_other_precisions_are_held_against_the_baseline_of_an_earlier_run(bench,
     assert (row.ratio, row.quantiles) == ((4.0, (3.0, 4.0, 5.0)) if has_baseline else (1.0, (1.0, 1.0, 1.0)))
 
 
-def test_a_variant_that_cannot_be_run_is_named(bench, monkeypatch):
-    setting = cascade.Setting.of(bench.shipped()[0], PLAN, CPU, StandIn)
+def test_a_variant_that_cannot_be_run_is_named(bundle):
+    setting = cascade.Setting.of(bundle, PLAN, CPU, StandIn)
     found = list(cascade.measure(setting, (*cascade.COMPILED, cascade.TORCH[0])))
     assert found[0] == "torch_compile_fp16: not measured, no compiler here"
     assert next(row.name for row in found if isinstance(row, Row)) == "frame/torch_fp16_dense"

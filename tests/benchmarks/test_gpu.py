@@ -81,7 +81,8 @@ def stages(*names: str, limit: float = 60) -> list[Stage]:
 def run_fakes(record: Record, which: list[Stage], seconds: float | None = None) -> int:
     """As long as all limits together, so that none is stretched."""
     total = sum(stage.limit for stage in which) if seconds is None else seconds
-    return gpu.run(which, record, [*FAKE, str(record.path)], MACHINE, time.monotonic() + total + gpu._END)
+    record.open(MACHINE)
+    return gpu.run(which, record, [*FAKE, str(record.path)], time.monotonic() + total + gpu._END)
 
 
 def is_alive(process: int) -> bool:
@@ -127,9 +128,10 @@ def test_ended_from_without_it_ends_its_stage_and_keeps_what_was_written(record,
         "from benchmarks.on_gpu.record import Record; from benchmarks.on_gpu.stages import Stage\n"
         "path, fake = sys.argv[1:]\n"
         "stages = [Stage('hangs', 500, 1, ''), Stage('ends', 9, 1, '')]\n"
-        f"gpu.run(stages, Record(Path(path)), [sys.executable, fake, path], {MACHINE}, time.monotonic() + 600)"
+        "gpu.run(stages, Record(Path(path)), [sys.executable, fake, path], time.monotonic() + 600)"
     )
     environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
+    record.open(MACHINE)
     process = subprocess.Popen([sys.executable, "-c", code, str(record.path), FAKE[1]], env=environment)
     child = record.path.with_name("child")
     while not (child.exists() and child.read_text()):
@@ -166,9 +168,10 @@ def test_figures_of_two_gpus_are_not_mixed(record) -> None:
     with pytest.raises(ValueError, match="tells of another GPU, none; give another --json"):
         record.open({**MACHINE, "gpu": {"name": "other"}})
     assert record.path.read_bytes() == before
-    record.path.write_text("{}")
-    with pytest.raises(ValueError, match="is no file of this benchmark; give another --json"):
-        record.open(MACHINE)
+    for text in ("{}", "", "[1]"):
+        record.path.write_text(text)
+        with pytest.raises(ValueError, match="is no file of this benchmark; give another --json"):
+            record.open(MACHINE)
 
 
 def test_a_stage_gets_its_limit_more_where_there_is_time_and_leaves_the_least_of_later_ones() -> None:
@@ -201,6 +204,18 @@ def test_stages_have_names_limits_and_parts(record) -> None:
         assert 0 < stage.least <= stage.limit
         if stage.name != "kernels":  # which measures the ceilings first
             assert parts_of(stage.name, bench)
+
+
+def test_files_that_cannot_be_gone_on_with_are_one_line(monkeypatch, record, tmp_path, capsys) -> None:
+    monkeypatch.setattr(gpu, "why_not", lambda device: None)
+    monkeypatch.setattr(gpu, "stamp", lambda device: {**MACHINE, "gpu": {"name": "other"}})
+    record.open(MACHINE)
+    (tmp_path / "file").write_text("")
+    for path in (record.path, tmp_path / "file" / "gpu.json"):
+        assert gpu.main(["--json", str(path)]) == 2
+        printed = capsys.readouterr().out
+        assert printed.startswith("benchmarks/gpu.py: nothing was measured: ")
+        assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(
