@@ -49,6 +49,6 @@ def _rows(name: str, entries: Iterable[Any], spent: str) -> Iterator[Row]:
     for rank, entry in enumerate(ordered[:SHOWN], 1):
         milliseconds = getattr(entry, spent) / 1000 / RUNS
         if milliseconds > 0:
-            shapes = [shape for shape in entry.input_shapes if shape]
+            shapes = [shape for shape in entry.input_shapes or () if shape]
             note = f"{entry.count / RUNS:g} times a frame{f'; {shapes}' if shapes else ''}"
             yield Row(f"{name}_{rank}:{entry.key[:80]}", milliseconds, "ms", note=note[:300])
