@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 from benchmarks import gpu  # noqa: E402
-from benchmarks.on_gpu import ahead, checks  # noqa: E402
+from benchmarks.on_gpu import ahead, checks, memcheck  # noqa: E402
 from benchmarks.on_gpu.record import Record  # noqa: E402
 from benchmarks.on_gpu.schedule import line_of  # noqa: E402
 from benchmarks.on_gpu.stages import NAMES, STAGES, Stage, seconds_for  # noqa: E402
@@ -251,6 +251,24 @@ def test_checks_are_shared_among_processes_and_counted(tmp_path) -> None:
         list(checks.run_checks([str(tmp_path)], 12, "--noconftest", PYTHONPATH=str(ROOT)))
     with pytest.raises(Wrong, match="no check was run"):
         list(checks.run_checks([str(tmp_path)], 2, "--noconftest", "-k", "absent", PYTHONPATH=str(ROOT)))
+
+
+@pytest.mark.parametrize("finds", [False, True])
+def test_a_sanitizer_runs_the_checks(tmp_path, monkeypatch, finds) -> None:
+    program, invalid = tmp_path / "compute-sanitizer", "========= Invalid __global__ read of size 4 bytes"
+    end = f"echo '{invalid}'; exit 9" if finds else "echo '========= ERROR SUMMARY: 0 errors'"
+    program.write_text(f'#!/bin/sh\nshift 8\n"$@" || exit 1\n{end}\n')
+    program.chmod(0o755)
+    test = "import os\ndef test_is_the_definition(): assert os.environ['PYTORCH_NO_CUDA_MEMORY_CACHING'] == '1'\n"
+    (tmp_path / "a.py").write_text(test + "def test_is_not_chosen(): assert 0\n")
+    monkeypatch.setattr(memcheck, "sanitizer", lambda: str(program))
+    monkeypatch.setattr(memcheck, "FILES", (str(tmp_path / "a.py"),))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    if finds:
+        with pytest.raises(Wrong, match=r"1 checks failed, 1 passed: Invalid __global__ read of size 4 bytes$"):
+            list(memcheck.check(1))
+    else:
+        assert list(memcheck.check(1)) == ["1 checks passed, in 1 processes"]
 
 
 def test_kernels_are_compiled_by_several_processes(monkeypatch) -> None:
