@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 QUANTILES = (0.1, 0.5, 0.9)
+CACHE = 256 << 20
+"""Bytes that empty a cache of second level: several times as many as any has."""
 
 
 class Wrong(RuntimeError):  # noqa: N818 (a finding, not a fault)
@@ -59,17 +61,45 @@ class Timer:
     rep_ms: int = 300
 
     def time(self, work: Callable[[], object]) -> Times:
-        """Run some work often, each time with an empty cache of second level."""
+        """Run some work often, each time with an empty cache of second level.
+
+        While the GPU empties that, the host enqueues the work: it is emptied again until the host has had the time, so
+        that what launches cost the host does not count, and no CUDA graph is needed, whose own launch would.
+        """
         if self.device.type == "cpu":
             start = time.perf_counter()
             work()
             took = 1000 * (time.perf_counter() - start)
             return Times(took, took, took)
-        from triton.testing import do_bench
-
         with torch.cuda.device(self.device):
-            low, middle, high = do_bench(work, warmup=100, rep=self.rep_ms, quantiles=list(QUANTILES))
-        return Times(low, middle, high)
+            cache = torch.empty(CACHE, dtype=torch.uint8, device=self.device)
+            for _ in range(3):
+                cache.zero_()
+                work()
+            emptying, _ = self._of_ten(cache.zero_)
+            running, enqueueing = self._of_ten(work)
+            times = min(1 + int(1.5 * enqueueing / emptying), 100)
+            repeats = max(16, min(int(self.rep_ms / (running + times * emptying)), 1000))
+            marks = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
+            for begin, end in marks:
+                for _ in range(times):
+                    cache.zero_()
+                begin.record()
+                work()
+                end.record()
+            torch.cuda.synchronize()
+        # By the first ones the GPU's clock has risen.
+        return quantiles([begin.elapsed_time(end) for begin, end in marks[repeats // 4 :]])
+
+    def _of_ten(self, work: Callable[[], object]) -> tuple[float, float]:
+        """Milliseconds of some work on the GPU, and of the host that enqueues it."""
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(10):
+            work()
+        enqueued = time.perf_counter()
+        torch.cuda.synchronize()
+        return 100 * (time.perf_counter() - start), 100 * (enqueued - start)
 
     def captured(self, work: Callable[[], object]) -> Times:
         """Time some work as one CUDA graph, so that what its launches cost the host does not count."""
@@ -102,15 +132,6 @@ def never_waiting(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-def measure_ceilings(timer: Timer, *, size: int = 1 << 30, side: int = 8192) -> Ceilings:
-    """Copy `size` bytes, and multiply matrices of `side` by `side`."""
-    source = torch.zeros(size, dtype=torch.uint8, device=timer.device)
-    target = torch.empty_like(source)
-    copy = 2 * size / timer.time(lambda: target.copy_(source)).middle
-    left, right = (torch.randn(side, side, device=timer.device).half() for _ in range(2))
-    return Ceilings(copy, 2 * side**3 / timer.time(lambda: left @ right).middle)
 
 
 class Energy:

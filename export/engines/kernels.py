@@ -115,7 +115,9 @@ def compile_launch(launch: Launch, capability: tuple[int, int]) -> Cubin:
 
     from errseg_rt.kernels.triton_code import triton_constants, triton_kernel
 
-    kernel, constants = triton_kernel(launch.kernel), triton_constants(launch)
+    kernel = triton_kernel(launch.kernel)
+    defaults = {each.name: each.default for each in kernel.params if each.has_default}
+    constants = defaults | triton_constants(launch)
     types = [argument_type(argument) for argument in launch.arguments]
     names = [name for name in kernel.arg_names if name not in constants]
     if len(names) != len(types):

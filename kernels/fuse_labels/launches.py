@@ -11,6 +11,9 @@ from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv
 NO_DETAIL, DETAIL_MAP, DETAIL_ROWS = 0, 1, 2
 # One warp of 32 cells: the fewer cells, the more tiles whose corners all agree.
 CELLS, WARPS = 32, 1
+# Rows of cells that a tile spans, a power of two. With one, tiles follow one another along a row, and on into the next;
+# benchmarks/gpu.py tries more.
+TILE_ROWS = 1
 
 
 def enqueue_fuse_labels(
@@ -40,7 +43,7 @@ def enqueue_fuse_labels(
     launcher.launch(
         Launch(
             "fuse_labels.fuse_cells",
-            (cdiv(cell_rows * cell_cols, CELLS),),
+            (tile_count(cell_rows, cell_cols),),
             (
                 *operands,
                 *outputs,
@@ -57,11 +60,19 @@ def enqueue_fuse_labels(
                 "ERROR": error is not None,
                 "POSITION": position,
                 "CELLS": CELLS,
+                **({"TILE_ROWS": TILE_ROWS} if TILE_ROWS > 1 else {}),
             },
             WARPS,
         )
     )
     return fused
+
+
+def tile_count(rows: int, cols: int) -> int:
+    """How many tiles hold so many cells."""
+    if TILE_ROWS == 1:
+        return cdiv(rows * cols, CELLS)
+    return cdiv(rows, TILE_ROWS) * cdiv(cols, CELLS // TILE_ROWS)
 
 
 def position_type(geometry: Geometry) -> str:

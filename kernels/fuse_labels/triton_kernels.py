@@ -62,11 +62,20 @@ def fuse_cells(
     ERROR: tl.constexpr,
     POSITION: tl.constexpr,  # integer type that holds positions
     CELLS: tl.constexpr,  # of a tile
+    TILE_ROWS: tl.constexpr = 1,  # rows of cells that a tile spans
 ):
     """Label the output pixels of a tile of cells."""
-    cell = tl.program_id(0) * CELLS + tl.arange(0, CELLS)
-    in_grid = cell < row_cells * col_cells
-    i, j = row_first_cell + cell // col_cells, col_first_cell + cell % col_cells
+    if TILE_ROWS == 1:
+        cell = tl.program_id(0) * CELLS + tl.arange(0, CELLS)
+        in_grid = cell < row_cells * col_cells
+        i, j = row_first_cell + cell // col_cells, col_first_cell + cell % col_cells
+    else:
+        tile_cols: tl.constexpr = CELLS // TILE_ROWS
+        lane, tiles = tl.arange(0, CELLS), tl.cdiv(col_cells, tile_cols)
+        row = (tl.program_id(0) // tiles) * TILE_ROWS + lane // tile_cols
+        col = (tl.program_id(0) % tiles) * tile_cols + lane % tile_cols
+        in_grid = (row < row_cells) & (col < col_cells)
+        i, j = row_first_cell + row, col_first_cell + col
     y_begin, y_end = pixels_of_cell(i, row_first_cell, row_cells, row_slope, row_offset, row_unit, row_pixels, POSITION)
     x_begin, x_end = pixels_of_cell(j, col_first_cell, col_cells, col_slope, col_offset, col_unit, col_pixels, POSITION)
     in_use = in_grid & (y_begin < y_end) & (x_begin < x_end)

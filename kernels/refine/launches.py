@@ -35,6 +35,9 @@ class Tile:
 # but for those with 99 KiB (12.x). On F3, which has few rows, small tiles fill more multiprocessors.
 SMALL, LARGE = Tile(64, 64, 160, 4, 3), Tile(128, 64, 160, 8, 4)
 FLOAT32 = Tile(64, 32, 64, 4, 3)  # no tensor cores, and more registers
+# Programs along the rows of a 3x3 convolution at most, each of which does tile after tile; 0: one for each tile that a
+# full support would need, most of which end at once. benchmarks/gpu.py tries as many as the multiprocessors hold.
+PROGRAMS = 0
 # Output channels of a tile of a 1x1 convolution; pixels, channels and warps of a tile that is only moved.
 POINT_WIDTH = 64
 MOVED_PIXELS, MOVED_DEPTH, MOVED_WARPS = 64, 64, 4
@@ -82,6 +85,8 @@ def enqueue_layers(
     many, few = (cdiv(pixels, tile.pixels) for tile in (large, small))
     point, class_point = point_width(stride), point_width(class_stride)
     shape = {"STRIDE": stride, "WIDTH": widths[0], "REST": widths[1]}
+    if PROGRAMS:
+        shape["PERSISTENT"] = True
     moved = {"PIXELS": MOVED_PIXELS, "DEPTH": MOVED_DEPTH}
     projected = launcher.empty((coarse_pixels, stride), dtype)
     x, y, z = (launcher.empty((pixels, stride), dtype) for _ in range(3))
@@ -113,7 +118,7 @@ def enqueue_layers(
     launcher.launch(
         Launch(
             "refine.convolve_low",
-            (many, columns),
+            (programs_of(many), columns),
             (packed, rows, counts, height, width, by_low, biases[0], gate, x),
             {"CHANNELS": gate.shape[0], "SOURCE_STRIDE": low_stride, **shape, **steps(large)},
             large.warps,
@@ -136,7 +141,7 @@ def enqueue_layers(
         launcher.launch(
             Launch(
                 "refine.convolve",
-                (programs, columns),
+                (programs_of(programs), columns),
                 (source, slots, rows, counts, height, width, kernel, bias, target),
                 {"LAYER": layer, **shape, **steps(tile)},
                 tile.warps,
@@ -161,6 +166,11 @@ def enqueue_layers(
         )
     )
     return out
+
+
+def programs_of(tiles: int) -> int:
+    """Programs along the rows of a 3x3 convolution, of so many tiles."""
+    return min(tiles, PROGRAMS) if PROGRAMS else tiles
 
 
 def tiles(dtype: str, capability: tuple[int, int]) -> tuple[Tile, Tile]:

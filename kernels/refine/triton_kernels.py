@@ -93,12 +93,35 @@ def convolve_low(
     REST: tl.constexpr,  # output channels of a tile's second, narrower part; 0 for none; here and below
     PIXELS: tl.constexpr,
     DEPTH: tl.constexpr,
+    PERSISTENT: tl.constexpr = False,  # whether a program does tile after tile, here and below
 ):
     """The gated 3x3 convolution of the low-level features, on F1."""
     count = tl.load(counts)
-    if tl.program_id(0) * PIXELS >= count:
-        return
-    row = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    tile = tl.program_id(0)
+    if PERSISTENT:
+        while tile * PIXELS < count:
+            low_tile(
+                tile, count, source, rows, height, width, weights, bias, gate, x, CHANNELS, SOURCE_STRIDE, STRIDE,
+                WIDTH, REST, PIXELS, DEPTH,
+            )  # fmt: skip
+            tile += tl.num_programs(0)
+    else:
+        if tile * PIXELS >= count:
+            return
+        low_tile(
+            tile, count, source, rows, height, width, weights, bias, gate, x, CHANNELS, SOURCE_STRIDE, STRIDE, WIDTH,
+            REST, PIXELS, DEPTH,
+        )  # fmt: skip
+
+
+@triton.jit
+def low_tile(
+    tile, count, source, rows, height, width, weights, bias, gate, x,
+    CHANNELS: tl.constexpr, SOURCE_STRIDE: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr, REST: tl.constexpr,
+    PIXELS: tl.constexpr, DEPTH: tl.constexpr,
+):  # fmt: skip
+    """One tile of `convolve_low`."""
+    row = tile * PIXELS + tl.arange(0, PIXELS)
     is_there = row < count
     pixel = tl.load(rows + row, mask=is_there, other=0)
     column = tl.program_id(1) * (WIDTH + REST)
@@ -165,12 +188,35 @@ def convolve(
     REST: tl.constexpr,
     PIXELS: tl.constexpr,
     DEPTH: tl.constexpr,
+    PERSISTENT: tl.constexpr = False,
 ):
     """A 3x3 convolution and ReLU, from support to support."""
     count = tl.load(counts + LAYER)
-    if tl.program_id(0) * PIXELS >= count:
-        return
-    row = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    tile = tl.program_id(0)
+    if PERSISTENT:
+        while tile * PIXELS < count:
+            support_tile(
+                tile, count, source, slots, rows, height, width, weights, bias, out, LAYER, STRIDE, WIDTH, REST,
+                PIXELS, DEPTH,
+            )  # fmt: skip
+            tile += tl.num_programs(0)
+    else:
+        if tile * PIXELS >= count:
+            return
+        support_tile(
+            tile, count, source, slots, rows, height, width, weights, bias, out, LAYER, STRIDE, WIDTH, REST, PIXELS,
+            DEPTH,
+        )  # fmt: skip
+
+
+@triton.jit
+def support_tile(
+    tile, count, source, slots, rows, height, width, weights, bias, out,
+    LAYER: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr, REST: tl.constexpr, PIXELS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):  # fmt: skip
+    """One tile of `convolve`."""
+    row = tile * PIXELS + tl.arange(0, PIXELS)
     is_there = row < count
     pixels = (height * width).to(tl.int64)
     pixel = tl.load(rows + LAYER * pixels + row, mask=is_there, other=0)

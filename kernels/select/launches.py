@@ -13,6 +13,9 @@ PIXELS, WARPS = 512, 8
 # Of a turn, which is what the budget goes by: 32 bits are the logit's, the others the pixel's index.
 BITS, DIGITS = 12, 5
 INDEX_BITS = BITS * DIGITS - 32
+# Whether the program that comes last narrows a digit, once and for all, or each program of the next launch for itself;
+# benchmarks/gpu.py tries the former.
+TICKET = False
 # Tiles that one compiled kernel numbers at least, so that frames of usual sizes share it.
 USUAL_TILES = 512
 
@@ -45,8 +48,9 @@ def enqueue_select(
     logits = (error_logit, limits, height, width, *seen)
     flagged, left_out = launcher.empty((height, width), "bool"), launcher.zeros((), "int32")
     turns = launcher.empty((3, pixels), "int64")
-    found, work = launcher.empty((DIGITS, 2), "int64"), launcher.zeros((DIGITS, 1 << BITS), "int64")
-    digits = {"BITS": BITS, "DIGITS": DIGITS}
+    lines = DIGITS + TICKET
+    found, work = launcher.empty((lines, 2), "int64"), launcher.zeros((lines, 1 << BITS), "int64")
+    digits = {"BITS": BITS, "DIGITS": DIGITS, **({"TICKET": True} if TICKET else {})}
 
     def launch(kernel: str, *arguments: Any, **constants: int) -> None:
         launcher.launch(Launch(f"select.{kernel}", (tiles,), arguments, {"PIXELS": PIXELS, **constants}, WARPS))

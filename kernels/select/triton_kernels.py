@@ -86,6 +86,7 @@ def weigh(
     PIXELS: tl.constexpr,
     BITS: tl.constexpr,  # of a digit, here and below
     DIGITS: tl.constexpr,
+    TICKET: tl.constexpr = False,  # whether the program that comes last narrows the digit; then both have a line more
 ):
     """Add the work of each pixel of the supports to that of the value which its turn has in a digit."""
     budget = tl.load(limits)
@@ -93,7 +94,10 @@ def weigh(
         tile = tl.program_id(0)
         prefix, left = tl.full((), 0, tl.int64), budget
         if digit > 0:
-            prefix, left = narrow(digit - 1, found, work, BITS)
+            if TICKET:
+                prefix, left = tl.load(found + 2 * digit), tl.load(found + 2 * digit + 1)
+            else:
+                prefix, left = narrow(digit - 1, found, work, BITS)
         tl.store(found + 2 * digit, prefix, mask=tile == 0)
         tl.store(found + 2 * digit + 1, left, mask=tile == 0)
         pixel = tile * PIXELS + tl.arange(0, PIXELS)
@@ -102,6 +106,12 @@ def weigh(
         weigh_layer(0, turns, pixel, pixels, prefix, shift, of_digit, work1, BITS)
         weigh_layer(1, turns, pixel, pixels, prefix, shift, of_digit, work2, BITS)
         weigh_layer(2, turns, pixel, pixels, prefix, shift, of_digit, work3, BITS)
+        if TICKET:
+            tl.debug_barrier()  # what all threads of this program added and stored comes before its ticket
+            if tl.atomic_add(work + DIGITS * (1 << BITS) + digit, 1) == tl.num_programs(0) - 1:
+                prefix, left = narrow(digit, found, work, BITS)
+                tl.store(found + 2 * digit + 2, prefix)
+                tl.store(found + 2 * digit + 3, left)
 
 
 @triton.jit
@@ -130,10 +140,14 @@ def cut(
     PIXELS: tl.constexpr,
     BITS: tl.constexpr,
     DIGITS: tl.constexpr,
+    TICKET: tl.constexpr = False,
 ):
     """Flag the pixels whose turn is before the first that does not fit, and count the others."""
     if tl.load(limits) >= 0:
-        bound, _ = narrow(DIGITS - 1, found, work, BITS)
+        if TICKET:
+            bound = tl.load(found + 2 * DIGITS)
+        else:
+            bound, _ = narrow(DIGITS - 1, found, work, BITS)
         pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
         in_grid = pixel < pixels
         turn = tl.load(turns + 2 * pixels.to(tl.int64) + pixel, mask=in_grid, other=NEVER)

@@ -1,21 +1,30 @@
-"""What `benchmarks/gpu.py` does on a GPU, done at tiny sizes by Triton's interpreter: every row, every check."""
+"""What stages of `benchmarks/gpu.py` do on a GPU, done at tiny sizes by Triton's interpreter."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
+from functools import cached_property
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 import triton
 
-from benchmarks import gpu
-from benchmarks.on_gpu import ahead, cascade, kernels
+from benchmarks.on_gpu import cascade, fusion, preprocessing, probe, refinement, variants
+from benchmarks.on_gpu.data import Size
+from benchmarks.on_gpu.record import DONE, FAILED, NOT_RUN, Record
 from benchmarks.on_gpu.timing import Ceilings, Energy, Timer, Wrong
+from benchmarks.on_gpu.work import Bench, parts_of
+from benchmarks.on_gpu.worker import run_parts
+from benchmarks.report import Row
 from errseg_rt.engines.open import open_engine
 from errseg_rt.errors import EngineError
 from errseg_rt.frames.frame import Ask
+from errseg_rt.kernels import select
+from errseg_rt.kernels.fuse_labels import launches as of_fusion
 from errseg_rt.kernels.refine import launches
+from errseg_rt.kernels.select import launches as of_selection
 from errseg_rt.options import Limits, Options
 from errseg_rt.pipeline.pipeline import Pipeline
 from errseg_rt.places.cubins import Cubins
@@ -26,8 +35,9 @@ from tests.places.host_gpu import HostGpu, interpret
 assert triton.knobs.runtime.interpret
 CPU = torch.device("cpu")
 TIMER, CEILINGS = Timer(CPU), Ceilings(1e9, 1e12)
-SIZE = kernels.Size(frame=(65, 97), classes=3, width=16, low=16)
-PLAN = cascade.Plan(frame=(49, 65), semantic="squeezenas", error_width=8, detail_width=16, repeats=2)
+SIZE = Size(frame=(65, 97), classes=3, width=16, low=16)
+FP32 = Options("torch", device="cuda", precision="fp32")
+PLAN = cascade.Plan(frame=(49, 65), semantic="squeezenas", error_width=8, detail_width=16, repeats=1, views=1)
 
 
 @pytest.fixture(autouse=True)
@@ -38,18 +48,15 @@ def wide_tiles(monkeypatch):
 
 
 class StandIn:
-    """A runtime on the CPU, in the stead of one on a GPU."""
+    """A runtime on the CPU, in the stead of one on a GPU; the bundle is always the same, and so is what it gives."""
 
-    def __init__(self, bundle, *, device, engine, threshold=0.7, precision="fp16", detail=None, budget=None, **options):
+    known: ClassVar[dict] = {}
+
+    def __init__(self, bundle, *, device, engine, threshold=0.7, precision="fp16", detail=None, **options):
         if options.get("compiled"):
             raise EngineError("no compiler here\nat all")
-        if engine == "tensorrt":
-            raise EngineError("no such library")
-        gpu = EagerGpu()
-        chosen = Options(engine, device="cuda", precision=precision)
-        front, stage3 = (open_engine(bundle, graph, chosen, gpu) for graph in ("front", "refine"))
-        self.pipeline = Pipeline(bundle, front, stage3, gpu, detail=detail)
-        self.limits, self.frame = Limits(threshold, budget), None
+        self.bundle, self.how = bundle, detail  # all in fp32: a CPU takes seconds for convolutions in fp16
+        self.threshold, self.waiting = threshold, None
 
     def __enter__(self):
         return self
@@ -60,69 +67,209 @@ class StandIn:
     def warm_up(self, size):
         assert size == PLAN.frame
 
+    @cached_property
+    def pipeline(self):
+        gpu = EagerGpu()
+        front, stage3 = (open_engine(self.bundle, graph, FP32, gpu) for graph in ("front", "refine"))
+        return Pipeline(self.bundle, front, stage3, gpu, detail=self.how)
+
     def branches(self, frame):
-        return self.pipeline.branches(torch.from_numpy(frame))
+        return self.once(("branches", frame.tobytes()), lambda: self.pipeline.branches(torch.from_numpy(frame)))
 
-    def segment(self, frame):
-        words = torch.from_numpy(self.pipeline.plan(frame.shape[:2]).bounds(self.limits).words())
-        outcome = self.pipeline.run(torch.from_numpy(frame), Ask(), words, self.pipeline.place.marks())
-        return replace(outcome.cpu(), timings={"compute": 2.0})
+    def segment(self, frame, *, threshold=None, budget=None):
+        limits = Limits(threshold or self.threshold, budget)
 
-    def submit(self, frame):
-        self.frame = frame
+        def compute():
+            words = torch.from_numpy(self.pipeline.plan(frame.shape[:2]).bounds(limits).words())
+            outcome = self.pipeline.run(torch.from_numpy(frame), Ask(), words, self.pipeline.place.marks())
+            return replace(outcome.cpu(), timings={"compute": 2.0})
+
+        return self.once((limits, frame.tobytes()), compute)
+
+    def once(self, key, compute):
+        if (self.how, key) not in self.known:
+            self.known[self.how, key] = compute()
+        return self.known[self.how, key]
+
+    def submit(self, frame, *, budget=None):
+        self.waiting = (frame, budget)
         return self
 
     def result(self):
-        return self.segment(self.frame)
+        frame, budget = self.waiting
+        return self.segment(frame, budget=budget)
 
 
-def test_everything_is_measured_and_written(tmp_path, capsys, monkeypatch):
-    # bfloat16 products are wrong in the interpreter; two variants tell as much as six here.
-    all_variants = cascade.variants
-    wanted = ("torch_fp16_dense", "torch_fp16", "torch_compile_fp16", "tensorrt_fp16")
+def cuda_core(index, cubins):
+    return HostGpu(run=interpret, capability=(0, 0))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return cascade.make_bundle(tmp_path_factory.mktemp("made") / "bundle", PLAN, CPU)
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, bundle):
+    """The CPU, in the stead of a GPU; the interpreter's kernels cannot be compiled, and are launched as they are."""
+    monkeypatch.setattr("benchmarks.on_gpu.work.OPTIONS", FP32)
+    record = Record(tmp_path / "gpu.json")
+    record.open({"gpu": {"name": "none"}})
+    make = cascade.make_bundle
     monkeypatch.setattr(
-        cascade, "variants", lambda has_tensorrt: [v for v in all_variants(has_tensorrt) if v.name in wanted]
+        cascade,
+        "make_bundle",
+        lambda *which, with_graphs: make(*which, with_graphs=True) if with_graphs else bundle,
     )
-    monkeypatch.setattr(kernels, "SHARES", (0.05, 0.2))
-    # The interpreter's kernels cannot be compiled, and are launched as they are.
-    monkeypatch.setattr(ahead, "compile_kernels", lambda *which: Cubins({}))
-    monkeypatch.setattr(gpu, "open_cuda_core", lambda index, cubins: HostGpu(run=interpret, capability=(0, 0)))
-    monkeypatch.setattr(gpu, "open_torch", lambda device: EagerGpu())
-    rows, failed = gpu.measure(["kernels", "frame", "ahead"], TIMER, SIZE, PLAN, StandIn, has_tensorrt=False)
-    printed = capsys.readouterr().out
-    assert not failed, failed
+    return Bench(
+        timer=TIMER,
+        record=record,
+        cores=2,
+        multiprocessors=2,
+        size=SIZE,
+        plan=PLAN,
+        shipped=lambda: (bundle, PLAN.frame),
+        open_runtime=StandIn,
+        open_torch=lambda device: EagerGpu(),
+        open_cuda_core=cuda_core,
+        compile_kernels=lambda *which: Cubins({}),
+        build_engine=lambda bundle, precision, size: None,
+        ceilings={"size": 1 << 16, "side": 32},
+    )
+
+
+def run(bench, stage):
+    """A stage as its process runs it: exit code, what became of it, and its rows."""
+    bench.record.begin(stage)
+    code = run_parts(stage, bench.record, parts_of(stage, bench))
+    bench.record.end(stage, {0: DONE, 1: FAILED}.get(code, NOT_RUN), 1.0)
+    rows = bench.record.rows(stage)
     names = [row.name for row in rows]
     assert len(set(names)) == len(names)
+    return code, bench.record.read()["stages"][stage], {row.name: row for row in rows}
+
+
+def test_the_probe_names_versions_and_what_is_missing(bench):
+    code, stage, rows = run(bench, "probe")
+    assert (code, rows, stage["why"]) == (0, {}, [])
+    showed = "; ".join(stage["showed"])
+    for words in (
+        f"torch {torch.__version__}",
+        "TF32 is on",
+        "cuda-core ",
+        "compute-sanitizer: ",
+        "numba ",
+        "a kernel runs",
+    ):
+        assert words in showed
+
+
+def test_kernels_are_checked_and_timed(bench, monkeypatch):
+    monkeypatch.setattr(refinement, "SHARES", (0.05, 0.2))
+    code, stage, rows = run(bench, "kernels")
+    assert (code, stage["why"]) == (0, [])
     for name in (
-        "gpu/copy_bandwidth", "gpu/matrix_rate", "fuse_labels/gpu_vs_torch_eager", "preprocess/gpu_vs_torch_eager",
+        "gpu/copy_bandwidth", "gpu/matrix_rate", "gpu/empty_graph", "gpu/graph_of_one_small_launch",
+        "fuse_labels/gpu_vs_torch_eager", "preprocess/gpu_vs_torch_eager",
         "select/gpu@5%", "select/gpu_with_budget@5%", "refine/gpu_select_and_refine@5%",
         "refine/gpu_vs_gather_and_matmul@5%", "cascade/gpu_post_front@20%",
-        "roofline/fuse_labels", "roofline/refine@5%", "roofline/refine_dense_cudnn", "frame/torch_fp16_dense",
-        "frame/torch_fp16", "latency/torch_fp16", "fps/torch_fp16", "semantic/torch_fp16",
-        "cascade/gpu_overhead@torch_fp16", "cascade/without_torch_post_front@5%",
+        "roofline/fuse_labels", "roofline/refine@5%", "roofline/refine_dense_cudnn",
     ):  # fmt: skip
-        assert name in names, name
-    assert "frame/torch_compile_fp16: not measured, no compiler here\n" in printed
-    assert "frame/tensorrt_*: not measured, TensorRT is not installed" in printed
-    path = tmp_path / "gpu.json"
-    gpu.write(path, rows, failed, {"date": "today", "gpu": {"name": "none"}})
-    assert len(json.loads(path.read_text())["rows"]) == len(rows)
-    assert path.with_suffix(".png").stat().st_size > 1000
+        assert name in rows, name
 
 
-def test_tensorrt_is_tried_where_it_is_installed():
-    names = [variant.name for variant in cascade.variants(has_tensorrt=True)]
-    assert {f"tensorrt_{precision}{end}" for precision in cascade.TENSORRT for end in ("", "_dense")} <= set(names)
-    assert len(set(names)) == len(names)
+def test_frames_are_timed_and_profiled(bench):
+    code, stage, rows = run(bench, "frame")
+    assert (code, stage["why"]) == (0, [])
+    for name in (
+        "frame/torch_fp16_dense", "frame/torch_fp16", "frame/torch_fp16_budget_5%", "latency/torch_fp16",
+        "fps/torch_fp16", "semantic/torch_fp16", "cascade/gpu_overhead@torch_fp16",
+    ):  # fmt: skip
+        assert name in rows, name
+    assert rows["frame/torch_fp16_dense"].ratio == 1
+    assert any("profile/front_fp16/operation_1:" in name for name in rows)
+
+
+@pytest.mark.parametrize("has_baseline", [True, False])
+def test_other_precisions_are_held_against_the_baseline_of_an_earlier_run(bench, monkeypatch, has_baseline):
+    monkeypatch.setattr(cascade, "PRECISIONS", cascade.PRECISIONS[:1])
+    if has_baseline:
+        bench.record.begin("frame")
+        bench.record.add("frame", Row("frame/torch_fp16_dense", 8.0, "ms", quantiles=(6.0, 8.0, 10.0)))
+    code, stage, rows = run(bench, "precisions")
+    assert code == 0
+    assert ("no baseline: run the stage frame into gpu.json first" in stage["showed"]) != has_baseline
+    row = rows["frame/torch_bf16"]
+    assert (row.ratio, row.quantiles) == ((4.0, (3.0, 4.0, 5.0)) if has_baseline else (1.0, (1.0, 1.0, 1.0)))
+
+
+def test_a_variant_that_cannot_be_run_is_named(bundle):
+    setting = cascade.Setting.of(bundle, PLAN, CPU, StandIn)
+    found = list(cascade.measure(setting, (*cascade.COMPILED, cascade.TORCH[0])))
+    assert found[0] == "torch_compile_fp16: not measured, no compiler here"
+    assert next(row.name for row in found if isinstance(row, Row)) == "frame/torch_fp16_dense"
+
+
+def test_kernels_compiled_ahead_give_the_labels_of_torch(bench, monkeypatch):
+    monkeypatch.setattr(probe, "version_of", lambda name: "1.2.2")
+    code, stage, rows = run(bench, "ahead")
+    assert (code, stage["why"]) == (0, [])
+    assert set(rows) == {"ahead/compile", "cascade/without_torch_post_front@5%"}
+    assert stage["showed"][0].startswith("the flagged pixels of torch")
 
 
 @pytest.mark.parametrize(
-    ("name", "part"),
-    [("fuse_labels", kernels.fusion), ("preprocess", kernels.preprocessing), ("select", kernels.refinement),
-     ("refine", kernels.refinement)],
+    ("version", "why"),
+    [(None, "cuda-core is not installed: pip install"), ("0.5.1", "cuda-core 0.5.1 is too old: pip install")],
+)
+def test_a_machine_without_cuda_core_has_nothing_to_run_ahead(bench, monkeypatch, version, why):
+    monkeypatch.setattr(probe, "version_of", lambda name: version)
+    code, stage, rows = run(bench, "ahead")
+    assert (code, stage["state"], rows) == (77, NOT_RUN, {})
+    assert stage["why"][0].startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("stage", "module", "name", "why"),
+    [
+        ("tensorrt", "benchmarks.on_gpu.work", "find_spec", "TensorRT is not installed: pip install"),
+        ("memcheck", "benchmarks.on_gpu.memcheck", "sanitizer", "compute-sanitizer is not installed"),
+    ],
+)
+def test_what_a_machine_lacks_is_one_line(bench, monkeypatch, stage, module, name, why):
+    monkeypatch.setattr(f"{module}.{name}", lambda *which: None)
+    code, found, rows = run(bench, stage)
+    assert (code, found["state"], rows, len(found["why"])) == (77, NOT_RUN, {}, 1)
+    assert found["why"][0].startswith(why)
+
+
+def test_engines_of_tensorrt_are_built_and_timed(bench, monkeypatch):
+    pytest.importorskip("onnx")
+    monkeypatch.setattr("benchmarks.on_gpu.work.find_spec", lambda name: object())
+    monkeypatch.setattr("errseg_rt.export.graphs.export_graphs", lambda cascade: {"front": b"front"})
+    monkeypatch.setattr(cascade, "TENSORRT", ("int8", "fp16"))
+    built = []
+
+    def build(bundle, precision, size):
+        built.append((bundle.read("graphs/front.onnx"), precision, size))
+        if precision == "int8":
+            raise EngineError("no such tactic\nat all")
+
+    code, stage, rows = run(replace(bench, build_engine=build), "tensorrt")
+    assert (code, stage["why"]) == (0, [])
+    assert built == [(b"front", "int8", PLAN.frame), (b"front", "fp16", PLAN.frame)]
+    assert "tensorrt_int8: not built, no such tactic" in stage["showed"]
+    assert {"build/tensorrt_fp16", "frame/tensorrt_fp16", "frame/tensorrt_fp16_dense"} <= set(rows)
+    assert "bar: at most 7.1 ms" in rows["frame/tensorrt_fp16"].note
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "part"),
+    [("fuse_labels", fusion, fusion.fusion), ("preprocess", preprocessing, preprocessing.preprocessing),
+     ("select", refinement, refinement.refinement), ("refine", refinement, refinement.refinement)],
 )  # fmt: skip
-def test_what_is_wrong_is_not_timed(name, part, monkeypatch):
-    right = getattr(kernels, name)
+def test_what_is_wrong_is_not_timed(name, module, part, monkeypatch):
+    right = getattr(module, name)
 
     def wrong(*arguments, **options):
         result = right(*arguments, **options)
@@ -134,30 +281,97 @@ def test_what_is_wrong_is_not_timed(name, part, monkeypatch):
             result[..., 0] += 1
         return result
 
-    monkeypatch.setattr(kernels, name, wrong)
+    monkeypatch.setattr(module, name, wrong)
     rows = []
     with pytest.raises(Wrong, match=name):
         rows.extend(part(SIZE, TIMER, CEILINGS))
     assert not [row for row in rows if row.name.startswith(f"{name}/")]
 
 
-def test_other_tiles_are_tried_and_the_shipped_ones_put_back():
-    kept = launches.SMALL, launches.LARGE
-    rows = list(kernels.tiles(replace(SIZE, frame=(32, 32)), TIMER))
-    assert len(rows) == 22
-    assert kept == (launches.SMALL, launches.LARGE)
+def test_near_ties_are_those_within_two_units_in_the_last_place():
+    one = 2.0**-10  # of half precision, between 1 and 2
+    logits = [
+        [1.5, 1.5, 0],
+        [1.5, 1.5 + 2 * one, 0],
+        [1.5, 1.5 + 3 * one, 0],
+        [6, 6 + 8 * one, 0],
+        [6, 6 + 12 * one, 0],
+    ]
+    logits.append([-3, -3 + 4 * one, -9])
+    found = refinement.near_ties(torch.tensor(logits).half())
+    assert found.tolist() == [True, True, False, True, False, True]
 
 
-def test_a_part_that_fails_is_named_and_the_others_are_measured(monkeypatch):
+@pytest.mark.parametrize(("others", "is_wrong"), [(0, False), (5, False), (12, True)])
+def test_labels_of_the_sparse_stage_may_differ_rarely_but_for_near_ties(others, is_wrong):
+    error_logit = np.ones((25, 40), np.float32)  # all are flagged
+    selection = select(torch.from_numpy(error_logit), 0.5, row_work=(1, 1, 1))
+    rows = torch.randn((1000, 3), generator=torch.Generator().manual_seed(0)).half()
+    rows[:, 2] += 9
+    rows[500:] = torch.tensor([1.0, 1.0 + 2**-10, 0])
+    whole = rows.T.reshape(3, 25, 40)
+    found = rows.clone()
+    found[:others, 0] += 30
+    found[500:, 0] += 30
+    arguments = (selection, error_logit, 0.5, (1, 1, 1), found, whole)
+    if is_wrong:
+        with pytest.raises(Wrong, match=r"only 97.600% of the flagged labels are those of the dense stage"):
+            refinement._check_selection(*arguments)
+    else:
+        assert refinement._check_selection(*arguments) == pytest.approx(1 - others / 500)
+
+
+def test_other_launches_are_tried_and_the_shipped_ones_put_back(bench, monkeypatch):
+    constants = [
+        (launches, "SMALL"),
+        (launches, "LARGE"),
+        (launches, "PROGRAMS"),
+        (of_fusion, "TILE_ROWS"),
+        (of_selection, "TICKET"),
+    ]
+    monkeypatch.setattr(variants, "TILES", variants.TILES[:2])
+    monkeypatch.setattr(launches, "SMALL", launches.Tile(32, 64, 160, 4, 3))  # so that a program has tiles to do
+    kept = [getattr(*each) for each in constants]
+    code, stage, rows = run(replace(bench, size=replace(SIZE, frame=(33, 33))), "tiles")
+    assert (code, stage["why"]) == (0, [])
+    assert [getattr(*each) for each in constants] == kept
+    for name in ("refine@persistent_2", "select_with_budget@ticket", "select_with_budget@shipped"):
+        assert f"variants/{name}" in rows
+    assert sum(name.startswith("variants/fuse_labels@tiles_") for name in rows) == 2
+    assert sum(name.startswith("variants/refine_tile@") for name in rows) == 5
+    assert rows["variants/refine@persistent_2"].note == "the same bits"
+
+
+def test_a_launch_that_gives_something_else_is_not_timed():
+    class Module:
+        SIGN, PLACE = 1, 0
+
+    trials = [variants.Trial("other", {"SIGN": -1}), variants.Trial("same", {"PLACE": 1}),
+              variants.Trial("none", {"PLACE": 9})]  # fmt: skip
+
+    def work():
+        return ([torch.ones(3)] * 2)[Module.PLACE] * Module.SIGN
+
+    operation = variants.Operation("op", Module, work, TIMER.time, trials, lambda tensor: [tensor])
+    found = []
+    with pytest.raises(Wrong, match="variants/op@other: other results"):
+        found.extend(variants.compared(operation))
+    rows = [row.name for row in found if isinstance(row, Row)]
+    assert rows == ["variants/op@shipped", "variants/op@same"]
+    assert found[-1] == "variants/op@none: not measured, list index out of range"
+    assert (Module.SIGN, Module.PLACE) == (1, 0)
+
+
+def test_a_part_that_fails_is_named_and_the_others_are_measured(bench, monkeypatch):
     def fails(*arguments):
-        raise RuntimeError("no more memory")
+        raise RuntimeError("no more memory\nat all")
         yield
 
-    monkeypatch.setattr(kernels, "fusion", fails)
-    monkeypatch.setattr(kernels, "refinement", lambda *arguments: iter(()))
-    rows, failed = gpu.measure(["kernels"], TIMER, SIZE, PLAN, StandIn, has_tensorrt=False)
-    assert failed == ["fuse_labels: no more memory"]
-    assert "preprocess/gpu_vs_torch_eager" in [row.name for row in rows]
+    monkeypatch.setattr(fusion, "fusion", fails)
+    monkeypatch.setattr(refinement, "refinement", lambda *arguments: iter(()))
+    code, stage, rows = run(bench, "kernels")
+    assert (code, stage["state"], stage["why"]) == (1, FAILED, ["fuse_labels: no more memory"])
+    assert "preprocess/gpu_vs_torch_eager" in rows
 
 
 def test_shares_of_a_ceiling():

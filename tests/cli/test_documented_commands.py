@@ -72,6 +72,7 @@ _TRAIN = "takes hours; tests/cli/test_train.py trains a tiny recipe"
 _BENCHMARK = "measures, for minutes or hours; its parts are tested in tests/benchmarks, or run by hand"
 _PROVIDERS = "wants another package of onnxruntime; tests/engines/test_providers.py puts one in its stead"
 _JETSON = "wants a Jetson; tests/system/test_jetson.py holds what doctor says there"
+_GPU = "wants a GPU; tests/benchmarks runs it without, and its stages on fakes"
 ELSEWHERE = {
     "python3 -m venv .venv": _CI,
     'pip install -c constraints.txt -e ".[test]"': _CI,
@@ -117,7 +118,9 @@ ELSEWHERE = {
     "python -m benchmarks.select": _BENCHMARK,
     "python -m benchmarks.damage": _BENCHMARK,
     "python -m benchmarks.refine": _BENCHMARK,
-    "python benchmarks/gpu.py": "wants a GPU; tests/benchmarks/test_gpu.py runs it without",
+    "python benchmarks/gpu.py": _GPU,
+    "python benchmarks/gpu.py --only tensorrt": _GPU,
+    "python benchmarks/gpu.py --only compile,precisions": _GPU,
 }
 
 

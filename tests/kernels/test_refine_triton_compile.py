@@ -8,10 +8,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from errseg_rt.kernels.refine import DeviceWeights, RefineWeights  # noqa: E402
+from errseg_rt.kernels.refine import DeviceWeights, RefineWeights, launches  # noqa: E402
 from errseg_rt.kernels.refine.launches import enqueue_refine  # noqa: E402
 from errseg_rt.kernels.select import Selection  # noqa: E402
-from tests.kernels.triton_gate import Call, Recorder, check_fits  # noqa: E402
+from tests.kernels.triton_gate import Call, Recorder, changed, check_fits  # noqa: E402
 
 # What an architecture gives a program, KiB.
 SHARED = {80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 110: 227, 120: 99, 121: 99}
@@ -39,6 +39,7 @@ CASES = [
     pytest.param(sm, refine(torch.float16, 144, 256, 19), registers, id=f"wide-sm_{sm}")
     for sm, registers in WIDE.items()
 ] + [
+    pytest.param(90, changed(refine(torch.float16, 144, 256, 19), launches, PROGRAMS=132), 192, id="persistent-sm_90"),
     pytest.param(90, refine(torch.float16, 48, 24, 11), 136, id="narrow-sm_90"),
     pytest.param(90, refine(torch.float16, 13, 5, 3, (9, 11)), 80, id="odd-sm_90"),
     pytest.param(90, refine(torch.float32, 144, 256, 19), 248, id="float32-sm_90"),

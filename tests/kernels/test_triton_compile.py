@@ -10,10 +10,12 @@ pytest.importorskip("triton")
 from errseg_rt.kernels import Geometry  # noqa: E402
 from errseg_rt.kernels.calibrate.launches import enqueue_calibrate  # noqa: E402
 from errseg_rt.kernels.finite.launches import enqueue_finite  # noqa: E402
+from errseg_rt.kernels.fuse_labels import launches as of_fusion  # noqa: E402
 from errseg_rt.kernels.fuse_labels.launches import enqueue_fuse_labels  # noqa: E402
 from errseg_rt.kernels.preprocess.launches import enqueue_preprocess  # noqa: E402
+from errseg_rt.kernels.select import launches as of_selection  # noqa: E402
 from errseg_rt.kernels.select.launches import enqueue_select  # noqa: E402
-from tests.kernels.triton_gate import Call, check_fits  # noqa: E402
+from tests.kernels.triton_gate import Call, changed, check_fits  # noqa: E402
 
 ARCHITECTURES = [80, 86, 87, 89, 90, 100, 110, 120, 121]  # 87, 110: Jetson Orin, Thor; 121: DGX Spark
 # What the smallest of them gives a program without asking: 48 KiB.
@@ -73,6 +75,8 @@ ON_ONE = {
     "fuse_labels_map": (fuse(torch.bfloat16, FRAME, "map", False), 160),
     "fuse_labels_everything": (fuse(torch.float32, FRAME, "rows", True), 200),
     "fuse_labels_of_one_pixel": (fuse(torch.float32, POINT, "none", False), 160),
+    "fuse_labels_in_tiles_of_rows": (changed(fuse(torch.float16, FRAME, "rows", False), of_fusion, TILE_ROWS=4), 160),
+    "select_with_a_ticket": (changed(select(torch.float16, GRID), of_selection, TICKET=True), 96),
     "select_half": (select(torch.bfloat16, GRID), 96),
     "select_of_one_pixel": (select(torch.float32, (1, 1)), 96),
     "calibrate_half": (calibrate(torch.float16), 64),

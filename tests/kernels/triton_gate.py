@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
+from unittest import mock
 
 import pytest
 import torch
@@ -83,6 +85,16 @@ def check_fits(call: Call, architecture: int, registers: int, shared: int) -> No
         assert (taken.stack, taken.local) == (0, 0), f"{launch.kernel} spills: {taken}"
         assert taken.registers <= registers, f"{launch.kernel}: {taken}"
         assert taken.shared <= shared, f"{launch.kernel}: {taken}"
+
+
+def changed(call: Call, module: ModuleType, **constants: object) -> Call:
+    """The same operation with other launch constants than those that are shipped."""
+
+    def run(launcher: Launcher) -> object:
+        with mock.patch.multiple(module, **constants):
+            return call(launcher)
+
+    return run
 
 
 class _Machine:

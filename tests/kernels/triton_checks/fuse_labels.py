@@ -99,6 +99,15 @@ def test_equals_the_definition(name, kind, dtype):
     assert torch.equal(plain.labels, fused.labels)
 
 
+@pytest.mark.parametrize("rows", [2, 4, 32])
+@pytest.mark.parametrize("name", ["stride4_aligned", "one_row", "one_column", "frame_smaller_aligned"])
+def test_tiles_of_several_rows_give_the_same(monkeypatch, name, rows):
+    monkeypatch.setattr(launches, "CELLS", 32)
+    monkeypatch.setattr(launches, "TILE_ROWS", rows)
+    tensors, arrays = operands(GEOMETRIES[name], 3, "rows", torch.float32)
+    assert_equals_reference(tensors, arrays, GEOMETRIES[name])
+
+
 @given(data=st.data())
 @settings(max_examples=4, deadline=None, derandomize=True)
 def test_equals_the_definition_for_any_geometry(data):

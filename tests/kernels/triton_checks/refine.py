@@ -177,6 +177,21 @@ def test_a_large_tile_gives_the_same(monkeypatch):
     assert_equals_reference(make_weights(channels=20), flagged, torch.float16)
 
 
+@pytest.mark.parametrize(("programs", "dtype"), [(1, torch.float16), (3, torch.float32)])
+def test_programs_that_do_tile_after_tile_give_the_same_bits(monkeypatch, programs, dtype):
+    monkeypatch.setattr(launches, "LARGE", launches.SMALL)  # of fewer pixels, so that there are several tiles
+    for name in ("SMALL", "FLOAT32"):
+        monkeypatch.setattr(launches, name, replace(getattr(launches, name), pixels=16, width=16))
+    weights, flagged = make_weights(channels=20), np.random.default_rng(3).random((9, 13)) < 0.3
+    supports = supports_reference(flagged)
+    maps = make_maps(weights, flagged.shape)
+    wanted, _ = run(weights, supports, maps, dtype)
+    monkeypatch.setattr(launches, "PROGRAMS", programs)
+    found, _ = run(weights, supports, maps, dtype)
+    np.testing.assert_array_equal(found, wanted)
+    assert_equals_reference(weights, np.zeros((3, 4), bool), dtype)
+
+
 def operands(dtype=torch.float32):
     weights = make_weights()
     supports = supports_reference(corners((4, 5)))

@@ -112,6 +112,15 @@ def test_a_budget_that_fits_exactly_and_one_less(dtype):
         assert len(less.support(3)) < taken <= len(exact.support(3))
 
 
+@pytest.mark.parametrize("budget", [None, 0, 1, 3000, 9000, 2**62])
+@pytest.mark.parametrize("grid", [(1, 1), (37, 41)], ids=str)
+def test_the_last_program_may_narrow_a_digit(monkeypatch, grid, budget):
+    monkeypatch.setattr(launches, "TICKET", True)
+    if INTERPRETED:
+        monkeypatch.setattr(launches, "PIXELS", 512)
+    assert_equals_reference(ties(12, grid), 0.4, row_work=WORK, budget=budget)
+
+
 @pytest.mark.parametrize("row_work", [WORK, (0, 0, 7), (0, 0, 0)], ids=str)
 @pytest.mark.parametrize("budget", [0, 1, 2**31 - 1, 2**31, 2**62])
 def test_budgets_of_nothing_and_of_more_than_all(row_work, budget):
