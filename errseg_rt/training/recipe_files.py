@@ -81,15 +81,16 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """The table of a recipe, the base of those `above`, laid over that of its own base."""
     if name in above:
         raise DataError(f"a recipe cannot be its own base: {' <- '.join((*above, name))}")
-    path = Path(name)
+    path, asked = Path(name), f"{above[-1]}: base: " if above else ""
     if path.suffix == ".toml":
         if not path.is_file():
-            raise DataError(f"recipe {path}: no such file; recipes of the package: {', '.join(recipe_names())}")
+            raise DataError(f"{asked}recipe {path}: no such file; recipes of the package: {', '.join(recipe_names())}")
         source: Any = path
     elif name in recipe_names():
         source = files(__package__) / "recipes" / f"{name}.toml"
     else:
-        raise DataError(f"no recipe is called {name!r}: choose from {', '.join(recipe_names())}, or give a .toml file")
+        names = ", ".join(recipe_names())
+        raise DataError(f"{asked}no recipe is called {name!r}: choose from {names}, or give a .toml file")
     try:
         table = tomllib.loads(source.read_text(encoding="utf-8"))
     except ValueError as error:

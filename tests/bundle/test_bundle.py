@@ -175,11 +175,27 @@ def test_what_is_no_bundle_is_not_replaced(manifest: Manifest, tmp_path: Path, i
     assert precious.read_text() == "precious"
 
 
+@pytest.fixture(params=[True, False], ids=["at_once", "in_two_steps"])
+def replaced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether folders change places at once, where the system can do that, or one after the other."""
+    if not request.param:
+        monkeypatch.setattr(bundle_module, "exchange", lambda one, other: False)
+    return request.param
+
+
+@pytest.mark.usefixtures("replaced")
+def test_a_new_bundle_takes_the_place_of_an_old_one(manifest: Manifest, tiny_bundle: Path) -> None:
+    write_bundle(tiny_bundle, manifest, {"new": b"new"})
+    assert sorted(content(tiny_bundle)) == [MANIFEST, "new"]
+    assert [path.name for path in tiny_bundle.parent.iterdir()] == ["tiny"]
+
+
 @pytest.mark.parametrize("failing", ["a.bin", "b.bin", "empty", MANIFEST, "rename"])
 def test_when_writing_fails_the_old_bundle_stays(
     manifest: Manifest, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     before = content(tiny_bundle)
+    monkeypatch.setattr(bundle_module, "exchange", lambda one, other: False)
 
     def fail_at(name: str) -> None:
         original = getattr(Path, name)
