@@ -19,13 +19,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from errseg_rt.datasets.labelled import open_labelled
 
 from benchmarks.report import Row, finish
 from errseg_rt import Runtime
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.bundle.classes import IGNORE
-from errseg_rt.datasets import CityscapesData, LabelledFrames, Sample
+from errseg_rt.datasets import CityscapesData, LabelledFrames, Sample, open_labelled
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.scenes import StreetScene
 
