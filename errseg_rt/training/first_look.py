@@ -38,23 +38,37 @@ class Seen(NamedTuple):
     is_labelled: bool
 
 
-def look_at(frames: LabelledFrames, what: str, progress: Progress) -> tuple[SizedFrames, list[Seen]]:
+class Look(NamedTuple):
+    """What a look at some frames has found.
+
+    Attributes:
+        what: What the frames are, for messages: a folder and a split.
+        frames: The frames.
+        seen: What there is to know of each that can be used, in their order.
+        faults: What is wrong with the others.
+    """
+
+    what: str
+    frames: LabelledFrames
+    seen: list[Seen]
+    faults: list[str]
+
+    @property
+    def sized(self) -> SizedFrames:
+        """The frames with their sizes, where all can be used."""
+        return SizedFrames(list(self.frames.names), [each.size for each in self.seen], self.frames.__getitem__)
+
+
+def look_at(frames: LabelledFrames, what: str, progress: Progress) -> Look:
     """Read every frame once.
 
     Args:
         frames: Frames with labels.
-        what: What they are, for messages: a folder and a split.
+        what: What they are.
         progress: Wraps the loop over the frames in a bar.
-
-    Returns:
-        The frames with their sizes, and what was seen of each.
-
-    Raises:
-        DataError: Frames cannot be used: a file that cannot be read, labels of another size, ids that are none. The
-            first ten are named.
     """
     if not len(frames):
-        return SizedFrames([], [], frames.__getitem__), []
+        return Look(what, frames, [], [])
     pool = ThreadPoolExecutor(usable_cores())
     try:
         asked = pool.map(partial(_look, frames), range(len(frames)))
@@ -62,14 +76,22 @@ def look_at(frames: LabelledFrames, what: str, progress: Progress) -> tuple[Size
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt does not wait for all of them
     faults = [look for look in looks if isinstance(look, str)]
-    seen = [look for look in looks if isinstance(look, Seen)]
-    if faults:
+    return Look(what, frames, [look for look in looks if isinstance(look, Seen)], faults)
+
+
+def check_usable(*looks: Look) -> None:
+    """Hold what was found against what a training wants.
+
+    Raises:
+        DataError: Frames cannot be used: a file that cannot be read, labels of another size, ids that are none. The
+            first ten are named.
+    """
+    bad = [look for look in looks if look.faults]
+    if bad:
+        where = " and ".join(f"{len(look.faults)} of the {len(look.frames)} frames of {look.what}" for look in bad)
+        faults = [fault for look in bad for fault in look.faults]
         more = f"; and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
-        raise DataError(
-            f"{len(faults)} of the {len(looks)} frames of {what} cannot be used: "
-            f"{'; '.join(faults[:_MOST_NAMED])}{more}"
-        )
-    return SizedFrames(list(frames.names), [each.size for each in seen], frames.__getitem__), seen
+        raise DataError(f"{where} cannot be used: {'; '.join(faults[:_MOST_NAMED])}{more}")
 
 
 def check_labelled(seen: Sequence[Seen], what: str) -> None:

@@ -11,7 +11,7 @@ from errseg_rt.datasets import LabelledFrames, open_dataset
 from errseg_rt.errors import DataError
 from errseg_rt.training.claim import Inputs
 from errseg_rt.training.data import RenderedData, rendered_views, street_sizes
-from errseg_rt.training.first_look import Progress, Seen, check_labelled, look_at
+from errseg_rt.training.first_look import Look, Progress, check_labelled, check_usable, look_at
 from errseg_rt.training.folds import hold_out
 from errseg_rt.training.recipe import Recipe
 from errseg_rt.training.sized import SizedFrames
@@ -92,22 +92,23 @@ def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: 
     Raises:
         DataError: Frames cannot be used, or have no labels to learn from.
     """
-    train, train_seen = look_at(splits.train, f"{splits.data}, train", progress)
-    val, val_seen = look_at(splits.val, f"{splits.data}, val", progress)
+    train = look_at(splits.train, f"{splits.data}, train", progress)
+    val = look_at(splits.val, f"{splits.data}, val", progress)
+    check_usable(train, val)
     for part, indices in (("to learn from", splits.learned), ("kept back for calibration", splits.held)):
-        check_labelled([train_seen[index] for index in indices], f"{splits.data}: frames {part}")
-    learned = train.subset(splits.learned)
-    held = train.subset(splits.held) if splits.data else RenderedData(SCORED_RENDERED, first=SCORED_RENDERED)
+        check_labelled([train.seen[index] for index in indices], f"{splits.data}: frames {part}")
+    learned = train.sized.subset(splits.learned)
+    held = train.sized.subset(splits.held) if splits.data else RenderedData(SCORED_RENDERED, first=SCORED_RENDERED)
     inputs = Inputs(
         # A name that is no UTF-8 has surrogates.
         frames=hashlib.sha256("\n".join(learned.names).encode(errors="surrogatepass")).hexdigest(),
         init=None if init is None else hashlib.sha256(init.read_bytes()).hexdigest(),
         rendered=tuple(sorted({*street_sizes(recipe, learned), *rendered_views(recipe, learned).sizes})),
-        train=_contents(train, train_seen),
-        val=_contents(val, val_seen),
+        train=_contents(train),
+        val=_contents(val),
     )
-    return Frames(learned, held, val, inputs)
+    return Frames(learned, held, val.sized, inputs)
 
 
-def _contents(frames: LabelledFrames, seen: list[Seen]) -> dict[str, str]:
-    return {name: " ".join(each.digests) for name, each in zip(frames.names, seen, strict=True)}
+def _contents(look: Look) -> dict[str, str]:
+    return {name: " ".join(each.digests) for name, each in zip(look.frames.names, look.seen, strict=True)}

@@ -11,7 +11,7 @@ import pytest
 from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.datasets import FolderData
 from errseg_rt.errors import DataError
-from errseg_rt.training.first_look import check_labelled, look_at
+from errseg_rt.training.first_look import check_labelled, check_usable, look_at
 
 
 def bare(items, title, total):
@@ -19,7 +19,9 @@ def bare(items, title, total):
 
 
 def look(root):
-    return look_at(FolderData(root, 11, void=[11]), "data, train", bare)
+    found = look_at(FolderData(root, 11, void=[11]), "data, train", bare)
+    check_usable(found)
+    return found.sized, found.seen
 
 
 def write(root, name, frame, labels):
@@ -117,7 +119,7 @@ def test_a_file_that_goes_away_meanwhile_is_named(mixed):
     frames = FolderData(mixed, 11, void=[11])
     (mixed / "labels" / "d.png").unlink()
     with pytest.raises(DataError, match=r"1 of the 4 frames of x cannot be used: .*d\.png"):
-        look_at(frames, "x", bare)
+        check_usable(look_at(frames, "x", bare))
 
 
 def test_frames_that_do_not_lie_in_files_are_held_to_the_same():
@@ -131,7 +133,16 @@ def test_frames_that_do_not_lie_in_files_are_held_to_the_same():
             return np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.uint8)
 
     with pytest.raises(DataError, match=r"only: the frame is \(4, 5\), its labels \(5, 4\)"):
-        look_at(Odd(), "x", bare)
+        check_usable(look_at(Odd(), "x", bare))
+
+
+def test_bad_files_of_all_splits_are_named_together(mixed):
+    (mixed / "images" / "a.png").write_bytes(b"")
+    looks = [look_at(FolderData(mixed, 11, void=[11]), what, bare) for what in ("train", "val")]
+    with pytest.raises(
+        DataError, match=r"^1 of the 4 frames of train and 1 of the 4 frames of val cannot be used: .*; .*a"
+    ):
+        check_usable(*looks)
 
 
 def test_the_look_is_shown_as_it_goes(mixed):
