@@ -53,7 +53,7 @@ class Launch:
 class Launcher(Protocol):
     """Gives memory of a GPU, and launches kernels on it in its current stream.
 
-    An array has `shape`, `dtype`, `stride()` and `is_contiguous()`, as torch's tensors have them.
+    An array has `shape`, `dtype`, `stride()`, `is_contiguous()` and `permute()`, as torch's tensors have them.
     """
 
     @property

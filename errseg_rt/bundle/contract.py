@@ -23,6 +23,7 @@ class Tensor:
         channels: 3 colours, K classes, Cl of `low`, Cc of stage 2, or C of stage 3.
         branch: Which branch of the cascade makes it; what several branches need belongs to the first of them.
         stays_float32: Whatever the precision: pixels are ranked by it, or it is what a frame becomes.
+        may_lie_by_pixel: Whether the channels of a pixel may lie one behind the other, as `torch.channels_last`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Tensor:
     channels: str
     branch: str
     stays_float32: bool = False
+    may_lie_by_pixel: bool = False
 
     def shape(self, channels: int, size: Size, grid_stride: int) -> tuple[int, int, int, int]:
         """Its shape, batch 1, for a network's input of a size `(H, W)` in pixels."""
@@ -45,7 +47,7 @@ CONTRACT = {
         Tensor("image", "input", "3", "", stays_float32=True),
         Tensor("logits", "grid", "K", "semantic"),
         Tensor("error_logit", "grid", "1", "error", stays_float32=True),
-        Tensor("low", "grid", "Cl", "semantic"),
+        Tensor("low", "grid", "Cl", "semantic", may_lie_by_pixel=True),
         Tensor("coarse", "coarse", "Cc", "detail"),
         Tensor("gate", "frame", "C", "detail"),
         Tensor("detail_logits", "grid", "K", "detail"),
@@ -54,6 +56,15 @@ CONTRACT = {
 """All of them, by name."""
 BRANCHES = ("semantic", "error", "detail")
 """The branches, in the order in which a frame meets them."""
+
+
+def lies_by_pixel(name: str, dtype: str, channels: int | None) -> bool:
+    """Whether TensorRT shall give and take a tensor with the channels of a pixel one behind the other.
+
+    It does so for two bytes a channel, and without gaps for a multiple of eight channels.
+    """
+    fits = channels is not None and channels % 8 == 0 and dtype in ("float16", "bfloat16")
+    return fits and CONTRACT[name].may_lie_by_pixel
 
 
 def on_stride(size: Size, stride: int) -> Size:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from errseg_rt.kernels.launch import Launcher
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "float16"}
 """The dtype of activations between the graphs and the kernels on a GPU, by the name that users give a precision; int8
@@ -18,10 +20,25 @@ class TensorSpec:
     Attributes:
         dtype: Its name, say `"float32"`.
         shape: Sizes, None where dynamic.
+        by_pixel: Whether the channels of a pixel lie one behind the other, as in `torch.channels_last`.
     """
 
     dtype: str
     shape: tuple[int | None, ...]
+    by_pixel: bool = False
+
+
+def empty_as(launcher: Launcher, spec: TensorSpec, shape: Sequence[int]) -> Any:
+    """Memory for a tensor `[1, C, h, w]`, which lies as its specification says."""
+    if not spec.by_pixel:
+        return launcher.empty(shape, spec.dtype)
+    batch, channels, *size = shape
+    return launcher.empty((batch, *size, channels), spec.dtype).permute(0, 3, 1, 2)
+
+
+def lies_as(spec: TensorSpec, array: Any) -> bool:
+    """Whether an array has the layout of its specification."""
+    return bool((array.permute(0, 2, 3, 1) if spec.by_pixel else array).is_contiguous())
 
 
 class Engine(Protocol):

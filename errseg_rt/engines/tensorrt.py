@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from errseg_rt.bundle.built import BuiltEngine
-from errseg_rt.engines.engine import TensorSpec
+from errseg_rt.engines.engine import TensorSpec, lies_as
 from errseg_rt.engines.tensorrt_plan import Plans
 from errseg_rt.errors import EngineError
 from errseg_rt.kernels.launch import dtype_of
@@ -43,9 +43,10 @@ class TensorRTEngine:
         """
         for name, array in feeds.items():
             spec = self.inputs.get(name)
-            if spec and (dtype_of(array) != spec.dtype or not array.is_contiguous()):
+            if spec and (dtype_of(array) != spec.dtype or not lies_as(spec, array)):
+                order = " by pixel" if spec.by_pixel else ""
                 raise EngineError(
-                    f"tensorrt cannot run the {self._graph} graph: {name} must be contiguous {spec.dtype}, got "
+                    f"tensorrt cannot run the {self._graph} graph: {name} must be contiguous {spec.dtype}{order}, got "
                     f"{dtype_of(array)} with strides {array.stride()}"
                 )
         return self._plans.binding({name: tuple(array.shape) for name, array in feeds.items()}).enqueue(

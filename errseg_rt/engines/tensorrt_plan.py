@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from errseg_rt.bundle.built import BuiltEngine
 from errseg_rt.bundle.contract import CONTRACT
-from errseg_rt.engines.engine import TensorSpec
+from errseg_rt.engines.engine import TensorSpec, empty_as
 from errseg_rt.engines.tensorrt_library import checked, load_tensorrt, make_logger, megabytes
 from errseg_rt.errors import EngineError
 from errseg_rt.places.driver import free_memory
@@ -53,7 +53,7 @@ class Binding:
         plan, context = self._plan, self._context
         workspace = gpu.workspace(self._scratch)
         context.set_device_memory(gpu.address(workspace), self._scratch)
-        outputs = {name: gpu.empty(shape, plan.outputs[name].dtype) for name, shape in self._outputs.items()}
+        outputs = {name: empty_as(gpu, plan.outputs[name], shape) for name, shape in self._outputs.items()}
         for name, array in {**inputs, **outputs}.items():
             checked(f"bind {name}", plan.logger, context.set_tensor_address, name, gpu.address(array))
         checked(f"run the {plan.graph} graph", plan.logger, context.execute_async_v3, gpu.handle())
@@ -99,7 +99,8 @@ class Plan:
             _, channels, *sides = self.engine.get_tensor_shape(name)
             if CONTRACT[name].lies != "frame":
                 sides = [None, None]  # even where this plan has but one size: others have others
-            spec = TensorSpec(dtypes[self.engine.get_tensor_dtype(name)], (1, channels, *sides))
+            by_pixel = self.engine.get_tensor_format(name) == tensorrt.TensorFormat.HWC8
+            spec = TensorSpec(dtypes[self.engine.get_tensor_dtype(name)], (1, channels, *sides), by_pixel)
             (self.inputs if is_input else self.outputs)[name] = spec
 
 

@@ -15,17 +15,21 @@ def bytes_of(shape: Sequence[int], dtype: str) -> int:
 
 
 class DeviceArray:
-    """A C-contiguous array: what the launches of kernels read of one.
+    """An array without gaps: what the launches of kernels read of one.
 
     Args:
         address: Where it begins.
         shape: Its shape.
         dtype: Its name.
         owner: What must be held for the memory to stay.
+        stride: Elements from one index to the next, by axis; None: C-contiguous.
     """
 
-    def __init__(self, address: int, shape: Sequence[int], dtype: str, owner: object) -> None:
+    def __init__(
+        self, address: int, shape: Sequence[int], dtype: str, owner: object, stride: tuple[int, ...] | None = None
+    ) -> None:
         self.address, self.shape, self.dtype, self.owner = address, tuple(shape), dtype, owner
+        self._stride = stride
 
     @property
     def size(self) -> int:
@@ -34,26 +38,37 @@ class DeviceArray:
 
     def stride(self) -> tuple[int, ...]:
         """Elements from one index to the next, by axis."""
-        return tuple(math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape)))
+        return self._stride or _contiguous(self.shape)
 
     def is_contiguous(self) -> bool:
-        """It always is."""
-        return True
+        """Whether its elements lie in the order of C; where an axis has one index, its stride is of no matter."""
+        steps = zip(self.shape, self.stride(), _contiguous(self.shape), strict=True)
+        return not self.size or all(step == wanted for size, step, wanted in steps if size > 1)
+
+    def permute(self, *axes: int) -> DeviceArray:
+        """The same elements with the axes in another order."""
+        shape, stride = (tuple(each[axis] for axis in axes) for each in (self.shape, self.stride()))
+        return DeviceArray(self.address, shape, self.dtype, self.owner, stride)
 
     def reshape(self, *shape: int) -> DeviceArray:
         """The same elements in another shape."""
-        if math.prod(shape) != math.prod(self.shape):
-            raise ValueError(f"{list(self.shape)} has not the elements of {list(shape)}")
+        if math.prod(shape) != math.prod(self.shape) or not self.is_contiguous():
+            raise ValueError(f"{list(self.shape)} of strides {list(self.stride())} cannot have the shape {list(shape)}")
         return DeviceArray(self.address, shape, self.dtype, self.owner)
 
     def __getitem__(self, index: int) -> DeviceArray:
         """One of the arrays along the first axis."""
-        step = bytes_of(self.shape[1:], self.dtype)
-        return DeviceArray(self.address + index * step, self.shape[1:], self.dtype, self.owner)
+        step, *inner = self.stride()
+        address = self.address + index * step * _ITEM_SIZES[self.dtype]
+        return DeviceArray(address, self.shape[1:], self.dtype, self.owner, tuple(inner))
 
     def __len__(self) -> int:
         """Length of the first axis."""
         return self.shape[0]
+
+
+def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 class Scratch:

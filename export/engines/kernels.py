@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.bundle.contract import CONTRACT, Size
-from errseg_rt.engines.engine import TensorSpec
+from errseg_rt.bundle.contract import CONTRACT, Size, lies_by_pixel
+from errseg_rt.engines.engine import TensorSpec, empty_as
 from errseg_rt.errors import EngineError
 from errseg_rt.export.engines.profiles import Profile
 from errseg_rt.frames.frame import Ask
@@ -37,7 +37,7 @@ class Signature(NamedTuple):
 
 
 def signature_of(model: bytes) -> Signature:
-    """That of an ONNX model."""
+    """That of an ONNX model, as TensorRT will have it."""
     import onnx
     from onnx import TensorProto
 
@@ -48,10 +48,12 @@ def signature_of(model: bytes) -> Signature:
 
     def specs(values: Sequence[onnx.ValueInfoProto]) -> dict[str, TensorSpec]:
         types = {value.name: value.type.tensor_type for value in values}
-        return {
-            name: TensorSpec(dtypes[type_.elem_type], tuple(side.dim_value or None for side in type_.shape.dim))
-            for name, type_ in types.items()
-        }
+        found = {}
+        for name, type_ in types.items():
+            shape = tuple(side.dim_value or None for side in type_.shape.dim)
+            dtype = dtypes[type_.elem_type]
+            found[name] = TensorSpec(dtype, shape, lies_by_pixel(name, dtype, shape[1]))
+        return found
 
     return Signature(specs(graph.input), specs(graph.output))
 
@@ -212,6 +214,6 @@ class _Shapes:
         stride = 1 if name == "image" else self._grid_stride  # an input of the grid's size makes maps of that size
         size = (array.shape[2] * stride, array.shape[3] * stride)
         return {
-            name: self._recorder.empty(CONTRACT[name].shape(spec.shape[1] or 1, size, self._grid_stride), spec.dtype)
+            name: empty_as(self._recorder, spec, CONTRACT[name].shape(spec.shape[1] or 1, size, self._grid_stride))
             for name, spec in self.outputs.items()
         }

@@ -24,6 +24,9 @@ class Array(np.ndarray):
     def is_contiguous(self) -> bool:
         return self.flags.c_contiguous
 
+    def permute(self, *axes: int) -> Array:
+        return self.transpose(axes)
+
     def stride(self) -> tuple[int, ...]:
         return tuple(step // self.itemsize for step in self.strides)
 

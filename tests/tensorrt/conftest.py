@@ -109,7 +109,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def tiny_graphs() -> dict[str, bytes]:
     """Graphs with the inputs and outputs of a cascade's, of one layer each."""
     sides = [("image", 3, "H", "W")]
-    taps = {"logits": (11, 4), "error_logit": (1, 4), "low": (6, 4), "coarse": (5, 8)}
+    taps = {"logits": (11, 4), "error_logit": (1, 4), "low": (8, 4), "coarse": (5, 8)}
     nodes, weights, outputs = [], [], []
     for name, (channels, stride) in taps.items():
         weights.append(helper.make_tensor(f"{name}.w", TensorProto.FLOAT, (channels, 3, 1, 1), [0.1] * 3 * channels))
@@ -122,11 +122,11 @@ def tiny_graphs() -> dict[str, bytes]:
     front = helper.make_graph(nodes, "front", [value(*each) for each in sides], outputs, weights)
     inputs = [
         value("logits", 11, "h", "w"),
-        value("low", 6, "h", "w"),
+        value("low", 8, "h", "w"),
         value("coarse", 5, "h", "w"),
         value("gate", 5, 1, 1),
     ]
-    weight = helper.make_tensor("w", TensorProto.FLOAT, (11, 6, 1, 1), [0.1] * 66)
+    weight = helper.make_tensor("w", TensorProto.FLOAT, (11, 8, 1, 1), [0.1] * 88)
     stage3 = [
         helper.make_node("Conv", ["low", "w"], ["learned"], "head"),
         helper.make_node("Add", ["logits", "learned"], ["sum"], "sum"),

@@ -136,6 +136,10 @@ class DataType(Enum):
     FLOAT, HALF, BF16 = "float32", "float16", "bfloat16"
 
 
+class TensorFormat(int, Enum):
+    LINEAR, HWC8 = 0, 2
+
+
 class ExecutionContextAllocationStrategy(Enum):
     USER_MANAGED = 1
 
@@ -151,29 +155,56 @@ class Network:
     tensors: dict[str, dict[str, tuple[int, list[int]]]]
     model: bytes
 
+    def __init__(self) -> None:
+        self.formats: dict[str, int] = {}
+
     @property
     def num_inputs(self) -> int:
         return len(self.tensors["inputs"])
 
+    @property
+    def num_outputs(self) -> int:
+        return len(self.tensors["outputs"])
+
     def get_input(self, index: int) -> Tensor:
-        return Tensor(self.tensors["inputs"], list(self.tensors["inputs"])[index])
+        return Tensor(self, "inputs", index)
+
+    def get_output(self, index: int) -> Tensor:
+        return Tensor(self, "outputs", index)
 
 
 class Tensor:
-    """An input, whose sizes may be set where they are open."""
+    """An input, whose sizes may be set where they are open, or an output; either may be told how it shall lie."""
 
-    def __init__(self, inputs: dict[str, tuple[int, list[int]]], name: str) -> None:
-        self._inputs, self.name = inputs, name
+    def __init__(self, network: Network, kind: str, index: int) -> None:
+        self._network, self._tensors = network, network.tensors[kind]
+        self.name = list(self._tensors)[index]
+
+    @property
+    def dtype(self) -> DataType:
+        return _TYPES[self._tensors[self.name][0]]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self._inputs[self.name][1])
+        return tuple(self._tensors[self.name][1])
 
     @shape.setter
     def shape(self, shape: tuple[int, ...]) -> None:
-        dtype, old = self._inputs[self.name]
+        assert self._tensors is self._network.tensors["inputs"]
+        dtype, old = self._tensors[self.name]
         assert all(before in (-1, size) for before, size in zip(old, shape, strict=True))
-        self._inputs[self.name] = dtype, list(shape)
+        self._tensors[self.name] = dtype, list(shape)
+
+    @property
+    def allowed_formats(self) -> int:
+        return self._network.formats.get(self.name, 1 << int(TensorFormat.LINEAR))
+
+    @allowed_formats.setter
+    def allowed_formats(self, formats: int) -> None:
+        # Eight channels of two bytes lie together, of four bytes they do not.
+        assert formats == 1 << int(TensorFormat.HWC8)
+        assert self.dtype in (DataType.HALF, DataType.BF16)
+        self._network.formats[self.name] = formats
 
 
 class ParserError:
@@ -293,7 +324,7 @@ class Builder:
         behaviour.built += 1
         (profile,) = config.profiles
         graph = {"graph": base64.b64encode(network.model).decode()} if behaviour.computes else {}
-        return json.dumps({**network.tensors, "profile": profile.shapes, **graph}).encode()
+        return json.dumps({**network.tensors, "formats": network.formats, "profile": profile.shapes, **graph}).encode()
 
 
 _TYPES = {1: DataType.FLOAT, 10: DataType.HALF, 16: DataType.BF16}
@@ -326,6 +357,9 @@ class CudaEngine:
     def get_tensor_dtype(self, name: str) -> DataType:
         return _TYPES[self.tensors[name][0]]
 
+    def get_tensor_format(self, name: str) -> TensorFormat:
+        return TensorFormat.HWC8 if name in self.plan["formats"] else TensorFormat.LINEAR
+
     def create_execution_context(self, strategy: ExecutionContextAllocationStrategy) -> Context:
         return Context(self)
 
@@ -336,7 +370,9 @@ class CudaEngine:
         if self._session is None:
             model = base64.b64decode(self.plan["graph"])
             self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        outputs = self._session.run(list(self.plan["outputs"]), {name: arrays[name] for name in self.plan["inputs"]})
+        outputs = self._session.run(
+            list(self.plan["outputs"]), {name: arrays[name].copy() for name in self.plan["inputs"]}
+        )
         for name, values in zip(self.plan["outputs"], outputs, strict=True):
             assert values.shape == arrays[name].shape
             arrays[name][...] = values
@@ -402,4 +438,9 @@ class Context:
         shape = shape or self.get_tensor_shape(name)
         size = int(np.prod(shape)) * dtype.itemsize
         memory = (ctypes.c_uint8 * size).from_address(self.addresses[name])
-        return np.frombuffer(memory, dtype).reshape(shape)
+        values = np.frombuffer(memory, dtype)
+        if self.engine.get_tensor_format(name) != TensorFormat.HWC8:
+            return values.reshape(shape)
+        batch, channels, *size = shape
+        assert channels % 8 == 0  # else a pixel is filled up to a multiple of eight
+        return values.reshape(batch, *size, channels).transpose(0, 3, 1, 2)

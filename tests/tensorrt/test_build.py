@@ -64,7 +64,7 @@ def test_profiles_are_those_of_the_graphs_inputs(fake, graph_bundle: Path) -> No
         Bundle.open(graph_bundle).manifest.input.input_size(size)
         for size in (shape.smallest, shape.best, shape.largest)
     ]
-    assert plan["profile"]["low"] == [[1, 6, -(-h // 4), -(-w // 4)] for h, w in sizes]
+    assert plan["profile"]["low"] == [[1, 8, -(-h // 4), -(-w // 4)] for h, w in sizes]
     assert plan["profile"]["coarse"] == [[1, 5, -(-h // 8), -(-w // 8)] for h, w in sizes]
     assert plan["profile"]["gate"] == [[1, 5, 1, 1]] * 3
     assert json.loads(built.read("front.plan"))["profile"]["image"] == [[1, 3, *size] for size in sizes]
@@ -82,7 +82,7 @@ def test_sizes_that_are_always_the_same_are_fixed_in_the_network(fake, graph_bun
     assert sizes("97x129", "front") == {"image": [1, 3, height, width]}
     grid, coarse = [-(-height // 4), -(-width // 4)], [-(-height // 8), -(-width // 8)]
     assert sizes("97x129", "refine") == {
-        "logits": [1, 11, *grid], "low": [1, 6, *grid], "coarse": [1, 5, *coarse], "gate": [1, 5, 1, 1]
+        "logits": [1, 11, *grid], "low": [1, 8, *grid], "coarse": [1, 5, *coarse], "gate": [1, 5, 1, 1]
     }  # fmt: skip
     assert sizes("97x129..193x257", "front") == {"image": [1, 3, -1, -1]}
     assert sizes("97x129..193x257", "refine")["gate"] == [1, 5, 1, 1]

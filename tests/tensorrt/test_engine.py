@@ -16,6 +16,7 @@ from errseg_rt.engines.tensorrt import TensorRTEngine
 from errseg_rt.errors import EngineError
 from errseg_rt.export.engines.builds import BuildOptions, build_engine
 from errseg_rt.export.engines.profiles import Profile
+from errseg_rt.kernels.refine.launches import is_channels_last
 from errseg_rt.options import Options
 from errseg_rt.places.arrays import DeviceArray
 from tests.places.host_gpu import STREAM, HostGpu
@@ -83,6 +84,25 @@ def test_memory_is_the_frames_and_lies_where_it_lay(opened, fake, graph_bundle: 
         frame(each)
     assert gpu.allocated == twice
     assert len(fake.Context.made) == 2
+
+
+@pytest.mark.parametrize(("precision", "is_packed"), [("fp32", False), ("fp16", True), ("bf16", True)])
+def test_low_lies_by_pixel_where_two_bytes_make_a_channel(opened, graph_bundle, precision: str, is_packed) -> None:
+    """As refinement reads it: what the front graph gives is taken by the refine graph, and by no other layout."""
+    front, stage3 = opened(precision=precision), opened("refine", precision)
+    outputs = run(front, image=image(graph_bundle, 65, 97))
+    _, channels, height, width = outputs["low"].shape
+    packed = (channels * height * width, 1, channels * width, channels)
+    assert outputs["low"].stride() == (packed if is_packed else (*packed[:1], height * width, width, 1))
+    assert is_channels_last(outputs["low"][0]) == is_packed
+    assert outputs["logits"].is_contiguous()
+    feeds = {name: outputs[name] for name in stage3[0].inputs}
+    run(stage3, **feeds)
+    other = DeviceArray(feeds["low"].address, feeds["low"].shape, feeds["low"].dtype, None)
+    if not is_packed:
+        other = other.permute(0, 1, 3, 2)
+    with pytest.raises(EngineError, match=f"low must be contiguous .*{'by pixel' if is_packed else 'float32'}, got"):
+        run(stage3, **{**feeds, "low": other})
 
 
 def by_pixels(shapes: dict[str, tuple[int, ...]]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 
 from errseg_rt.bundle.built import Shapes
+from errseg_rt.bundle.contract import lies_by_pixel
 from errseg_rt.engines.tensorrt_library import checked, load_tensorrt, make_logger, megabytes
 from errseg_rt.errors import EngineError
 from errseg_rt.export.engines.branches import branches_of_nodes
@@ -57,6 +58,7 @@ def build_plan(
     network = checked("make a network", logger, builder.create_network, flags)
     _parse(tensorrt, logger, network, model, graph)
     _fix_sizes(network, shapes)
+    _lay_out(tensorrt, network)
 
     config = checked("make a configuration", logger, builder.create_builder_config)
     config.clear_flag(tensorrt.BuilderFlag.TF32)  # fp32 means fp32
@@ -113,6 +115,17 @@ def _fix_sizes(network: Any, shapes: Shapes) -> None:
         tensor = network.get_input(index)
         smallest, _, largest = shapes[tensor.name]
         tensor.shape = tuple(low if low == high else -1 for low, high in zip(smallest, largest, strict=True))
+
+
+def _lay_out(tensorrt: Any, network: Any) -> None:
+    """Have channels lie one behind the other where refinement reads them so, and would move them itself."""
+    dtypes = {tensorrt.DataType.HALF: "float16", tensorrt.DataType.BF16: "bfloat16"}
+    for tensor in (
+        *(network.get_input(index) for index in range(network.num_inputs)),
+        *(network.get_output(index) for index in range(network.num_outputs)),
+    ):
+        if lies_by_pixel(tensor.name, dtypes.get(tensor.dtype, ""), tensor.shape[1]):
+            tensor.allowed_formats = 1 << int(tensorrt.TensorFormat.HWC8)
 
 
 def _read_timings(tensorrt: Any, logger: Any, config: Any, path: Path) -> None:

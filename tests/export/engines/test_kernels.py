@@ -13,12 +13,15 @@ import pytest
 pytest.importorskip("triton")
 
 from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.contract import lies_by_pixel
+from errseg_rt.engines.engine import TensorSpec, empty_as
 from errseg_rt.errors import EngineError
-from errseg_rt.export.engines.kernels import Signature, _Shapes, compile_launch, launches, signature_of
+from errseg_rt.export.engines.kernels import Recorder, Signature, _Shapes, compile_launch, launches, signature_of
 from errseg_rt.export.engines.precision import lower
 from errseg_rt.export.engines.profiles import Profile
 from errseg_rt.frames.frame import Ask
 from errseg_rt.kernels.launch import Launch
+from errseg_rt.kernels.refine.launches import is_channels_last
 from errseg_rt.pipeline.pipeline import Pipeline
 from errseg_rt.places.cubins import Cubin, Cubins
 from errseg_rt.places.driver_gpu import packed
@@ -153,3 +156,13 @@ def test_neither_torch_nor_a_gpu_is_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+@pytest.mark.parametrize(("channels", "is_packed"), [(64, False), (60, True)])
+def test_what_lies_by_pixel_is_not_moved(bundle, channels: int, is_packed: bool) -> None:
+    """A front graph of 64 channels, a multiple of 8, gives `low` as refinement reads it; one of 60 does not."""
+    low = TensorSpec("float16", (1, channels, None, None), lies_by_pixel("low", "float16", channels))
+    assert low.by_pixel != is_packed
+    recorder = Recorder((9, 0))
+    given = empty_as(recorder, low, (1, channels, 5, 7))[0]
+    assert is_channels_last(given) != is_packed
