@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 import onnxruntime
 
+from errseg_rt.engines.arena import give_back_with, share
 from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.engines.providers import CPU, Providers, check_kept, check_there, load_libraries, names_of
 from errseg_rt.errors import EngineError
@@ -63,6 +64,8 @@ class OnnxRuntimeEngine:
         options.enable_mem_pattern = False
         for key, value in _SPINNING.items():
             options.add_session_config_entry(key, value)
+        if names == [CPU]:
+            share(options)
         _check_threads(threads or 1)
         try:
             # Its fallback would print, and run the graph on the CPU.
@@ -75,6 +78,7 @@ class OnnxRuntimeEngine:
             raise EngineError(f"onnxruntime cannot load the {name} graph{where} ({reason}); {advice}") from error
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         check_kept(name, names, self.providers)
+        give_back_with(self)
 
     @functools.cached_property
     def inputs(self) -> Mapping[str, TensorSpec]:
