@@ -19,3 +19,22 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
     missing = [link for link in links if link and not (document.parent / link).exists()]
     paths = re.findall(r"`((?:errseg_rt|kernels|export|benchmarks|tests|docs)/[\w./-]+)`", text)
     assert missing + [path for path in paths if path not in WRITTEN and not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_tests_that_are_named_are_there(document: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)", document.read_text(encoding="utf-8"))
+    missing = [
+        (path, test)
+        for path, test in named
+        if not (ROOT / path).is_file()
+        or not re.search(rf"^def {test}\(", (ROOT / path).read_text(encoding="utf-8"), re.M)
+    ]
+    assert missing == []
+
+
+def test_every_fault_has_a_test() -> None:
+    lines = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith(("| fault", "| ---"))]
+    assert len(rows) > 60
+    assert [row for row in rows if not re.search(r"\| `tests/[\w/]+\.py::test_\w+`", row)] == []

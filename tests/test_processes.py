@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from errseg_rt import Bundle, EngineError, Runtime
 
@@ -60,6 +61,83 @@ def test_a_forked_child_ends_whatever_it_does_with_the_runtime_of_its_parent() -
     done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=550, check=False)
     assert done.stdout.splitlines() == ["close 0", "collect 0", "use 0", "use_twice 0", "leave 0"], done.stderr
     assert done.returncode == 0, done.stderr
+
+
+FORKS_AMID_WORK = """
+import os, signal, sys, threading
+import numpy as np
+from errseg_rt import Runtime
+
+def work():
+    while not done.is_set():
+        runtime.segment(frame)
+def use():
+    assert np.array_equal(runtime.segment(frame).labels, labels)
+def open_anew():
+    with Runtime(threads=1) as other:
+        assert np.array_equal(other.segment(frame).labels, labels)
+def close(): runtime.close()
+
+frame = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
+runtime, done = Runtime(threads=2), threading.Event()
+labels = runtime.segment(frame).labels
+workers = [threading.Thread(target=work) for _ in range(2)]
+for worker in workers:
+    worker.start()
+for child in (use, open_anew, close) * 2:
+    if os.fork() == 0:
+        signal.alarm(100)
+        child()
+        sys.exit(0)
+    print(child.__name__, os.wait()[1], flush=True)
+done.set()
+for worker in workers:
+    worker.join()
+"""
+FORKS_AMID_READING = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from errseg_rt.frames.formats import pillow
+from errseg_rt.frames.libtiff import overheard
+from errseg_rt.frames.reading import read_frame
+
+def read():
+    with pillow(lenient=True), overheard():
+        reading.set()
+        forking.wait()
+        time.sleep(0.3)  # until the other thread is in the fork
+
+reading, forking = threading.Event(), threading.Event()
+reader = threading.Thread(target=read)
+reader.start()
+reading.wait()
+forking.set()
+if os.fork() == 0:
+    signal.alarm(100)
+    print("a child", file=sys.stderr, flush=True)
+    print(read_frame(Path(sys.argv[1])).shape, flush=True)
+    os._exit(0)
+print(os.wait()[1])
+reader.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forks_while_its_threads_segment() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS_AMID_WORK], capture_output=True, text=True, timeout=650, check=False
+    )
+    assert done.stdout.splitlines() == ["use 0", "open_anew 0", "close 0"] * 2, done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forks_while_a_thread_reads_a_file(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 7)).save(tmp_path / "a.gif")
+    command = [sys.executable, "-c", FORKS_AMID_READING, str(tmp_path / "a.gif")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    assert done.stdout.splitlines() == ["(7, 9, 3)", "0"], done.stderr
+    assert "a child" in done.stderr  # not where the lines of libtiff were going
 
 
 @pytest.mark.parametrize(("engine", "device"), [("torch", "cpu"), ("torch", "cuda"), ("tensorrt", "cuda")])

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from errseg_rt.bundle.input_spec import MAX_PIXELS
+from errseg_rt.cli.execution import options_of
+from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption
+from errseg_rt.cli.options import AllowDamagedOption, IgnoreOrientationOption, MaxPixelsOption
 from errseg_rt.cli.outputs import check_folder
 from errseg_rt.errors import EngineError
+from errseg_rt.frames.reading import Reading
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
 """Lightning's names of the arithmetics in which all of a training works."""
@@ -21,16 +26,28 @@ def _precision(value: str) -> str:
     return value
 
 
+def _meaning(first_id: int | None, label_map: str | None) -> dict[str, Any]:
+    """What label ids mean, in the stead of all that the recipe says of it; nothing where no option says so."""
+    if (first_id, label_map) == (None, None):
+        return {}
+    return {"data": {"first_id": first_id, "label_map": label_map, "void": None}}
+
+
 def train(
     recipe: Annotated[str, typer.Argument(help="Recipe's name in the package, or a TOML file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of checkpoints, logs and results.")],
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with train/ and val/, each with images/ and labels/; or the root of Cityscapes or ADE20K; "
-            "default: rendered scenes only."
+            help="Folder with train/ and val/, each with images/ and labels/, or the root of Cityscapes, ADE20K or "
+            "VOC; default: rendered scenes."
         ),
     ] = None,
+    first_id: FirstIdOption = None,
+    label_map: LabelMapOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    allow_damaged: AllowDamagedOption = False,
+    ignore_orientation: IgnoreOrientationOption = False,
     init: Annotated[
         Path | None, typer.Option(help="Weights to start the semantic branch from (.pth or .safetensors).")
     ] = None,
@@ -66,7 +83,11 @@ def train(
     # Absolute paths say more of a machine than of a training.
     command = " ".join(["errseg-rt", *(Path(part).name if Path(part).is_absolute() else part for part in sys.argv[1:])])
     check_folder(out)
-    settings = load_recipe(recipe, [*(change or []), *([] if seed is None else [f"seed={seed}"])])
+    options_of(max_pixels=max_pixels)  # which checks it
+    given = _meaning(first_id, label_map)
+    if given and data is None:
+        raise typer.BadParameter("are for labelled frames: give --data.", param_hint="'--first-id' and '--label-map'")
+    settings = load_recipe(recipe, [*(change or []), *([] if seed is None else [f"seed={seed}"])], given)
     was_finished = (out / RESULT).exists()
     path = run(
         settings,
@@ -78,6 +99,7 @@ def train(
         devices=devices,
         precision=precision,
         score_rendered=score_rendered,
+        reading=Reading(max_pixels, allow_damaged, ignore_orientation),
     )
     if was_finished:
         print(f"{path}: finished already on {finished_on(path)}; remove {out} to train again, or give another --out")

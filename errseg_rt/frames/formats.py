@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
-from threading import Lock
+from threading import RLock
 from typing import IO, TYPE_CHECKING, Any
 from warnings import catch_warnings, filterwarnings
 
@@ -66,7 +67,9 @@ FORMATS = (
 HEAD = 64
 """Bytes that tell a format."""
 
-_ALONE = Lock()
+_ALONE = RLock()
+if hasattr(os, "register_at_fork"):  # a child would wait for ever for another thread of its parent, which it has not
+    os.register_at_fork(before=_ALONE.acquire, after_in_parent=_ALONE.release, after_in_child=_ALONE.release)
 
 
 def format_of(data: bytes) -> Format | None:
@@ -78,8 +81,8 @@ def format_of(data: bytes) -> Format | None:
 def pillow(lenient: bool) -> Iterator[None]:
     """Pillow set up to take what it can (`lenient`) or nothing that is cut, without limits and warnings of its own.
 
-    These settings are the process's, not an image's, so this is one thread's at a time. What Pillow warns of is
-    metadata.
+    These settings are the process's, not an image's, so this is one thread's at a time, and no process forks meanwhile.
+    What Pillow warns of is metadata.
     """
     from PIL import Image, ImageFile
 

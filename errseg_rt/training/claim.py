@@ -15,6 +15,7 @@ from errseg_rt.system.fields import check_fields
 from errseg_rt.training.recipe import Recipe
 
 RECIPE, INPUTS = "recipe.json", "inputs.json"
+_LABEL_MAP = "data.label_map"
 _MOST_NAMED = 5  # differences that a message lists
 
 
@@ -28,6 +29,7 @@ class Inputs:
         rendered: Sizes of the rendered frames that are learned from; by default what they were before this was noted.
         train: Digests of picture and labels of every training frame, by name; None: not noted.
         val: The same of the frames that are scored on.
+        label_map: Digest of what the recipe's label map says; None: it has none.
     """
 
     frames: str
@@ -35,6 +37,7 @@ class Inputs:
     rendered: tuple[tuple[int, int], ...] = ((360, 480),)
     train: Mapping[str, str] | None = None
     val: Mapping[str, str] | None = None
+    label_map: str | None = None
 
     def __post_init__(self) -> None:
         """Raises FieldError for what is no digest and no size."""
@@ -86,7 +89,8 @@ def _refuse(out: Path, differing: Sequence[str]) -> None:
 def recipe_differences(folder: Path, recipe: Recipe, parts: Sequence[str] = ()) -> list[str]:
     """In which fields the recipe of a folder's training differs.
 
-    A field that an older version did not know has its default there, which is what that version did.
+    A field that an older version did not know has its default there, which is what that version did. Label maps are
+    told by content, see `input_differences`.
 
     Args:
         folder: Where the training lies.
@@ -97,8 +101,7 @@ def recipe_differences(folder: Path, recipe: Recipe, parts: Sequence[str] = ()) 
         DataError: The folder holds no recipe, or a damaged one.
     """
     differing = _differing(_note(folder / RECIPE), recipe)
-    counted = (f"{path}: {how}" for path, how in differing if not parts or _is_part(path, parts))
-    return list(counted)
+    return [f"{path}: {how}" for path, how in differing if path != _LABEL_MAP and (not parts or _is_part(path, parts))]
 
 
 def input_differences(folder: Path, inputs: Inputs) -> list[str]:
@@ -111,6 +114,8 @@ def input_differences(folder: Path, inputs: Inputs) -> list[str]:
     if noted is None:
         return []
     found = [] if noted.init == inputs.init else ["--init: other weights"]
+    if noted.label_map != inputs.label_map:
+        found.append("label map: ids mean something else")
     if noted.train is not None:
         return found + _differing_frames("train", noted.train, inputs.train)
     if noted.frames != inputs.frames:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from errseg_rt.datasets import LabelledFrames, open_dataset
+from errseg_rt.datasets import LabelledFiles, LabelledFrames, LabelMap, open_dataset
 from errseg_rt.errors import DataError
+from errseg_rt.frames.reading import Reading
 from errseg_rt.training.claim import Inputs
 from errseg_rt.training.data import RenderedData, rendered_views, street_sizes
 from errseg_rt.training.first_look import Look, Progress, check_labelled, check_usable, look_at
@@ -30,6 +30,7 @@ class Splits:
         val: Frames to score on; may be none.
         learned: Numbers of the training frames to learn from.
         held: Numbers of those kept back for calibration.
+        label_map: What their label ids mean, where the recipe says so by a map.
     """
 
     data: Path | None
@@ -37,6 +38,7 @@ class Splits:
     val: LabelledFrames
     learned: list[int]
     held: list[int]
+    label_map: LabelMap | None = None
 
     @property
     def learned_names(self) -> list[str]:
@@ -61,19 +63,31 @@ class Frames:
     inputs: Inputs
 
 
-def open_splits(data: Path | None, recipe: Recipe) -> Splits:
-    """Open a data set.
+def open_splits(data: Path | None, recipe: Recipe, reading: Reading = Reading()) -> Splits:  # noqa: B008 - frozen
+    """Open a data set, all of whose labels mean what the recipe says.
+
+    Args:
+        data: Its folder; None: everything is rendered.
+        recipe: The recipe.
+        reading: What is taken of its files.
 
     Raises:
-        DataError: It cannot be opened, or has too few frames; or there is none, and rendered scenes have other classes.
+        DataError: It or the label map cannot be opened, or it has too few frames; or there is none, and rendered scenes
+            have other classes.
     """
     if data is None:
         if not recipe.can_render:
             raise DataError(f"recipe {recipe.name}: rendered scenes have the classes of camvid; give --data")
         return Splits(None, RenderedData(0), RenderedData(0), [], [])
-    open_split = partial(open_dataset, data, recipe.classes, void=recipe.data.void)
+    means, classes = recipe.data, recipe.classes
+    label_map = LabelMap.open(means.label_map, classes) if means.label_map is not None else None
+
+    def open_split(split: str) -> LabelledFiles:
+        files = open_dataset(data, classes, split=split, void=means.void, first_id=means.first_id, label_map=label_map)
+        return files.read_as(reading)
+
     train_split, val_split = ("training", "validation") if (data / "annotations").is_dir() else ("train", "val")
-    train = open_split(split=train_split)
+    train = open_split(train_split)
     learned, held = hold_out(len(train))
     if not learned:
         raise DataError(
@@ -82,8 +96,8 @@ def open_splits(data: Path | None, recipe: Recipe) -> Splits:
         )
     places = (val_split, f"leftImg8bit/{val_split}", f"images/{val_split}", f"ImageSets/Segmentation/{val_split}.txt")
     has_val = any((data / place).exists() for place in places)
-    val: LabelledFrames = open_split(split=val_split) if has_val else RenderedData(0)
-    return Splits(data, train, val, learned, held)
+    val: LabelledFrames = open_split(val_split) if has_val else RenderedData(0)
+    return Splits(data, train, val, learned, held, label_map)
 
 
 def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: Progress) -> Frames:
@@ -106,9 +120,15 @@ def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: 
         rendered=tuple(sorted({*street_sizes(recipe, learned), *rendered_views(recipe, learned).sizes})),
         train=_contents(train),
         val=_contents(val),
+        label_map=None if splits.label_map is None else _meaning(splits.label_map),
     )
     return Frames(learned, held, val.sized, inputs)
 
 
 def _contents(look: Look) -> dict[str, str]:
     return {name: " ".join(each.digests) for name, each in zip(look.frames.names, look.seen, strict=True)}
+
+
+def _meaning(label_map: LabelMap) -> str:
+    said = sorted(label_map.ids.items()), sorted(label_map.colors.items())
+    return hashlib.sha256(repr(said).encode()).hexdigest()

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.errors import DataError
 from errseg_rt.evaluation.error_maps import BASELINES, P_EP
+from errseg_rt.frames.reading import Reading
 from errseg_rt.networks.cascade import BRANCH_FIELDS, Cascade
 from errseg_rt.system import progress
 from errseg_rt.training.batches import check_batches, check_shares
@@ -83,13 +84,14 @@ def train(
     devices: int = 1,
     precision: str = "32-true",
     score_rendered: int = 60,
+    reading: Reading = Reading(),  # noqa: B008 - frozen
 ) -> Path:
     """Train a cascade by a recipe; a killed training goes on when called again.
 
     Args:
         recipe: What to do.
         data: Folder with `train/` and `val/`, each holding `images/` and `labels/`, or the root of Cityscapes or ADE20K
-            in their official layout; None: rendered scenes only.
+            in their official layout, or of VOC; None: rendered scenes only.
         out: Folder of the checkpoints, logs and results.
         init: Weights to start the semantic branch from.
         command: The command that was given, for the record.
@@ -98,6 +100,7 @@ def train(
         devices: Number of devices that share each batch.
         precision: Lightning's name of the arithmetic, such as `32-true` or `bf16-mixed`.
         score_rendered: Rendered frames that the finished cascade is scored on, 60 at most; 0: none.
+        reading: What is taken of the files of `data`.
 
     Returns:
         Path of `cascade.safetensors` in `out`; that of a finished training is left as it is.
@@ -110,7 +113,7 @@ def train(
         raise DataError(f"score_rendered: wanted 0 or more frames, got {score_rendered}")
     if not recipe.semantic.iterations and init is None and shared is None:
         raise DataError(f"recipe {recipe.name} takes the semantic branch as it is given: give its weights by --init")
-    splits = open_splits(data, recipe)
+    splits = open_splits(data, recipe, reading)
     dealt = folds(splits.learned_names, recipe.cross_fit)
     _check_views(recipe, len(splits.learned), dealt)
     check_shares(recipe, devices)

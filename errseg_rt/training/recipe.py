@@ -25,21 +25,28 @@ class DataConfig:
 
     Attributes:
         classes: Name of the class set, a key of `CLASS_SETS`.
-        void: Label ids that mean "no class".
+        void: Label ids that mean "no class", where ids are the classes; None: as in `LabelMap.of`.
+        first_id: Id of the first class, where ids are the classes; None: 0, or what the layout has.
+        label_map: What label ids mean, in the stead of these two: a name or a file, as in `LabelMap.open`.
         rendered: Share of the training crops that come from rendered street scenes.
         merge: For each class, the classes of the initial weights' network that it merges; empty: they are the same.
     """
 
     classes: str
-    void: tuple[int, ...] = ()
+    void: tuple[int, ...] | None = ()
+    first_id: int | None = None
+    label_map: str | None = None
     rendered: float = 0.0
     merge: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises FieldError for an unknown class set, and for shares and merges that cannot be."""
+        """Raises FieldError for an unknown class set, and for ids, shares and merges that cannot be."""
         check_fields(self)
         require(self, "classes", self.classes in CLASS_SETS, f"one of {', '.join(sorted(CLASS_SETS))}")
-        require(self, "void", all(0 <= label <= 255 for label in self.void), "label ids in 0..255")
+        require(self, "void", all(0 <= label <= 255 for label in self.void or ()), "label ids in 0..255")
+        require(self, "first_id", self.first_id is None or 0 <= self.first_id <= 255, "a label id in 0..255")
+        is_alone = self.label_map is None or (not self.void and self.first_id is None)
+        require(self, "label_map", is_alone, "none beside void or first_id, as it says of each id what it means")
         require(self, "rendered", 0 <= self.rendered <= 1, "a share in 0..1")
         classes = len(CLASS_SETS[self.classes])
         require(self, "merge", len(self.merge) in (0, classes), f"a list for each of the {classes} classes")

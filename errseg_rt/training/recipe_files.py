@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from errseg_rt.bundle.classes import CLASS_SETS
@@ -42,7 +43,7 @@ def recipe_names() -> list[str]:
     )
 
 
-def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str, changes: Sequence[str] = (), given: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
     """Read a recipe by its name in the package or by its path.
 
     A recipe with a `base` is another recipe with some values changed; its path starts from the recipe's folder.
@@ -50,12 +51,13 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     Args:
         name: `camvid`, or the path of a TOML file.
         changes: Values that take the place of the recipe's own, as TOML: `seed=2`, `detail.iterations=100`.
+        given: Values that do so before them, as a table.
 
     Raises:
         DataError: There is no such recipe, it has a field missing, unknown, or of an impossible value, or a change is
             no TOML.
     """
-    table = _read(name)
+    table = _merge(_read(name), given)
     for change in changes:
         table = _merge(table, _parsed(change))
     try:
@@ -103,7 +105,7 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     return _merge(_read(str(path.parent / base) if base.endswith(".toml") else base, (*above, name)), table)
 
 
-def _merge(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merge(table: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A table with some values changed; sections are merged, all else takes the place of what was there."""
     merged = dict(table)
     for name, value in changes.items():

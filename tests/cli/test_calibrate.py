@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -134,6 +135,17 @@ def test_a_threshold_is_saved_in_a_bundle_or_not_at_all(cli, data: Path) -> None
     done = cli("calibrate", "camvid", "--data", data, "--save-threshold")
     assert done.code == 2
     assert "is for a new bundle: give --out" in done.err
+
+
+def test_labels_that_do_not_fit_are_doubted(cli, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "one")
+    for path in (tmp_path / "one" / "labels").iterdir():
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(labels == 255, 0, labels + 1).astype(np.uint8))
+    done = cli("calibrate", "camvid", "--data", tmp_path / "one", "--threads", "1")
+    assert done.code == 0
+    assert done.err.startswith("warning: only ")
+    assert done.err.endswith("if ids are counted from 1: give --first-id 1\n")
 
 
 def test_the_bundle_is_never_written_over(cli, data: Path, bundle_copy: Path) -> None:

@@ -166,9 +166,9 @@ def test_other_providers_are_in_the_report(run, monkeypatch, command) -> None:
     session = onnxruntime.InferenceSession
     given = []
 
-    def opened(graph: bytes, options: Any, providers: list[Any]) -> Any:
+    def opened(graph: bytes, options: Any, providers: list[Any], **how: Any) -> Any:
         given.append(providers)
-        made = session(graph, options, providers=CPU_PROVIDER)
+        made = session(graph, options, providers=CPU_PROVIDER, **how)
         made.get_providers = lambda: ["CUDAExecutionProvider", *CPU_PROVIDER]
         return made
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,17 @@ def test_names_of_any_bytes(run, images: Path, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert len(summary["frames"]) == 4
     assert b"caf\xe9_overlay.png" in os.listdir(os.fsencode(tmp_path) + b"/o\xff")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files have no locale")
+def test_names_in_a_locale_that_knows_ascii_alone(images: Path, tmp_path: Path, kernels_are_compiled) -> None:
+    image = (images / "a.png").rename(images / "caf\u00e9.png")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code = "from errseg_rt.cli.app import main; main()"
+    command = [sys.executable, "-c", code, "segment", "--threads", "1", image, "-o", tmp_path / "\u56fe"]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "\u56fe" / "caf\u00e9_labels.png").is_file()
 
 
 def test_a_disk_that_is_full_ends_the_batch_and_loses_nothing(run, images: Path, tmp_path: Path, monkeypatch) -> None:

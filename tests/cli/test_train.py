@@ -149,6 +149,68 @@ def test_one_bad_frame_of_val_is_told_before_anything_is_trained(capsys, recipe,
     assert not any(line.startswith("train ") for line in lines)
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """The recipes and the readings with which trainings are begun, none of which is."""
+    found = []
+
+    def begun(recipe, data, out, *_, reading, **__):
+        found.append((recipe.data, reading))
+        return out / "cascade.safetensors"
+
+    monkeypatch.setattr("errseg_rt.training.loop.train", begun)
+    return found
+
+
+def test_options_of_labelled_data_are_those_of_evaluate(capsys, asked, recipe, data, tmp_path):
+    from errseg_rt.frames.reading import Reading
+
+    start = ("train", recipe, "--data", data, "-o", tmp_path / "out")
+    for more in (
+        (),
+        ("--max-pixels", 5000, "--allow-damaged", "--ignore-orientation"),
+        ("--first-id", 1),
+        ("--first-id", 1, "--set", "data.void=[0, 200]"),
+        ("--label-map", tmp_path / "it's.json"),
+    ):
+        assert run(capsys, *start, *more)[0] == 0
+    meanings = [(each.first_id, each.void, each.label_map) for each, _ in asked]
+    assert meanings == [
+        *[(None, (11,), None)] * 2,
+        (1, None, None),
+        (1, (0, 200), None),
+        (None, None, str(tmp_path / "it's.json")),
+    ]
+    assert [reading for _, reading in asked] == [Reading(), Reading(5000, True, True), *[Reading()] * 3]
+
+
+def test_options_of_labelled_data_that_are_none(capsys, monkeypatch, asked, recipe, data, tmp_path):
+    monkeypatch.setenv("COLUMNS", "200")
+    start = ("train", recipe, "-o", tmp_path / "out")
+    code, _, err = run(capsys, *start, "--first-id", 1)
+    assert code == 2
+    assert "Invalid value for '--first-id' and '--label-map': are for labelled frames: give --data." in err
+    code, _, err = run(capsys, *start, "--data", data, "--max-pixels", 0)
+    assert code == 2
+    assert "Invalid value for '--max-pixels': max_pixels must be a whole number of at least 1, got 0." in err
+    code, _, err = run(capsys, *start, "--data", data, "--first-id", 1, "--label-map", "palette")
+    assert_one_line(code, err, "data.label_map: wanted none beside void or first_id")
+    assert asked == []
+
+
+def test_what_ids_mean_is_looked_at_before_anything_is_trained(capsys, recipe, data, tmp_path, process_settings):
+    (tmp_path / "map.json").write_text('{"0": "void", "1": "road"}')
+    start = ("train", recipe, "--data", data, "-o", tmp_path / "out")
+    code, printed, err = run(capsys, *start, "--label-map", tmp_path / "map.json")
+    assert (code, printed) == (2, "")
+    lines = err.splitlines()
+    assert lines[-1].startswith(f"error: 20 of the 20 frames of {data}, train and 2 of the 2 frames of {data}, val can")
+    assert "are neither classes nor void; map.json knows [0, 1, 255]" in lines[-1]
+    assert not any(line.startswith("train ") for line in lines)
+    code, _, err = run(capsys, *start, "--label-map", "labelIds")
+    assert_one_line(code, err, "the label map labelIds has 19 classes, but 11 are wanted")
+
+
 def test_a_batch_of_one_is_told_before_anything_is_trained(capsys, recipe, data, tmp_path, process_settings):
     network = ("--set", "cascade.semantic='pspnet-resnet50'", "--set", "semantic.batch=1")
     code, printed, err = run(capsys, "train", recipe, "--data", data, "-o", tmp_path / "out", *network)

@@ -100,12 +100,30 @@ def test_of_many_differences_the_first_are_named(out, recipe):
         check_recipe(out, other)
 
 
+def test_a_label_map_is_told_by_what_it_says_and_not_by_its_name(out, recipe):
+    moved = replace(recipe, data=replace(recipe.data, void=(), label_map="elsewhere/map.json"))
+    plain = replace(moved, data=replace(moved.data, label_map=None))
+    assert recipe_differences(out, moved) == recipe_differences(out, plain) == ["data.void: [11] there, [] here"]
+    # An older version did not know label maps: it had none.
+    mapped = replace(INPUTS, label_map="says")
+    assert input_differences(out, mapped) == ["label map: ids mean something else"]
+    with pytest.raises(
+        DataError, match=r"out: holds another training \(label map: ids mean something else\); give anot"
+    ):
+        claim(out, recipe, mapped, is_finished=False)
+    rewrite(out / "inputs.json", label_map="says")
+    assert input_differences(out, mapped) == []
+    assert input_differences(out, replace(INPUTS, label_map="says more")) == input_differences(out, INPUTS) != []
+
+
 OLDER = {
     "a_section": ("bootstrap", None),
     "several": ("error_loss", None),
     "a_stage": ("error_frozen", None),
     "a_field": ("input", "work_pixels"),
     "a_field_of_the_networks": ("cascade", "error_features"),
+    "first_id": ("data", "first_id"),
+    "label_map": ("data", "label_map"),
 }
 
 

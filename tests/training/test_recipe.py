@@ -152,6 +152,14 @@ def test_changes_take_the_place_of_the_recipes_own(toml):
     assert replace(changed, detail=recipe.detail, views=None) == recipe
 
 
+def test_what_is_given_goes_before_changes_and_after_the_recipe(toml):
+    given = {"data": {"first_id": 1, "void": None}}
+    data = load_recipe(str(toml), (), given).data
+    assert (data.first_id, data.void, data.classes) == (1, None, "camvid")
+    data = load_recipe(str(toml), ["data.void=[0, 200]"], given).data
+    assert (data.first_id, data.void) == (1, (0, 200))
+
+
 def test_the_input_may_be_limited(toml):
     assert load_recipe(str(toml)).input.work_pixels == 0
     assert load_recipe(str(toml), ["input.work_pixels=1_000_000"]).input.work_pixels == 1_000_000
@@ -289,6 +297,17 @@ REFUSED = {
         "data.rendered: wanted a share in 0..1, got 3",
     ),
     "void": ("void = [11, 12]", "void = [11, 256]", "data.void: wanted label ids in 0..255, got [11, 256]"),
+    "first_id": ("void = [11, 12]", "first_id = 256", "data.first_id: wanted a label id in 0..255, got 256"),
+    "map_and_void": (
+        "void = [11, 12]",
+        'void = [11, 12]\nlabel_map = "labelIds"',
+        "data.label_map: wanted none beside void or first_id, as it says of each id what it means, got 'labelIds'",
+    ),
+    "map_and_first_id": (
+        "void = [11, 12]",
+        'first_id = 0\nlabel_map = "labelIds"',
+        "data.label_map: wanted none beside",
+    ),
     "merge": ("merge = [[1, 2], ", "merge = [", "data.merge: wanted a list for each of the 11 classes, got "),
     "empty_merge": ("merge = [[1, 2], ", "merge = [[], ", "data.merge: wanted lists of at least one of the initial "),
     "negative_merge": ("merge = [[1, 2], ", "merge = [[-1], ", "data.merge: wanted lists of at least one of the "),
@@ -398,12 +417,14 @@ WRONG = {
     float: NUMBERS,
     bool: ["1", "0", "'true'", "[]", "1.0"],
     str: ["1", "true", "['camvid']", "{a=1}", "07:32:00"],
-    tuple[int, ...]: ["1", "'ab'", "[1.0]", "[true]", "['1']", "[[1]]", "{a=1}"],
+    tuple[int, ...] | None: ["1", "'ab'", "[1.0]", "[true]", "['1']", "[[1]]", "{a=1}"],
     tuple[int, int]: ["1", "[33.0, 49]", "[33]", "[33, 49, 65]", "[true, 49]", "['33', 49]"],
     tuple[float, ...]: ["1.0", "[nan]", "[inf]", "[1, '1']", "[false]"],
     tuple[float, float, float]: ["1.0", "[0.1, 0.2]", "[0.1, 0.2, 0.3, 0.4]", "[0.1, 0.2, nan]", "[true, 0.1, 0.1]"],
     tuple[tuple[int, ...], ...]: ["1", "[1]", "[[1.5]]", "[['a']]", "[[true]]"],
     float | None: NUMBERS,
+    int | None: ["1.5", "2.0", *NUMBERS],
+    str | None: ["1", "true", "['camvid']", "{a=1}", "07:32:00"],
     Mapping[str, str]: ["1", "'text'", "{year=2008}", "{a=['b']}", "{day=2026-11-29}"],
 }
 
@@ -429,7 +450,7 @@ def test_a_value_of_another_type_is_named_with_its_field(toml, path):
     [
         ("augment.crop=[33.0, 49]", r"augment\.crop: wanted 2 whole numbers, got \[33\.0, 49\]"),
         ("augment.rotation=nan", r"augment\.rotation: wanted a finite number, got nan"),
-        ("data.void=11", r"data\.void: wanted a list of whole numbers, got 11"),
+        ("data.void=11", r"data\.void: wanted a list of whole numbers or nothing, got 11"),
         ("data.merge=[[1.5]]", r"data\.merge: wanted a list of lists of whole numbers, got \[\[1\.5\]\]"),
         ("seed=true", "seed: wanted a whole number, got true"),
         ("augment.flip=1", r"augment\.flip: wanted true or false, got 1"),
