@@ -38,7 +38,7 @@ from errseg_rt.cli.options import (
     WorkPixelsOption,
     print_table,
 )
-from errseg_rt.cli.outputs import Outputs, check_file, check_folder
+from errseg_rt.cli.outputs import Outputs, check_apart, check_file, check_folder
 from errseg_rt.cli.predictions import score_files
 from errseg_rt.errors import DataError
 from errseg_rt.frames.reading import Reading
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.runtime import Runtime
 
+_LONGEST_NAME = 200  # bytes of a frame's name in that of its plot: file systems take 255 in all
 _LARGEST_SCALE = 4.0
 _NO_BASELINES = "the bundle has no calibration of the baselines, so that these have no ece and brier: see calibrate"
 
@@ -127,6 +128,7 @@ def evaluate(
     )
     for file in (json_file, csv_file):
         check_file(file)
+    check_apart(json_file, csv_file)
     if predictions is not None:
         if plots is not None:
             raise typer.BadParameter("draws what a bundle does: leave it out.", param_hint="'--plots'")
@@ -227,7 +229,8 @@ def _plot_worst(
     paths = []
     for rank, (_, index) in enumerate(track(ranked, "draw the worst frames", len(ranked)), 1):
         frame, truth = frames[index]
-        name = frames.names[index].replace("/", "_")
+        end = frames.names[index].replace("/", "_").encode(errors="ignore")[-_LONGEST_NAME:]
+        name = end.decode(errors="ignore")
         result = runtime.segment(frame, semantic=True)
         paths.append(plot_frame(folder / f"worst_{rank:02d}_{name}.png", frame, truth, result))
     return paths

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ import typer
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.batch import Batch, Entry, earlier, print_of
 from errseg_rt.cli.execution import options_of, stamp, warm_up
+from errseg_rt.cli.faults import say
 from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption, VoidOption, print_warnings
 from errseg_rt.cli.options import (
     AllowDamagedOption,
@@ -148,7 +149,7 @@ def segment(
             }
 
         def work(item: Item) -> Entry:
-            entry = _done_already(item, done.get(str(item.path)), out, output)
+            entry = _done_already(runtime, item, done.get(str(item.path)), out, output)
             entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output)
             tally.add(entry)
             return entry
@@ -170,10 +171,10 @@ def segment(
             _print_scores(summary)
         print(f"{len(batch.frames)} of {len(found.items)} images segmented: {out}")
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say("note", note)
     print_warnings(summary["notes"])
     for failure in batch.failed:
-        print(f"error: {failure['error']}", file=sys.stderr)
+        say("error", failure["error"])
     if batch.failed:
         raise typer.Exit(2)
 
@@ -200,15 +201,23 @@ def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap, output: Out
     }
 
 
-def _done_already(item: Item, entry: Entry | None, out: Path, output: OutputIds | None) -> Entry | None:
-    """The entry of an earlier run, where its files are unchanged and its results are there."""
+def _done_already(
+    runtime: Runtime, item: Item, entry: Entry | None, out: Path, output: OutputIds | None
+) -> Entry | None:
+    """The entry of an earlier run, where its files are unchanged, its results are there, and a summary takes it."""
+    if entry is None:
+        return None
     try:
-        is_same = entry is not None and (
+        is_same = (
             entry["files"] == _files(item)
+            and ("confusion" in entry) == (item.truth is not None)
             and (f"{item.name}_labels.png" if output is None else f"{item.name}.png") in entry["outputs"].values()
-            and all((out / name).is_file() for name in entry["outputs"].values())
+            and all((out / name).stat().st_size for name in entry["outputs"].values())
+            and 0 <= entry["mean_error_probability"] <= 1
         )
-    except (OSError, LookupError, TypeError):
+        Tally(runtime.manifest.classes).add(entry)
+        json.dumps(run_summary(runtime, [entry]), allow_nan=False)
+    except (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError):  # somebody has edited it
         return None
     return entry if is_same else None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from errseg_rt.datasets.input_trees import DataSets, holds_ids, is_result
+from errseg_rt.datasets.pairing import plain_name
 from errseg_rt.errors import DataError
 from errseg_rt.frames.files import find_files, may_be, walk
 from errseg_rt.frames.formats import IMAGE_ENDS, UNREAD_ENDS
@@ -202,8 +202,8 @@ def _stem(path: Path) -> str:
 
 
 def _key(path: Path) -> str:
-    """The name under which image and labels meet: macOS writes accents as characters of their own, others do not."""
-    return unicodedata.normalize("NFC", _stem(path))
+    """The name under which image and labels meet."""
+    return plain_name(_stem(path))
 
 
 def _free_name(path: Path, taken: set[str]) -> str:

@@ -172,7 +172,7 @@ def _check_ids(path: Path, mode: str, bits: int) -> None:
 
 
 def _check_palette(path: Path, image: Any, ids: Pixels) -> None:
-    """A palette of greys may be how a tool packed grey ids, whose index then is no id."""
+    """A palette of nothing but greys may be how a tool packed grey ids, whose index then is no id."""
     if image.mode != "P":
         return
     used = np.unique(ids)
@@ -180,7 +180,7 @@ def _check_palette(path: Path, image: Any, ids: Pixels) -> None:
     given = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
     palette[: len(given)] = given
     colors = palette[used]
-    is_grey = (colors == colors[:, :1]).all()
+    is_grey = (given == given[:, :1]).all()
     is_mask = set(used.tolist()) <= {0, 1} and set(colors.ravel().tolist()) <= {0, 255}
     if is_grey and not is_mask and (colors[:, 0] != used).any():
         raise FrameError(
