@@ -43,6 +43,7 @@ from errseg_rt.cli.predictions import score_files
 from errseg_rt.errors import DataError
 from errseg_rt.frames.reading import Reading
 from errseg_rt.system.atomic import write_json
+from errseg_rt.system.lines import escaped
 from errseg_rt.system.progress import track
 
 if TYPE_CHECKING:
@@ -157,14 +158,10 @@ def evaluate(
         calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
         scores = evaluation.to_dict(manifest.classes, calibrations)
         tables = figures_of(scores)
-        for table in tables:
-            print_table(table.title, table.headings(), table.text())
         notes = [] if manifest.baseline_calibrations else [_NO_BASELINES]
-        print("\n".join([_summary(scores), *notes]))
         first = frames.label_map.first_id
         warnings = doubts(evaluation.semantic.confusion.counts, manifest.classes, bundle, first)
-        print_warnings(warnings)
-        outputs = Outputs()
+        outputs, drawn = Outputs(), list[Path]()
         if json_file is not None:
             answer = {
                 "bundle": runtime.bundle.stamp(),
@@ -185,9 +182,14 @@ def evaluate(
                 write_csv(tables, csv_file)
         if plots is not None:
             with outputs.writing(plots):
-                written = plot_curves(plots, evaluation.errors, calibrations, scores)
-                written += _plot_worst(runtime, frames, evaluation, done.scored, worst, plots)
-                print(f"{plots}: {', '.join(path.name for path in written)}")
+                drawn += plot_curves(plots, evaluation.errors, calibrations, scores)
+                drawn += _plot_worst(runtime, frames, evaluation, done.scored, worst, plots)
+    for table in tables:  # after the files: whoever reads may have gone
+        print_table(table.title, table.headings(), table.text())
+    print("\n".join([_summary(scores), *notes]))
+    if drawn:
+        print(f"{plots}: {', '.join(escaped(path.name) for path in drawn)}")
+    print_warnings(warnings)
     report_failures(done.failed, outputs.faults)
     if not evaluation.frames_with_truth:
         raise DataError(f"{data}: no pixel has a true label; there is nothing to score")

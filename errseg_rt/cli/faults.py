@@ -6,6 +6,7 @@ import linecache
 import re
 import sys
 import traceback
+from contextlib import suppress
 
 from errseg_rt.errors import ErrsegError
 from errseg_rt.system.lines import one_line
@@ -19,7 +20,8 @@ _IMPORT = re.compile(r"\s*(?:from|import)\s+(\w+)")
 def say(kind: str, text: object) -> None:
     """Print a line on stderr, where it is open: an `error`, a `warning` or a `note`."""
     if sys.stderr is not None:  # else it would go to stdout
-        print(f"{kind}: {one_line(text)}", file=sys.stderr)
+        with suppress(OSError, ValueError):  # a disk that is full, a pipe or a stream that is closed
+            print(f"{kind}: {one_line(text)}", file=sys.stderr)
 
 
 def said(error: BaseException) -> str | None:

@@ -63,6 +63,14 @@ class DataSets:
         ]
 
 
+def is_truth(path: Path, root: Path) -> bool:
+    """Whether a file lies, below `root`, in a folder of ground truth that has one of images beside it."""
+    for folder in path.relative_to(root).parents[:-1]:
+        if folder.name in _TRUTH and any((root / folder).with_name(name).is_dir() for name in _IMAGES):
+            return True
+    return False
+
+
 def is_result(path: Path) -> bool:
     """Whether a file is one of the pictures that `Segmentation.save` writes, with another of them beside it."""
     for what in PICTURES:

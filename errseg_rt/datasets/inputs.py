@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from errseg_rt.datasets.input_trees import DataSets, holds_ids, is_result
+from errseg_rt.datasets.input_trees import DataSets, holds_ids, is_result, is_truth
 from errseg_rt.datasets.pairing import plain_name
 from errseg_rt.errors import DataError
 from errseg_rt.frames.files import find_files, may_be, walk
@@ -107,7 +107,8 @@ def _expand(text: str, out: Path | None, exclude: Sequence[str], notes: list[str
     elif path.exists() or path.is_symlink():
         yield _Found(path, path.parent, Path(path.name), Path(path.name))
     else:
-        matches = [Path(match) for match in sorted(glob.glob(_pattern(text), recursive=True))]
+        known, pattern = _pattern(text)
+        matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
         files = [match for match in matches if not match.is_dir() and not _is_excluded(match, exclude)]
         if matches and not files:
             raise DataError(
@@ -115,16 +116,30 @@ def _expand(text: str, out: Path | None, exclude: Sequence[str], notes: list[str
             )
         if not files:
             raise DataError(f"{text}: no such file or folder, and no file matches it as a glob")
-        yield from (_Found(match, match.parent, Path(match.name), Path(match.name)) for match in files)
+        beside = {match for match in files if is_truth(match, known)}
+        results = out.resolve() if out else None
+        if results and known.resolve() not in results.parents:  # it is what the glob names
+            results = None
+        old = {match for match in files if is_result(match) or (results and results in match.resolve().parents)}
+        if beside:
+            notes.append(f"{text}: passed over {len(beside)} files of ground truth beside images")
+        if old - beside:
+            notes.append(f"{text}: passed over {len(old - beside)} results of earlier runs")
+        if not set(files) - beside - old:
+            raise DataError(f"{text}: matches no image but results of earlier runs and ground truth")
+        for match in files:
+            if match not in beside | old:
+                yield _Found(match, match.parent, Path(match.name), Path(match.name))
 
 
-def _pattern(text: str) -> str:
-    """A glob whose first folders, as far as there are folders of just these names, are no globs."""
+def _pattern(text: str) -> tuple[Path, str]:
+    """The first folders of a glob, as far as there are folders of just these names, and a glob where they are none."""
     parts = Path(text).parts
     known = 0
     while known < len(parts) - 1 and Path(*parts[: known + 1]).is_dir():
         known += 1
-    return os.path.join(glob.escape(str(Path(*parts[:known]))) if known else "", *parts[known:])
+    folder = Path(*parts[:known])
+    return folder, os.path.join(glob.escape(str(folder)) if known else "", *parts[known:])
 
 
 def _is_excluded(inner: Path, exclude: Sequence[str]) -> bool:

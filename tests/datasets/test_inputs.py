@@ -294,3 +294,21 @@ def test_labels_by_the_case_of_their_suffix_and_the_form_of_their_accents(here: 
     touch(here, "set/labels/a.png")
     with pytest.raises(DataError, match=r"set/labels/a\.png: has the name of a\.PNG"):
         find_images(["set"])
+
+
+def test_a_glob_passes_over_what_a_folder_does(tmp_path: Path) -> None:
+    shots, data = tmp_path / "shots", tmp_path / "data"
+    touch(shots, "a.png", "out/a_labels.png", "out/a_error.png", "out/b.png", "old/a_labels.png", "old/a_overlay.png")
+    touch(data, "day/images/a.png", "day/labels/a.png", "day/labels/b.png", "labels/alone.png")
+    for pattern, taken, notes in (
+        (shots / "**" / "*.png", [shots / "a.png"], ["passed over 5 results of earlier runs"]),
+        (data / "**" / "*.png", ["day/images/a.png", "labels/alone.png"], ["passed over 2 files of ground truth"]),
+        (data / "day" / "labels" / "*.png", ["day/labels/a.png", "day/labels/b.png"], []),
+    ):
+        found = inputs_module.find_images([str(pattern)], out=shots / "out")
+        assert [item.path for item in found.items] == [data / name for name in taken]
+        assert len(found.notes) == len(notes)
+        for note, part in zip(found.notes, notes, strict=True):
+            assert part in note
+    with pytest.raises(DataError, match="matches no image but results of earlier runs and ground truth"):
+        find_images([str(shots / "old" / "*.png")])
