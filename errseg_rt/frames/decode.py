@@ -24,6 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # Pillow's of 8 bits a channel at most
+_DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # of more
 _LARGE = 1 << 26  # bytes of a file whose size in pixels is looked at first
 _COLORED = ("RGB", "RGBA")
 
@@ -157,8 +158,10 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _check_colors(path: Path, mode: str, bits: int) -> None:
-    if bits > 8 or mode not in _MODES:
+    if bits > 8 or mode in _DEEP:
         raise FrameError(f"{path}: {max(bits, 16)} bits a channel ({mode}); convert it to 8 bits a channel")
+    if mode not in _MODES:
+        raise FrameError(f"{path}: colours as {mode} are not read; convert it to RGB")
 
 
 def _check_ids(path: Path, mode: str, bits: int) -> None:
