@@ -213,7 +213,7 @@ def _named(found: Sequence[_Found], labels: Path | None) -> list[Item]:
 
 
 def _stem(path: Path) -> str:
-    return path.with_suffix("").as_posix()
+    return path.as_posix().removesuffix(path.suffix)  # `with_suffix` takes no name of dots, nor a folder without one
 
 
 def _key(path: Path) -> str:
@@ -238,6 +238,9 @@ def _by_name(folder: Path) -> dict[str, Path]:
     """Label files of a folder, by their path in it without suffix; those that cannot be read are named when read."""
     files, broken = find_files(folder, (".png",))
     known: dict[str, Path] = {}
+    for path, why in broken.items():
+        if not path.name.lower().endswith(".png"):
+            raise DataError(f"{path}: {why}; mend or remove it, as labels may lie there")
     for path in sorted([*files, *broken]):
         name = _key(path.relative_to(folder))
         if name in known:

@@ -78,6 +78,8 @@ def _by_name(folder: Path, ends: Sequence[str]) -> dict[str, Path]:
 
 
 def _check_all_in(these: dict[str, Path], others: dict[str, Path], what: str, kind: str) -> None:
-    bare = [path.name for name, path in these.items() if name not in others]
+    bare = [name for name in these if name not in others]
     if bare:
-        raise DataError(f"{what} {len(bare)} of the {len(these)} {kind}, first {bare[0]}")
+        near = next((path.name for name, path in others.items() if name.casefold() == bare[0].casefold()), None)
+        hint = f"; {near} differs from it by case" if near else ""
+        raise DataError(f"{what} {len(bare)} of the {len(these)} {kind}, first {these[bare[0]].name}{hint}")

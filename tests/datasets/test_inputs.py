@@ -312,3 +312,38 @@ def test_a_glob_passes_over_what_a_folder_does(tmp_path: Path) -> None:
             assert part in note
     with pytest.raises(DataError, match="matches no image but results of earlier runs and ground truth"):
         find_images([str(shots / "old" / "*.png")])
+
+
+@pytest.mark.parametrize("folder", ["labels", "labels/day1"])
+def test_labels_that_cannot_be_listed(here: Path, monkeypatch, folder) -> None:
+    touch(here, "set/images/day1/a.png", "set/images/b.png", "set/labels/day1/a.png", "set/labels/b.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == Path("set", folder):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for arguments in ((["set"],), (["set/images"], Path("set/labels"))):
+        with pytest.raises(DataError, match=rf"{folder}: cannot be listed \(Permission denied\); mend or remove it"):
+            find_images(*arguments)
+
+
+def test_images_of_a_data_set_that_cannot_be_listed(here: Path, monkeypatch) -> None:
+    touch(here, "set/images/a.png", "set/labels/a.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == Path("set/images"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    (item,) = find_images(["set"])
+    assert (item.path, item.fault) == (Path("set/images"), "cannot be listed (Permission denied)")
+
+
+def test_names_of_little_but_dots(here: Path) -> None:
+    touch(here, "..png", "...png", ".png", "a.", "b..png")
+    assert names(find_images(["..png", "...png", ".png", "a.", "b..png"])) == [".", "..", ".png", "a.", "b."]
