@@ -97,6 +97,11 @@ def find_images(
             found.setdefault(os.path.abspath(each.path), each)
     items = _named(list(found.values()), labels)
     _check_labels(items, labels)
+    if labels is None:
+        beside = {each.labels for each in found.values() if each.labels is not None}
+        named = {folder for item in items if item.truth is not None for folder in item.truth.parents}
+        bare = sorted(beside - named)
+        notes += [f"{folder}: holds no .png named as an image beside it, so that none is scored" for folder in bare]
     return Inputs(items, notes)
 
 

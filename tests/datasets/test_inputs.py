@@ -347,3 +347,10 @@ def test_images_of_a_data_set_that_cannot_be_listed(here: Path, monkeypatch) -> 
 def test_names_of_little_but_dots(here: Path) -> None:
     touch(here, "..png", "...png", ".png", "a.", "b..png")
     assert names(find_images(["..png", "...png", ".png", "a.", "b..png"])) == [".", "..", ".png", "a.", "b."]
+
+
+def test_labels_of_which_none_is_named_as_an_image(here: Path) -> None:
+    touch(here, *(f"{name}/images/a.png" for name in "xyz"), "x/labels/b.png", "y/labels/a.npy", "z/labels/a.png")
+    assert notes(["x", "y", "z"]) == [
+        f"{name}/labels: holds no .png named as an image beside it, so that none is scored" for name in "xy"
+    ]
