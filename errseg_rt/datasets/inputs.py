@@ -123,18 +123,17 @@ def _expand(text: str, out: Path | None, exclude: Sequence[str], notes: list[str
             raise DataError(f"{text}: no such file or folder, and no file matches it as a glob")
         beside = {match for match in files if is_truth(match, known)}
         results = out.resolve() if out else None
-        if results and known.resolve() not in results.parents:  # it is what the glob names
-            results = None
-        old = {match for match in files if is_result(match) or (results and results in match.resolve().parents)}
+        below = {folder for match in files for folder in match.relative_to(known).parents[:-1]}
+        written = {folder for folder in below if holds_ids(known / folder) or (known / folder).resolve() == results}
+        old = {match for match in files if is_result(match) or not written.isdisjoint(match.relative_to(known).parents)}
         if beside:
             notes.append(f"{text}: passed over {len(beside)} files of ground truth beside images")
         if old - beside:
             notes.append(f"{text}: passed over {len(old - beside)} results of earlier runs")
-        if not set(files) - beside - old:
+        taken = [match for match in files if match not in beside and match not in old]
+        if not taken:
             raise DataError(f"{text}: matches no image but results of earlier runs and ground truth")
-        for match in files:
-            if match not in beside | old:
-                yield _Found(match, match.parent, Path(match.name), Path(match.name))
+        yield from (_Found(match, match.parent, Path(match.name), Path(match.name)) for match in taken)
 
 
 def _pattern(text: str) -> tuple[Path, str]:

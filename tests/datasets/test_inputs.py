@@ -310,6 +310,12 @@ def test_a_glob_passes_over_what_a_folder_does(tmp_path: Path) -> None:
         assert len(found.notes) == len(notes)
         for note, part in zip(found.notes, notes, strict=True):
             assert part in note
+    (shots / "old" / "ids").mkdir()
+    (shots / "old" / "ids" / "summary.json").write_text('{"settings": {"output_ids": "0:0"}}')
+    touch(shots, "old/ids/day/a.png")
+    assert inputs_module.find_images([str(shots / "**" / "*.png")], out=shots / "out").notes == [
+        f"{shots}/**/*.png: passed over 6 results of earlier runs"
+    ]
     with pytest.raises(DataError, match="matches no image but results of earlier runs and ground truth"):
         find_images([str(shots / "old" / "*.png")])
 
