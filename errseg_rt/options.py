@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
@@ -114,7 +115,7 @@ class Options:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        if self.device is not None and not re.fullmatch(r"cpu|cuda(:\d{1,3})?", self.device):
+        if self.device is not None and not re.fullmatch(r"cpu|cuda(:\d{1,3})?", str(self.device)):
             raise ValueError(f"device must be cpu, cuda or cuda:N, got {self.device!r}")
         if self.kind not in PRECISIONS[self.engine]:
             where = " and ".join(f"a {kind.upper()}" for kind in PRECISIONS[self.engine])
@@ -167,6 +168,9 @@ class Options:
 
 def check_limits(threshold: float | None, budget: float | None, deadline_ms: float | None) -> None:
     """Raise ValueError for limits that are none, or that contradict each other."""
+    for name, value in (("threshold", threshold), ("budget", budget), ("deadline_ms", deadline_ms)):
+        if value is not None and (not isinstance(value, Real) or isinstance(value, bool)):
+            raise ValueError(f"{name} must be a number, got {value!r}")
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
     if budget is not None and not 0 <= budget <= 1:

@@ -335,6 +335,9 @@ def test_limits_may_differ_from_frame_to_frame(runtime: Runtime, frame) -> None:
     ("limits", "message"),
     [
         ({"threshold": 1}, "threshold must lie between 0 and 1, got 1"),
+        ({"threshold": "0.5"}, "threshold must be a number, got '0.5'"),
+        ({"budget": True}, "budget must be a number, got True"),
+        ({"deadline_ms": [5]}, r"deadline_ms must be a number, got \[5\]"),
         ({"budget": 2}, r"budget must be a share in 0\.\.1, got 2"),
         ({"deadline_ms": 0}, "deadline_ms must be a positive number, got 0"),
         ({"budget": 0.1, "deadline_ms": 3}, "give one of them, got budget = 0.1 and deadline_ms = 3"),
@@ -368,3 +371,9 @@ def test_options_are_one_thing_and_can_be_changed_by_name(frame) -> None:
 def test_what_frames_are_given_is_read_only(own: Runtime, name) -> None:
     with pytest.raises(AttributeError):
         setattr(own, name, 0.5)
+
+
+def test_options_of_a_wrong_type_are_named() -> None:
+    for name, value in (("threshold", "0.5"), ("budget", "x"), ("deadline_ms", "5"), ("device", 0), ("engine", 1)):
+        with pytest.raises(ValueError, match=rf"^{name} must be .*, got {value!r}"):
+            Options(**{name: value})

@@ -8,7 +8,6 @@ that a bundle stays what it was whatever is built in it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 from errseg_rt.bundle.manifest import FileRecord
 from errseg_rt.errors import BundleError, EngineError
 from errseg_rt.system.atomic import write_json
+from errseg_rt.system.json_text import parse_json
 
 RECORD, REPORT = "engine.json", "report.json"
 ANY_SHAPE = "any"
@@ -101,7 +101,7 @@ class BuiltEngine:
         """
         path = folder / RECORD
         try:
-            table = json.loads(path.read_bytes())
+            table = parse_json(path.read_bytes())
             if table["format_version"] != _FORMAT_VERSION:
                 raise EngineError(f"{path}: format version {table['format_version']} is not known; build it again")
             profiles = {

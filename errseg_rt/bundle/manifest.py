@@ -14,6 +14,7 @@ from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.bundle.contract import GRID_STRIDE
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import BundleError
+from errseg_rt.system.json_text import parse_json
 
 FORMAT_VERSION = 1
 
@@ -94,8 +95,8 @@ class Manifest:
             BundleError: It is no manifest, or one of a newer format.
         """
         try:
-            table = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            table = parse_json(text)
+        except ValueError as error:
             raise BundleError(f"{where}: not valid JSON ({error}); export the bundle again") from error
         version = table.pop("format_version", None) if isinstance(table, dict) else None
         if type(version) is not int or version < 1:

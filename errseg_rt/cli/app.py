@@ -80,19 +80,29 @@ for _name, _help in COMMANDS.items():
     app.command(_name, help=_help)(lambda: None)  # its name and help alone: `_Lazily` has the rest
 
 
+def _check_words(words: list[str]) -> None:
+    """Raise DataError for an empty argument, which as a path would be the working folder."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, is_given, value = word.partition("=")
+        if not word or (option.startswith("--") and is_given and not value):
+            after = option or before
+            where = f"an empty argument for {after}" if after.startswith("-") else "an empty argument"
+            raise DataError(f"{where}; if it comes from a variable, that is not set")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a fault in what the user gave, or in what is installed, is one line and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):  # None, another's, or closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
+        _check_words(sys.argv[1:] if arguments is None else arguments)
         app(arguments)
     except Exception as error:
-        from errseg_rt.cli.faults import said
+        from errseg_rt.cli.faults import said, say
 
         line = said(error)
         if line is None:
             raise
-        if sys.stderr is not None:
-            print(f"error: {line}", file=sys.stderr)
+        say("error", line)
         sys.exit(2)

@@ -17,6 +17,8 @@ import cv2
 
 from errseg_rt.errors import ErrsegError
 from errseg_rt.system.atomic import write_json
+from errseg_rt.system.json_text import parse_json
+from errseg_rt.system.lines import escaped, one_line
 
 Entry = dict[str, Any]
 
@@ -101,9 +103,10 @@ class Batch:
 def earlier(path: Path, settings: Mapping[str, Any]) -> dict[str, Entry]:
     """Entries of an earlier summary by their inputs; none where it is missing, damaged, or of other settings."""
     try:
-        summary = json.loads(path.read_bytes())
+        summary = parse_json(path.read_bytes())
         same = summary["settings"] == json.loads(json.dumps(settings))
-        return {entry["input"]: entry for entry in summary["frames"]} if same else {}
+        entries = [entry for entry in summary["frames"] if isinstance(entry, dict)] if same else []
+        return {entry["input"]: entry for entry in entries if isinstance(entry.get("input"), str)}
     except (OSError, ValueError, LookupError, TypeError):
         return {}
 
@@ -126,8 +129,8 @@ def _said(path: Path, error: BaseException) -> str:
         text = error.strerror + (f": {error.filename}" if error.filename not in (None, str(path)) else "")
     else:
         text = str(getattr(error, "err", "") or error)
-    text = " ".join(text.split())
-    return text if text.startswith(f"{path}: ") else f"{path}: {text}"
+    fault = text.removeprefix(f"{path}: ")
+    return f"{escaped(path)}: {one_line(fault)}"
 
 
 @contextmanager

@@ -151,15 +151,7 @@ def calibrate(
         "notes": notes + warnings,
         "machine": machine_stamp(gpu_name()),
     }
-    _print_calibration(answer)
-    for table in figures_of(scores):
-        if table.name == "thresholds":
-            print_table(table.title, table.headings(), table.text())
-    _print_proposal(answer)
-    for line in notes:
-        print(line)
-    print_warnings(warnings)
-    outputs = Outputs()
+    outputs, written = Outputs(), ""
     if json_file is not None:
         with outputs.writing(json_file):
             write_json(json_file, answer)
@@ -170,7 +162,15 @@ def calibrate(
         name = out.resolve().name
         with outputs.writing(out):
             _write(opened, recalibrated(manifest, pixels, name=name, note=note, threshold=threshold), out)
-            print(f"{out}: the bundle with the new calibration, t = {threshold or manifest.threshold}")
+            written = f"{out}: the bundle with the new calibration, t = {threshold or manifest.threshold}"
+    _print_calibration(answer)  # after the files: whoever reads may have gone
+    for table in figures_of(scores):
+        if table.name == "thresholds":
+            print_table(table.title, table.headings(), table.text())
+    _print_proposal(answer)
+    for line in filter(None, [*notes, written]):
+        print(line)
+    print_warnings(warnings)
     report_failures(done.failed, outputs.faults)
 
 

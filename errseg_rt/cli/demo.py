@@ -34,7 +34,7 @@ from errseg_rt.cli.options import (
     print_scores,
     run_summary,
 )
-from errseg_rt.cli.outputs import check_folder
+from errseg_rt.cli.outputs import check_file, check_folder
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.errors import DataError
 from errseg_rt.frames.segmentation import Segmentation
@@ -43,13 +43,15 @@ from errseg_rt.system.progress import track
 
 _FPS = 15.0
 _STILLS = 3
+_WIDEST = 16384 // 3  # of three panels, which H.264 takes
+_CLIP = "demo.mp4"
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path("errseg-demo"),
     frames: Annotated[int, typer.Option(min=1, help="Length of the clip.")] = 60,
     height: Annotated[int, typer.Option(min=32, max=8192, help="Height of a frame in pixels.")] = 360,
-    width: Annotated[int, typer.Option(min=32, max=8192, help="Width of a frame in pixels.")] = 480,
+    width: Annotated[int, typer.Option(min=32, max=_WIDEST, help="Width of a frame in pixels.")] = 480,
     seed: Annotated[int, typer.Option(min=0, help="Which street.")] = 1000,
     bundle: BundleOption = "camvid",
     engine: EngineOption = "onnxruntime",
@@ -89,12 +91,16 @@ def demo(
         work_pixels=work_pixels,
     )
     check_folder(out)
+    for name in (_CLIP, "summary.json"):
+        check_file(out / name)
+    if height * width > max_pixels:
+        raise DataError(f"frames of {height}x{width} pixels are over the limit of {max_pixels}; raise --max-pixels")
     scene = StreetScene(seed, height, width, _FPS)
     stills = set(np.linspace(0, frames - 1, min(_STILLS, frames)).astype(int).tolist())
     done: list[dict[str, Any]] = []
     with (
         Runtime(bundle, options=options) as runtime,
-        VideoWriter(out / "demo.mp4", _FPS) as video,
+        VideoWriter(out / _CLIP, _FPS) as video,
     ):
         classes = runtime.manifest.classes
         if classes.names != CAMVID.names:
@@ -124,7 +130,7 @@ def demo(
         return
     print_run(summary)
     print_scores(summary["scores"])
-    print(f"{out / 'demo.mp4'}: frame, labels and error map side by side")
+    print(f"{out / _CLIP}: frame, labels and error map side by side")
 
 
 def _panels(frame: npt.NDArray[np.uint8], result: Segmentation) -> npt.NDArray[np.uint8]:

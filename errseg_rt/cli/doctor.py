@@ -15,6 +15,7 @@ from errseg_rt.options import ENGINES
 from errseg_rt.places.driver import find_gpu
 from errseg_rt.system.cores import Cores, find_cores
 from errseg_rt.system.jetson import find_jetson
+from errseg_rt.system.lines import one_line
 from errseg_rt.system.progress import busy
 from errseg_rt.system.stamp import opencv_versions, versions_of
 
@@ -64,7 +65,7 @@ def _told(question: Callable[[], Any]) -> Any:
     try:
         return question()
     except Exception as error:
-        return said(error) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return said(error) or f"{type(error).__name__}: {one_line(error)}"
 
 
 def _try(engine: str) -> str:

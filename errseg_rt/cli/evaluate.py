@@ -38,11 +38,12 @@ from errseg_rt.cli.options import (
     WorkPixelsOption,
     print_table,
 )
-from errseg_rt.cli.outputs import Outputs, check_file, check_folder
+from errseg_rt.cli.outputs import Outputs, check_apart, check_file, check_folder
 from errseg_rt.cli.predictions import score_files
 from errseg_rt.errors import DataError
 from errseg_rt.frames.reading import Reading
 from errseg_rt.system.atomic import write_json
+from errseg_rt.system.lines import escaped
 from errseg_rt.system.progress import track
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.runtime import Runtime
 
+_LONGEST_NAME = 200  # bytes of a frame's name in that of its plot: file systems take 255 in all
 _LARGEST_SCALE = 4.0
 _NO_BASELINES = "the bundle has no calibration of the baselines, so that these have no ece and brier: see calibrate"
 
@@ -127,6 +129,7 @@ def evaluate(
     )
     for file in (json_file, csv_file):
         check_file(file)
+    check_apart(json_file, csv_file)
     if predictions is not None:
         if plots is not None:
             raise typer.BadParameter("draws what a bundle does: leave it out.", param_hint="'--plots'")
@@ -155,14 +158,10 @@ def evaluate(
         calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
         scores = evaluation.to_dict(manifest.classes, calibrations)
         tables = figures_of(scores)
-        for table in tables:
-            print_table(table.title, table.headings(), table.text())
         notes = [] if manifest.baseline_calibrations else [_NO_BASELINES]
-        print("\n".join([_summary(scores), *notes]))
         first = frames.label_map.first_id
         warnings = doubts(evaluation.semantic.confusion.counts, manifest.classes, bundle, first)
-        print_warnings(warnings)
-        outputs = Outputs()
+        outputs, drawn = Outputs(), list[Path]()
         if json_file is not None:
             answer = {
                 "bundle": runtime.bundle.stamp(),
@@ -183,9 +182,14 @@ def evaluate(
                 write_csv(tables, csv_file)
         if plots is not None:
             with outputs.writing(plots):
-                written = plot_curves(plots, evaluation.errors, calibrations, scores)
-                written += _plot_worst(runtime, frames, evaluation, done.scored, worst, plots)
-                print(f"{plots}: {', '.join(path.name for path in written)}")
+                drawn += plot_curves(plots, evaluation.errors, calibrations, scores)
+                drawn += _plot_worst(runtime, frames, evaluation, done.scored, worst, plots)
+    for table in tables:  # after the files: whoever reads may have gone
+        print_table(table.title, table.headings(), table.text())
+    print("\n".join([_summary(scores), *notes]))
+    if drawn:
+        print(f"{plots}: {', '.join(escaped(path.name) for path in drawn)}")
+    print_warnings(warnings)
     report_failures(done.failed, outputs.faults)
     if not evaluation.frames_with_truth:
         raise DataError(f"{data}: no pixel has a true label; there is nothing to score")
@@ -227,7 +231,8 @@ def _plot_worst(
     paths = []
     for rank, (_, index) in enumerate(track(ranked, "draw the worst frames", len(ranked)), 1):
         frame, truth = frames[index]
-        name = frames.names[index].replace("/", "_")
+        end = frames.names[index].replace("/", "_").encode(errors="ignore")[-_LONGEST_NAME:]
+        name = end.decode(errors="ignore")
         result = runtime.segment(frame, semantic=True)
         paths.append(plot_frame(folder / f"worst_{rank:02d}_{name}.png", frame, truth, result))
     return paths

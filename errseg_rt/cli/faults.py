@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import linecache
 import re
+import sys
 import traceback
+from contextlib import suppress
 
 from errseg_rt.errors import ErrsegError
+from errseg_rt.system.lines import one_line
 from errseg_rt.system.shortage import FREE_MEMORY
 
 _PACKAGES = {"cv2": "opencv-python-headless", "sklearn": "scikit-learn"}
@@ -14,9 +17,16 @@ _PACKAGES = {"cv2": "opencv-python-headless", "sklearn": "scikit-learn"}
 _IMPORT = re.compile(r"\s*(?:from|import)\s+(\w+)")
 
 
+def say(kind: str, text: object) -> None:
+    """Print a line on stderr, where it is open: an `error`, a `warning` or a `note`."""
+    if sys.stderr is not None:  # else it would go to stdout
+        with suppress(OSError, ValueError):  # a disk that is full, a pipe or a stream that is closed
+            print(f"{kind}: {one_line(text)}", file=sys.stderr)
+
+
 def said(error: BaseException) -> str | None:
     """An error in one line; None: it is a fault of this program, which wants a traceback."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, ErrsegError):
         return text
     module = _wanted(error)

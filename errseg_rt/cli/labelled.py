@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from errseg_rt.cli.faults import say
+from errseg_rt.system.lines import escaped
 
 if TYPE_CHECKING:
     from errseg_rt.bundle.classes import ClassSet
@@ -73,14 +75,14 @@ def open_frames(
 def print_warnings(warnings: Sequence[str]) -> None:
     """Show warnings on stderr, a line each."""
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say("warning", warning)
 
 
 def report_failures(failed: Mapping[str, str], faults: Sequence[str] = ()) -> None:
     """Name the frames that were not scored, and other faults, on stderr; exit code 2 where there are any."""
     for name, reason in failed.items():
-        print(f"error: frame {name} was not scored: {reason}", file=sys.stderr)
+        say("error", f"frame {escaped(name)} was not scored: {reason}")
     for fault in faults:
-        print(f"error: {fault}", file=sys.stderr)
+        say("error", fault)
     if failed or faults:
         raise typer.Exit(2)

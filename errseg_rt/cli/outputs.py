@@ -10,6 +10,13 @@ from pathlib import Path
 from errseg_rt.errors import DataError, ErrsegError
 
 
+def check_apart(*paths: Path | None) -> None:
+    """Raises DataError where two of some files to write are one."""
+    given = [path for path in paths if path is not None]
+    if len({path.resolve() for path in given}) < len(given):
+        raise DataError(f"{given[0]}: is to be written twice; give each output a file of its own")
+
+
 def check_file(path: Path | None) -> None:
     """Raises DataError where no file can be written at this path; folders above it may be missing."""
     if path is None:
@@ -27,6 +34,9 @@ def check_folder(path: Path | None) -> None:
 
 def _check_nearest(path: Path, folders: Sequence[Path]) -> None:
     """The first of some paths that is there, each in the next, must be a folder, and writable."""
+    broken = next((folder for folder in folders if folder.is_symlink() and not folder.exists()), None)
+    if broken is not None:
+        raise DataError(f"{path}: cannot be written, as {broken} is a link that leads nowhere; mend or remove it")
     nearest = next(folder for folder in folders if folder.exists())
     if not nearest.is_dir():
         raise DataError(f"{path}: cannot be written, as {nearest} exists and is a file")

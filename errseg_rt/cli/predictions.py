@@ -51,11 +51,7 @@ def score_files(
     done = score_predictions(frames, pair_predictions(frames, folder), meaning, scores, "score predictions")
     figures = scores.to_dict(classes)
     tables = label_figures({"predictions": figures})
-    for table in tables:
-        print_table(table.title, table.headings(), table.text())
-    print(f"{folder}: {len(done.scored)} of {len(frames)} frames scored")
     warnings = doubts(scores.confusion.counts, classes, bundle, frames.label_map.first_id)
-    print_warnings(warnings)
     outputs = Outputs()
     if json_file is not None:
         accuracy = zip(done.scored, scores.frame_accuracy(), strict=True)
@@ -75,6 +71,10 @@ def score_files(
     if csv_file is not None:
         with outputs.writing(csv_file):
             write_csv(tables, csv_file)
+    for table in tables:  # after the files: whoever reads may have gone
+        print_table(table.title, table.headings(), table.text())
+    print(f"{folder}: {len(done.scored)} of {len(frames)} frames scored")
+    print_warnings(warnings)
     report_failures(done.failed, outputs.faults)
     if not scores.frames[:, 1].any():
         raise DataError(f"{data}: no pixel has a true label; there is nothing to score")

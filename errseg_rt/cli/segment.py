@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.batch import Batch, Entry, earlier, print_of
 from errseg_rt.cli.execution import options_of, stamp, warm_up
+from errseg_rt.cli.faults import say
 from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption, VoidOption, print_warnings
 from errseg_rt.cli.options import (
     AllowDamagedOption,
@@ -41,11 +43,13 @@ from errseg_rt.cli.options import (
 from errseg_rt.cli.outputs import check_file, check_folder
 from errseg_rt.cli.tally import Tally
 from errseg_rt.datasets.doubts import doubts
+from errseg_rt.datasets.input_trees import is_result
 from errseg_rt.datasets.inputs import Item, find_images
 from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.datasets.output_ids import OutputIds
 from errseg_rt.errors import DataError, FrameError
 from errseg_rt.frames.reading import Reading, read_picture
+from errseg_rt.frames.segmentation import PICTURES
 from errseg_rt.system.progress import track
 
 if TYPE_CHECKING:
@@ -132,8 +136,7 @@ def segment(
         else:
             meaning = LabelMap.open(label_map, classes)
         output = OutputIds.open(ids, classes) if ids is not None else None
-        if output is not None:
-            _check_apart(found.items, out)
+        _check_apart(found.items, out, output)
         settings = _settings(runtime, reading, meaning, output)
         tally = Tally(classes)
 
@@ -148,7 +151,7 @@ def segment(
             }
 
         def work(item: Item) -> Entry:
-            entry = _done_already(item, done.get(str(item.path)), out, output)
+            entry = _done_already(runtime, item, done.get(str(item.path)), out, output)
             entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output)
             tally.add(entry)
             return entry
@@ -170,20 +173,35 @@ def segment(
             _print_scores(summary)
         print(f"{len(batch.frames)} of {len(found.items)} images segmented: {out}")
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say("note", note)
     print_warnings(summary["notes"])
     for failure in batch.failed:
-        print(f"error: {failure['error']}", file=sys.stderr)
+        say("error", failure["error"])
     if batch.failed:
         raise typer.Exit(2)
 
 
-def _check_apart(items: Sequence[Item], out: Path) -> None:
-    """Raises DataError where a file of ids, which is named as its image, would take an image's place."""
-    images = {item.path.resolve() for item in items}
+def _check_apart(items: Sequence[Item], out: Path, output: OutputIds | None) -> None:
+    """Raises DataError where a result would take the place of an image, of labels, or of somebody else's file."""
+    resolved: Callable[[Path], Path] = cache(Path.resolve)
+
+    def place(path: Path) -> Path:  # a link's own: what is written takes the place of the link
+        return resolved(path.parent) / path.name
+
+    given = {place(path) for item in items for path in (item.path, item.truth) if path is not None}
+    is_ours = (out / "summary.json").exists()
     for item in items:
-        if (out / f"{item.name}.png").resolve() in images:
-            raise DataError(f"{item.path}: would be written over by its label ids; give another --out")
+        for path in _results(item, out, output):
+            if place(path) in given:
+                raise DataError(f"{path}: would be written over by a result of {item.path}; give another --out")
+            if not is_ours and path.exists() and not is_result(path):
+                raise DataError(f"{path}: is there, and no result of an earlier run; remove it, or give another --out")
+
+
+def _results(item: Item, out: Path, output: OutputIds | None) -> list[Path]:
+    """Files that an item's results are written to."""
+    ends = [f"_{what}.png" for what in PICTURES] if output is None else [".png"]
+    return [out / f"{item.name}{end}" for end in ends]
 
 
 def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap, output: OutputIds | None) -> dict[str, Any]:
@@ -200,15 +218,24 @@ def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap, output: Out
     }
 
 
-def _done_already(item: Item, entry: Entry | None, out: Path, output: OutputIds | None) -> Entry | None:
-    """The entry of an earlier run, where its files are unchanged and its results are there."""
+def _done_already(
+    runtime: Runtime, item: Item, entry: Entry | None, out: Path, output: OutputIds | None
+) -> Entry | None:
+    """The entry of an earlier run, where its files are unchanged, its results are there, and a summary takes it."""
+    if entry is None:
+        return None
+    results = _results(item, out, output)
     try:
-        is_same = entry is not None and (
+        is_same = (
             entry["files"] == _files(item)
-            and (f"{item.name}_labels.png" if output is None else f"{item.name}.png") in entry["outputs"].values()
-            and all((out / name).is_file() for name in entry["outputs"].values())
+            and ("confusion" in entry) == (item.truth is not None)
+            and {out / name for name in entry["outputs"].values()} == {*results}
+            and all(path.stat().st_size for path in results)
+            and 0 <= entry["mean_error_probability"] <= 1
         )
-    except (OSError, LookupError, TypeError):
+        Tally(runtime.manifest.classes).add(entry)
+        json.dumps(run_summary(runtime, [entry]), allow_nan=False)
+    except (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError):  # somebody has edited it
         return None
     return entry if is_same else None
 
@@ -239,7 +266,7 @@ def _segment_one(
     if output is None:
         saved = result.save(out, item.name, picture.frame)
     else:
-        saved = {"ids": output.save(result.labels, out / f"{item.name}.png")}
+        saved = {"ids": output.save(result.labels, *_results(item, out, output))}
     rows, cols = result.geometry.seen()
     entry: Entry = {
         "input": str(item.path),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,15 +46,18 @@ class Tally:
 
         Raises:
             ValueError: What the entry keeps is not of these classes.
-            LookupError: Likewise.
+            LookupError, TypeError, AttributeError, ArithmeticError: Likewise.
         """
         if "confusion" not in entry:
             return
-        counts = {name: self._counts(entry["confusion"][name]) for name in ("semantic", "fused")}
-        self.semantic.counts += counts["semantic"]
-        self._fused.counts += counts["fused"]
+        semantic, fused = (self._counts(entry["confusion"][name]) for name in ("semantic", "fused"))
+        height, width = entry["size"]
+        if not 0 <= semantic.sum() == fused.sum() <= height * width > 0:
+            raise ValueError(f"counts of {semantic.sum()} and {fused.sum()} of {height}x{width} pixels")
+        self.semantic.counts += semantic
+        self._fused.counts += fused
         self._frames += 1
-        self._pixels += math.prod(entry["size"])
+        self._pixels += height * width
 
     def summary(self, frames: int) -> dict[str, Any]:
         """Scores, and of how many of all `frames` they are; None for both where no frame has a truth."""
@@ -75,4 +77,6 @@ class Tally:
             pair, _, pixels = part.partition(":")
             true, _, label = pair.partition(">")
             counts[int(true), int(label)] = int(pixels)
+            if min(int(true), int(label), int(pixels)) < 0:
+                raise ValueError(f"{part} counts nothing")
         return counts

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from errseg_rt.frames.segmentation import PICTURES
+from errseg_rt.system.json_text import parse_json
 
 # Folders of images, and of what makes a data set of them, by the names that public data sets have. In the first of
 # both, labels are the truth as they are; ids of others mean classes by tables of their own: see `errseg-rt evaluate`.
@@ -63,6 +63,14 @@ class DataSets:
         ]
 
 
+def is_truth(path: Path, root: Path) -> bool:
+    """Whether a file lies, below `root`, in a folder of ground truth that has one of images beside it."""
+    for folder in path.relative_to(root).parents[:-1]:
+        if folder.name in _TRUTH and any((root / folder).with_name(name).is_dir() for name in _IMAGES):
+            return True
+    return False
+
+
 def is_result(path: Path) -> bool:
     """Whether a file is one of the pictures that `Segmentation.save` writes, with another of them beside it."""
     for what in PICTURES:
@@ -76,7 +84,7 @@ def is_result(path: Path) -> bool:
 def holds_ids(folder: Path) -> bool:
     """Whether a folder is one of label ids that `segment --ids` wrote, named as their images."""
     try:
-        summary = json.loads((folder / "summary.json").read_bytes())
+        summary = parse_json((folder / "summary.json").read_bytes())
         return summary["settings"]["output_ids"] is not None
     except (OSError, ValueError, LookupError, TypeError):
         return False

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from errseg_rt.datasets.input_trees import DataSets, holds_ids, is_result
+from errseg_rt.datasets.input_trees import DataSets, holds_ids, is_result, is_truth
+from errseg_rt.datasets.pairing import plain_name
 from errseg_rt.errors import DataError
 from errseg_rt.frames.files import find_files, may_be, walk
 from errseg_rt.frames.formats import IMAGE_ENDS, UNREAD_ENDS
@@ -97,6 +97,11 @@ def find_images(
             found.setdefault(os.path.abspath(each.path), each)
     items = _named(list(found.values()), labels)
     _check_labels(items, labels)
+    if labels is None:
+        beside = {each.labels for each in found.values() if each.labels is not None}
+        named = {folder for item in items if item.truth is not None for folder in item.truth.parents}
+        bare = sorted(beside - named)
+        notes += [f"{folder}: holds no .png named as an image beside it, so that none is scored" for folder in bare]
     return Inputs(items, notes)
 
 
@@ -107,7 +112,8 @@ def _expand(text: str, out: Path | None, exclude: Sequence[str], notes: list[str
     elif path.exists() or path.is_symlink():
         yield _Found(path, path.parent, Path(path.name), Path(path.name))
     else:
-        matches = [Path(match) for match in sorted(glob.glob(_pattern(text), recursive=True))]
+        known, pattern = _pattern(text)
+        matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
         files = [match for match in matches if not match.is_dir() and not _is_excluded(match, exclude)]
         if matches and not files:
             raise DataError(
@@ -115,16 +121,29 @@ def _expand(text: str, out: Path | None, exclude: Sequence[str], notes: list[str
             )
         if not files:
             raise DataError(f"{text}: no such file or folder, and no file matches it as a glob")
-        yield from (_Found(match, match.parent, Path(match.name), Path(match.name)) for match in files)
+        beside = {match for match in files if is_truth(match, known)}
+        results = out.resolve() if out else None
+        below = {folder for match in files for folder in match.relative_to(known).parents[:-1]}
+        written = {folder for folder in below if holds_ids(known / folder) or (known / folder).resolve() == results}
+        old = {match for match in files if is_result(match) or not written.isdisjoint(match.relative_to(known).parents)}
+        if beside:
+            notes.append(f"{text}: passed over {len(beside)} files of ground truth beside images")
+        if old - beside:
+            notes.append(f"{text}: passed over {len(old - beside)} results of earlier runs")
+        taken = [match for match in files if match not in beside and match not in old]
+        if not taken:
+            raise DataError(f"{text}: matches no image but results of earlier runs and ground truth")
+        yield from (_Found(match, match.parent, Path(match.name), Path(match.name)) for match in taken)
 
 
-def _pattern(text: str) -> str:
-    """A glob whose first folders, as far as there are folders of just these names, are no globs."""
+def _pattern(text: str) -> tuple[Path, str]:
+    """The first folders of a glob, as far as there are folders of just these names, and a glob where they are none."""
     parts = Path(text).parts
     known = 0
     while known < len(parts) - 1 and Path(*parts[: known + 1]).is_dir():
         known += 1
-    return os.path.join(glob.escape(str(Path(*parts[:known]))) if known else "", *parts[known:])
+    folder = Path(*parts[:known])
+    return folder, os.path.join(glob.escape(str(folder)) if known else "", *parts[known:])
 
 
 def _is_excluded(inner: Path, exclude: Sequence[str]) -> bool:
@@ -198,12 +217,12 @@ def _named(found: Sequence[_Found], labels: Path | None) -> list[Item]:
 
 
 def _stem(path: Path) -> str:
-    return path.with_suffix("").as_posix()
+    return path.as_posix().removesuffix(path.suffix)  # `with_suffix` takes no name of dots, nor a folder without one
 
 
 def _key(path: Path) -> str:
-    """The name under which image and labels meet: macOS writes accents as characters of their own, others do not."""
-    return unicodedata.normalize("NFC", _stem(path))
+    """The name under which image and labels meet."""
+    return plain_name(_stem(path))
 
 
 def _free_name(path: Path, taken: set[str]) -> str:
@@ -223,6 +242,9 @@ def _by_name(folder: Path) -> dict[str, Path]:
     """Label files of a folder, by their path in it without suffix; those that cannot be read are named when read."""
     files, broken = find_files(folder, (".png",))
     known: dict[str, Path] = {}
+    for path, why in broken.items():
+        if not path.name.lower().endswith(".png"):
+            raise DataError(f"{path}: {why}; mend or remove it, as labels may lie there")
     for path in sorted([*files, *broken]):
         name = _key(path.relative_to(folder))
         if name in known:

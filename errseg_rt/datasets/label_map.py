@@ -110,10 +110,10 @@ class LabelMap:
         if text in ("trainIds", "palette"):
             ids = cls.of(len(classes), ())
             return cls(ids.ids, ids.known, dict(enumerate(classes.colors)) if text == "palette" else None, 0)
-        return cls.from_file(Path(text), classes)
+        return cls.from_file(text, classes)
 
     @classmethod
-    def from_file(cls, path: Path, classes: ClassSet) -> LabelMap:
+    def from_file(cls, path: str | Path, classes: ClassSet) -> LabelMap:
         """What each id means, by the names in a file of a kind that `read_names` knows; ids may share a name.
 
         `void`, `ignore`, `background` and `unlabeled` mean "no class", unless a class is called so; 255 does wherever
@@ -126,6 +126,7 @@ class LabelMap:
         Raises:
             DataError: The file cannot be read, is of none of these kinds, an id is none, or a name is no class.
         """
+        path = Path(path)
         names, colors = read_names(path)
         ids = {IGNORE: IGNORE, **{label: _class_of(path, name, classes) for label, name in names.items()}}
         if set(ids.values()) == {IGNORE}:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.errors import DataError
+from errseg_rt.system.json_text import parse_json
 
 Color = tuple[int, int, int]
 """Red, green and blue, in 0..255."""
 
+_MOST_SHOWN = 60  # characters that a message repeats of a file
 _EXAMPLE = '{"0": "void", "7": "road"}'
 
 
@@ -44,20 +46,23 @@ def _of_json(path: Path, text: str) -> dict[int, str]:
         return found
 
     try:
-        read = json.loads(text, object_pairs_hook=once)
-    except json.JSONDecodeError as error:
+        read = parse_json(text, once)
+    except DataError:
+        raise
+    except ValueError as error:
         raise DataError(f"{path}: no label map, JSON as {_EXAMPLE} ({error})") from error
     if not isinstance(read, dict):
         raise DataError(f"{path}: no label map, JSON as {_EXAMPLE}")
     names: dict[int, str] = {}
     for key, value in read.items():
-        if not (key.isascii() and key.isdigit() and int(key) <= IGNORE):
-            raise DataError(f"{path}: {key!r} is no label id in 0..{IGNORE}; a label map is JSON as {_EXAMPLE}")
+        label = _byte(key)
+        if label is None:
+            raise DataError(f"{path}: {_short(key)} is no label id in 0..{IGNORE}; a label map is JSON as {_EXAMPLE}")
         if not isinstance(value, str):
-            raise DataError(f"{path}: id {key} has {value!r}, wanted the name of a class or 'void'")
-        if int(key) in names:
-            raise DataError(f"{path}: the label map has id {int(key)} twice")
-        names[int(key)] = value
+            raise DataError(f"{path}: id {key} has {_short(value)}, wanted the name of a class or 'void'")
+        if label in names:
+            raise DataError(f"{path}: the label map has id {label} twice")
+        names[label] = value
     return names
 
 
@@ -74,13 +79,25 @@ def _of_lines(path: Path, text: str) -> tuple[dict[int, str], dict[int, Color]]:
         names[label], colon, rest = line.partition(":")
         if not colon:
             continue
-        parts = rest.split(":")[0].split(",")
-        if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) <= 255 for part in parts):
-            raise DataError(f"{path}: {line!r} is no line as name:red,green,blue, with numbers in 0..255")
-        red, green, blue = (int(part) for part in parts)
+        parts = [_byte(part.strip()) for part in rest.split(":")[0].split(",")]
+        color = [part for part in parts if part is not None]
+        if (len(parts), len(color)) != (3, 3):
+            raise DataError(f"{path}: {_short(line)} is no line as name:red,green,blue, with numbers in 0..255")
+        red, green, blue = color
         colors[label] = (red, green, blue)
     if colors and len(colors) != len(names):
         raise DataError(f"{path}: {len(names) - len(colors)} of the {len(names)} lines have no colour")
     if len(set(colors.values())) != len(colors):
         raise DataError(f"{path}: two lines have one colour")
     return names, colors
+
+
+def _byte(text: str) -> int | None:
+    """A number in 0..255; None where the text is none. Python refuses to read one of thousands of digits."""
+    return int(text) if re.fullmatch("0{0,9}[0-9]{1,3}", text) and int(text) <= IGNORE else None
+
+
+def _short(value: object) -> str:
+    """What a file has, for a message."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

@@ -22,7 +22,7 @@ _MOST_NAMED = 10  # folders that a message lists
 
 
 def open_dataset(
-    root: Path,
+    root: str | Path,
     classes: ClassSet,
     *,
     split: str | None = None,
@@ -50,6 +50,7 @@ def open_dataset(
     """
     if label_map is not None and (void or first_id is not None):
         raise DataError("a label map says of each id what it means; leave out void ids and a first id")
+    root = Path(root)
     if first_id is not None:
         label_map, void = LabelMap.of(len(classes), void, first_id), ()
     if not root.is_dir():
@@ -70,7 +71,7 @@ def open_dataset(
 
 
 def open_labelled(
-    root: Path,
+    root: str | Path,
     classes: ClassSet,
     split: str | None = None,
     void: Sequence[int] | None = None,

@@ -45,6 +45,11 @@ def pair_files(
     return {name: (frames[name], truths[name]) for name in sorted(truths)}
 
 
+def plain_name(name: str) -> str:
+    """A name under which files meet: macOS writes accents as characters of their own, others do not."""
+    return unicodedata.normalize("NFC", name)
+
+
 def check_split(folder: Path, split: str, layout: str) -> None:
     """Raises DataError unless `folder`, which `layout` describes, has a folder for the split; lists those it has."""
     if not folder.is_dir():
@@ -65,8 +70,7 @@ def _by_name(folder: Path, ends: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(files):
         end = next(end for end in wanted if path.name.lower().endswith(end))
-        # macOS writes accents as characters of their own, others do not.
-        name = unicodedata.normalize("NFC", path.relative_to(folder).as_posix()[: -len(end)])
+        name = plain_name(path.relative_to(folder).as_posix()[: -len(end)])
         if name in found:
             raise DataError(f"{path}: has the name of {found[name].name}; rename one of them, and its labels")
         found[name] = path
@@ -74,6 +78,8 @@ def _by_name(folder: Path, ends: Sequence[str]) -> dict[str, Path]:
 
 
 def _check_all_in(these: dict[str, Path], others: dict[str, Path], what: str, kind: str) -> None:
-    bare = [path.name for name, path in these.items() if name not in others]
+    bare = [name for name in these if name not in others]
     if bare:
-        raise DataError(f"{what} {len(bare)} of the {len(these)} {kind}, first {bare[0]}")
+        near = next((path.name for name, path in others.items() if name.casefold() == bare[0].casefold()), None)
+        hint = f"; {near} differs from it by case" if near else ""
+        raise DataError(f"{what} {len(bare)} of the {len(these)} {kind}, first {these[bare[0]].name}{hint}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from errseg_rt.datasets.frames import LabelledFiles
 from errseg_rt.datasets.label_map import LabelMap
+from errseg_rt.datasets.pairing import plain_name
 from errseg_rt.errors import DataError
 from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.evaluation.run import FAULTS, Done, reason
@@ -16,6 +17,7 @@ from errseg_rt.frames.files import find_files
 from errseg_rt.frames.reading import read_labels
 from errseg_rt.system.progress import track
 
+_PNG = ".png"
 _ENDS = ("", "_labels")  # of files that are a prediction alone, and of those that lie beside colours and overlays
 
 
@@ -35,13 +37,13 @@ def pair_predictions(frames: LabelledFiles, folder: Path) -> list[Path]:
         raise DataError(f"{folder}: no such folder of predictions")
     by_path: dict[str, list[Path]] = {}
     by_name: dict[str, list[Path]] = {}
-    for path in find_files(folder, (".png",))[0]:
-        by_path.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-        by_name.setdefault(path.stem, []).append(path)
+    for path in find_files(folder, (_PNG,))[0]:
+        by_path.setdefault(plain_name(path.relative_to(folder).as_posix()[: -len(_PNG)]), []).append(path)
+        by_name.setdefault(plain_name(path.name[: -len(_PNG)]), []).append(path)
     found, bare = [], []
     for name, (image, _) in zip(frames.names, frames.pairs, strict=True):
         below = Path(name).parent
-        names = [f"{stem}{end}" for stem in dict.fromkeys((Path(name).name, image.stem)) for end in _ENDS]
+        names = [f"{stem}{end}" for stem in dict.fromkeys((Path(name).name, plain_name(image.stem))) for end in _ENDS]
         near = [path for stem in names for path in by_path.get((below / stem).as_posix(), [])]
         taken = near or [path for stem in names for path in by_name.get(stem, [])]
         if len(taken) > 1:

@@ -15,6 +15,7 @@ from errseg_rt.evaluation.evaluation import Evaluation
 from errseg_rt.evaluation.labels import View
 from errseg_rt.frames.branches import Branches
 from errseg_rt.runtime import Runtime
+from errseg_rt.system.lines import one_line
 from errseg_rt.system.progress import track
 
 FAULTS = (ErrsegError, OSError, MemoryError, cv2.error)
@@ -71,7 +72,7 @@ def reason(error: BaseException) -> str:
     """What is wrong with a frame, in one line."""
     if isinstance(error, MemoryError):
         return "not enough memory; shrink it, or give --work-pixels"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 def _views(

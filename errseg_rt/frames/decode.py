@@ -24,6 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # Pillow's of 8 bits a channel at most
+_DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # of more
 _LARGE = 1 << 26  # bytes of a file whose size in pixels is looked at first
 _COLORED = ("RGB", "RGBA")
 
@@ -157,8 +158,10 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _check_colors(path: Path, mode: str, bits: int) -> None:
-    if bits > 8 or mode not in _MODES:
+    if bits > 8 or mode in _DEEP:
         raise FrameError(f"{path}: {max(bits, 16)} bits a channel ({mode}); convert it to 8 bits a channel")
+    if mode not in _MODES:
+        raise FrameError(f"{path}: colours as {mode} are not read; convert it to RGB")
 
 
 def _check_ids(path: Path, mode: str, bits: int) -> None:
@@ -172,7 +175,7 @@ def _check_ids(path: Path, mode: str, bits: int) -> None:
 
 
 def _check_palette(path: Path, image: Any, ids: Pixels) -> None:
-    """A palette of greys may be how a tool packed grey ids, whose index then is no id."""
+    """A palette of nothing but greys may be how a tool packed grey ids, whose index then is no id."""
     if image.mode != "P":
         return
     used = np.unique(ids)
@@ -180,7 +183,7 @@ def _check_palette(path: Path, image: Any, ids: Pixels) -> None:
     given = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
     palette[: len(given)] = given
     colors = palette[used]
-    is_grey = (colors == colors[:, :1]).all()
+    is_grey = (given == given[:, :1]).all()
     is_mask = set(used.tolist()) <= {0, 1} and set(colors.ravel().tolist()) <= {0, 255}
     if is_grey and not is_mask and (colors[:, 0] != used).any():
         raise FrameError(

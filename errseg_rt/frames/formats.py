@@ -31,6 +31,8 @@ UNREAD_ENDS = (
 _ORIENTATION = 0x112  # tag of EXIF and TIFF
 _BITS = 0x102  # tag of TIFF: bits of each channel
 _PNG_BITS = 24  # offset in a PNG
+_AV1 = b"av1C"  # the box that says how an AVIF is coded; its third byte has a bit for more than 8 bits, one for 12
+_LONGEST_TEXT = 1 << 26  # bytes of metadata, unpacked; Pillow's own limit is less than profiles and texts have
 _J2K_START, _J2K_BITS = b"\xff\x4f\xff\x51", 42  # of its codestream; offset in that of the first component's bits - 1
 
 
@@ -58,7 +60,8 @@ FORMATS = (
     Format("GIF", rb"GIF8[79]a", "GifImagePlugin.GifImageFile"),
     Format("PPM", rb"P[1-6]\s", "PpmImagePlugin.PpmImageFile"),
     Format("JPEG 2000", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "Jpeg2KImagePlugin.Jpeg2KImageFile"),
-    Format("AVIF", rb".{4}ftypavi[fs]", "AvifImagePlugin.AvifImageFile"),
+    # Its brand may be that of the container, and AVIF's among those that follow.
+    Format("AVIF", rb".{4}ftyp((mif1|msf1|miaf).{4}(.{4})*?)?avi[fs]", "AvifImagePlugin.AvifImageFile"),
     Format("Sun raster", rb"\x59\xa6\x6a\x95", "SunImagePlugin.SunImageFile"),
     Format("HEIC", rb".{4}ftyp(hei|hev|mif1|msf1)"),
     Format("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL "),
@@ -84,16 +87,19 @@ def pillow(lenient: bool) -> Iterator[None]:
     These settings are the process's, not an image's, so this is one thread's at a time, and no process forks meanwhile.
     What Pillow warns of is metadata.
     """
-    from PIL import Image, ImageFile
+    from PIL import Image, ImageFile, PngImagePlugin
 
     with _ALONE, catch_warnings():
         filterwarnings("ignore", module=r"PIL\.")
         before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+        longest = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
         try:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, lenient
+            PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _LONGEST_TEXT
             yield
         finally:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
+            PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = longest
 
 
 def open_header(kind: Format, data: bytes | IO[bytes]) -> ImageFile:
@@ -112,6 +118,9 @@ def bits_of(kind: Format, image: Any, data: bytes) -> int:
         return int(max(image.tag_v2.get(_BITS, (1,))))
     if kind.name == "JPEG 2000":
         return (data[data.index(_J2K_START) + _J2K_BITS] & 0x7F) + 1
+    if kind.name == "AVIF":
+        coding = data[data.index(_AV1) + 6]
+        return 8 if not coding & 0x40 else 12 if coding & 0x20 else 10
     if kind.name == "PPM" and image.tile and not isinstance(image.tile[0].args, str):
         return max(8, int(image.tile[0].args[-1]).bit_length())
     return 8

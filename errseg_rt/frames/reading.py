@@ -15,6 +15,7 @@ from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.errors import FrameError
 from errseg_rt.frames.decode import decode
 from errseg_rt.frames.turn import turned
+from errseg_rt.system.lines import escaped, one_line
 
 Pixels = npt.NDArray[np.uint8]
 Colors = Mapping[int, tuple[int, int, int]]
@@ -178,10 +179,10 @@ def _check_size(path: Path, labels: Pixels, sizes: list[tuple[int, ...]]) -> Non
 
 def _say_damage(damage: list[str]) -> None:
     for fault in damage:
-        _LOG.warning("damaged, and taken as far as it goes: %s", fault)
+        _LOG.warning("damaged, and taken as far as it goes: %s", one_line(fault))
 
 
 def _note(image: Path, rule: str) -> None:
     """Log which rule applies: a warning with the first image that it applies to, the others as info."""
-    _LOG.log(logging.INFO if rule in _NOTED else logging.WARNING, "%s: %s", image, rule)
+    _LOG.log(logging.INFO if rule in _NOTED else logging.WARNING, "%s: %s", escaped(image), rule)
     _NOTED.add(rule)

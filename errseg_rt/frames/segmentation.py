@@ -121,6 +121,7 @@ class Segmentation:
         Raises:
             ValueError: The frame is not the one that was segmented, or an argument is out of range.
         """
+        frame = np.asarray(frame)
         if frame.shape != (*self.labels.shape, 3) or frame.dtype != np.uint8:
             raise ValueError(f"wanted a frame uint8 {(*self.labels.shape, 3)}, got {frame.dtype} {frame.shape}")
         if not 0 <= opacity <= 1 or color not in ("bgr", "rgb"):

@@ -12,6 +12,7 @@ from errseg_rt.bundle.input_spec import Size
 from errseg_rt.errors import DataError
 from errseg_rt.system.atomic import write_atomically
 from errseg_rt.system.fields import check_fields
+from errseg_rt.system.json_text import parse_json
 from errseg_rt.training.recipe import Recipe
 
 RECIPE, INPUTS = "recipe.json", "inputs.json"
@@ -146,7 +147,7 @@ def _noted_inputs(folder: Path) -> Inputs | None:
 
 def _note(path: Path) -> dict[str, Any]:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(_damaged(path, str(error))) from error
     if not isinstance(table, dict):

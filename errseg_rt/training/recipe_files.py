@@ -69,7 +69,7 @@ def load_recipe(name: str, changes: Sequence[str] = (), given: Mapping[str, Any]
 def _parsed(change: str) -> dict[str, Any]:
     try:
         table = tomllib.loads(change)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"--set {change}: not TOML ({error}); wanted field=value, where a text stands in quotes, as "
             "\"data.classes='camvid'\", and what is true or false is so in lower case"
@@ -95,7 +95,7 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise DataError(f"{asked}no recipe is called {name!r}: choose from {names}, or give a .toml file")
     try:
         table = tomllib.loads(source.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"recipe {name}: not TOML ({error})") from error
     base = table.pop("base", None)
     if base is None:

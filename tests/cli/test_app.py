@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import metadata
 
+import cv2
 import pytest
 
 
@@ -41,3 +42,25 @@ def test_what_there_is_not(cli, arguments, message) -> None:
     done = cli(*arguments)
     assert (done.code, done.out) == (2, "")
     assert message in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("segment", "", "-o", "out"), "an empty argument;"),
+        (("segment", "a.png", "-o", ""), "an empty argument for -o;"),
+        (("segment", "a.png", "-o", "out", "--labels="), "an empty argument for --labels;"),
+        (("evaluate", "camvid", "--data", ""), "an empty argument for --data;"),
+    ],
+)
+def test_an_empty_argument_is_not_the_working_folder(cli, tmp_path, monkeypatch, frame, arguments, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("a.png", frame)
+    done = cli(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"error: {message} if it comes from a variable, that is not set\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_what_is_set_may_be_empty(cli, tmp_path) -> None:
+    assert "an empty argument" not in cli("train", "camvid", "--set=data.classes=", "-o", tmp_path / "out").err

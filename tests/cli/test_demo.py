@@ -111,3 +111,27 @@ def test_a_folder_of_any_bytes(cli, tmp_path: Path) -> None:
     )
     assert (done.code, done.err) == (0, "")
     assert {b"demo.mp4", b"frame_0000_overlay.png", b"summary.json"} <= set(os.listdir(out))
+
+
+@pytest.mark.parametrize("name", ["demo.mp4", "summary.json"])
+def test_outputs_are_looked_at_before_the_first_frame(cli, tmp_path: Path, monkeypatch, name) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.delattr(StreetScene, "frame")
+    done = cli("demo", "-o", tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"error: {tmp_path / name}: is a folder, wanted a file to write\n"
+
+
+def test_frames_over_the_limit_are_not_rendered_first(cli, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delattr(StreetScene, "frame")
+    done = cli("demo", "-o", tmp_path / "out", "--height", "64", "--width", "96", "--max-pixels", "6143")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: frames of 64x96 pixels are over the limit of 6143; raise --max-pixels\n"
+
+
+def test_no_clip_is_wider_than_its_format_takes(cli, tmp_path: Path) -> None:
+    done = cli("demo", "-o", tmp_path, "--frames", "1", "--height", "32", "--width", "5462")
+    assert (done.code, done.out) == (2, "")
+    assert "5461" in done.err
+    done = cli("demo", "-o", tmp_path, "--frames", "1", "--height", "32", "--width", "5461")
+    assert (done.code, done.err) == (0, "")

@@ -183,7 +183,7 @@ def test_what_is_wrong_is_one_line(cli, data: Path, arguments, message) -> None:
     assert message in done.err
 
 
-@pytest.mark.parametrize("scales", ["", "1,x", "0", "-1", "1,9", "nan", "1,,2"])
+@pytest.mark.parametrize("scales", [",", "1,x", "0", "-1", "1,9", "nan", "1,,2"])
 def test_scales_that_are_none(cli, data: Path, scales) -> None:
     done = cli("evaluate", "camvid", "--data", data, "--scales", scales)
     assert done.code == 2

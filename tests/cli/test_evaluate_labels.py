@@ -160,6 +160,26 @@ def test_outputs_are_looked_at_before_the_first_frame(cli, write, tmp_path: Path
         assert line.startswith(f"error: {path}: ")
 
 
+@pytest.mark.parametrize("command", ["evaluate", "calibrate", "predictions"])
+def test_files_are_written_before_whoever_reads_the_screen_may_go(cli, write, tmp_path, monkeypatch, command) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(f"errseg_rt.cli.{command}.print_table", gone)
+    data = write(same)
+    extra = ("--predictions", data / "labels") if command == "predictions" else ("--threads", "1")
+    name = "calibrate" if command == "calibrate" else "evaluate"
+    done = cli(name, "camvid", "--data", data, "--json", tmp_path / "a.json", *extra)
+    assert done.out == ""
+    assert json.loads((tmp_path / "a.json").read_text())["frames"]
+
+
+def test_two_outputs_are_two_files(cli, write, tmp_path: Path) -> None:
+    done = cli("evaluate", "camvid", "--data", write(same), "--json", tmp_path / "a", "--csv", tmp_path / "a")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"error: {tmp_path / 'a'}: is to be written twice; give each output a file of its own\n"
+
+
 def test_an_output_that_fails_does_not_lose_the_others(cli, write, tmp_path: Path, monkeypatch) -> None:
     def full(path, answer):
         raise OSError(28, "No space left on device")

@@ -159,3 +159,20 @@ def test_only_what_is_called_is_imported() -> None:
     assert done.stdout.splitlines()[-1] == str(
         ["errseg_rt.cli", "errseg_rt.cli.app", "errseg_rt.errors", "errseg_rt.system", "errseg_rt.system.lazy"]
     )
+
+
+@pytest.mark.parametrize("module", ["typer", "numpy", "errseg_rt.cli.segment", "errseg_rt.runtime"])
+def test_ctrl_c_while_modules_are_imported(module: str) -> None:
+    code = f"""
+import importlib.abc, sys
+class Stopped(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stopped())
+from errseg_rt.cli import main
+main()
+"""
+    command = [sys.executable, "-c", code, "segment", "a.png", "-o", "out"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")

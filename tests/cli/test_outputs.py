@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from errseg_rt.cli.outputs import Outputs, check_file, check_folder
+from errseg_rt.cli.outputs import Outputs, check_apart, check_file, check_folder
 from errseg_rt.errors import DataError
 
 
@@ -102,3 +102,18 @@ def test_every_command_looks_at_its_outputs_first(cli, tmp_path: Path, monkeypat
         == f"error: {tmp_path / 'file/deep/out'}: cannot be written, as {tmp_path / 'file'} exists and is a file\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_that_leads_nowhere_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for name in ("link", "link/new"):
+        with pytest.raises(DataError, match=r"link is a link that leads nowhere; mend or remove it"):
+            check_folder(tmp_path / name)
+
+
+def test_two_outputs_are_two_files(tmp_path: Path) -> None:
+    check_apart(None, None, tmp_path / "a", tmp_path / "b")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for other in ("a", "link"):
+        with pytest.raises(DataError, match="is to be written twice; give each output a file of its own"):
+            check_apart(tmp_path / "a", None, tmp_path / other)

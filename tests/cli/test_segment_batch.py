@@ -300,3 +300,91 @@ def test_what_was_passed_over_is_told(run, images: Path) -> None:
         f"note: {images}: passed over 1 .heic, of kinds that are not read; convert them to PNG or JPEG",
         f"error: {images / 'e.png'}: a link that leads nowhere",
     ]
+
+
+EDITS: dict[str, tuple[str, object]] = {
+    "no counts": ("confusion", None),
+    "other counts": ("confusion", {"semantic": "x", "fused": "y"}),
+    "other classes": ("confusion", {"semantic": "99>0:5", "fused": "0>0:5"}),
+    "negative": ("confusion", {"semantic": "-1>0:5", "fused": "-1>0:5"}),
+    "too large a count": ("confusion", {"semantic": "0>0:" + "9" * 31, "fused": "0>0:1"}),
+    "counts that differ": ("confusion", {"semantic": "", "fused": "0>0:1"}),
+    "more counts than pixels": ("confusion", {"semantic": "0>0:99999", "fused": "0>0:99999"}),
+    "size": ("size", "x"),
+    "no pixels": ("size", [0, 0]),
+    "share": ("flagged_share", float("nan")),
+    "work": ("work", None),
+    "pixels": ("pixels", None),
+    "times": ("milliseconds", [1]),
+    "a time": ("milliseconds", {"a": "x"}),
+    "outputs": ("outputs", []),
+    "an output": ("outputs", {"labels": 5}),
+    "probability": ("mean_error_probability", "x"),
+    "input": ("input", [1]),
+}
+PARTS = ("input", "files", "size", "outputs", "mean_error_probability", "flagged_share", "pixels", "work")
+EDITS |= {f"without {part}": (part, ...) for part in (*PARTS, "milliseconds", "confusion")}
+
+
+@pytest.fixture
+def labelled(images, run) -> tuple[Path, dict]:
+    """The images with labels beside, segmented; and the summary."""
+    root = images.parent / "data"
+    (root / "labels").mkdir(parents=True)
+    images.rename(root / "images")
+    for name, height in HEIGHTS.items():
+        labels = np.zeros((height, 48), np.uint8)
+        (root / "labels" / name).with_suffix(".png").write_bytes(cv2.imencode(".png", labels)[1].tobytes())
+    code, _, summary = run(root)
+    assert code == 0
+    return root, summary
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_entry_that_somebody_edited_is_done_again(labelled, run, tmp_path, segmented, edit) -> None:
+    root, summary = labelled
+    edited = json.loads(json.dumps(summary))
+    part, value = EDITS[edit]
+    edited["frames"][0][part] = value
+    if value is ...:
+        del edited["frames"][0][part]
+    (tmp_path / "out" / "summary.json").write_text(json.dumps(edited))
+    segmented.clear()
+    code, _, after = run(root, "--resume")
+    assert (code, segmented) == (0, ["a.png"])
+    assert (after["scores"], after["scored"]) == (summary["scores"], summary["scored"])
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "", "null", "[]", "{}", "\0", '{"settings": ' + "1" * 5000 + "}"], ids=range(7)
+)
+def test_a_summary_that_is_none_has_nothing_done(labelled, run, tmp_path, segmented, text) -> None:
+    (tmp_path / "out" / "summary.json").write_text(text)
+    segmented.clear()
+    code, _, after = run(labelled[0], "--resume")
+    assert (code, len(segmented), after["scores"]) == (0, 3, labelled[1]["scores"])
+
+
+def test_an_output_without_content_is_made_again(labelled, run, tmp_path, segmented) -> None:
+    (tmp_path / "out" / "b_error.png").write_bytes(b"")
+    segmented.clear()
+    code, _, _ = run(labelled[0], "--resume")
+    assert (code, segmented) == (0, ["b.jpg"])
+    assert (tmp_path / "out" / "b_error.png").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("two  spaces.png", "two  spaces.png"),
+        ("new\nline.png", r"new\nline.png"),
+        ("\x1b[31mred.png", r"\x1b[31mred.png"),
+    ],
+    ids=["spaces", "line", "terminal"],
+)
+def test_the_fault_of_a_file_is_a_line_that_names_it(run, tmp_path, name, shown) -> None:
+    (tmp_path / name).write_bytes(b"no image")
+    code, err, summary = run(tmp_path / name)
+    assert (code, summary["failed"][0]["input"]) == (2, str(tmp_path / name))
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: {tmp_path}/{shown}: not an image")

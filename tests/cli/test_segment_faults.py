@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -288,3 +291,55 @@ def test_an_interrupt(cli, good: Path, tmp_path: Path, monkeypatch) -> None:
     assert done.code == 130
     assert "Traceback" not in done.err
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"] == []
+
+
+def test_a_result_takes_the_place_of_no_image_and_no_label(cli, tmp_path: Path, good, frame) -> None:
+    """Also where it lies beside, or is reached by another path."""
+    root = tmp_path / "data"
+    for folder, picture in (("images", frame[:40, :56]), ("labels", np.zeros((40, 56), np.uint8))):
+        (root / folder).mkdir(parents=True)
+        cv2.imwrite(str(root / folder / "a.png"), picture)
+    cv2.imwrite(str(good.with_name("good_labels.png")), frame[:40, :56])
+    (tmp_path / "link").symlink_to(root)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    labels = ("--labels", root / "labels", "--ids", "trainIds")
+    for arguments in (
+        (root, "-o", root / "labels", "--ids", "trainIds"),
+        (root / "images" / "a.png", "-o", tmp_path / "link" / "labels", *labels),
+        (good, good.with_name("good_labels.png"), "-o", good.parent),
+        (str(good.parent / "*.png"), "-o", good.parent),
+    ):
+        done = cli("segment", *arguments)
+        assert (done.code, done.out) == (2, "")
+        one_error(done.err, "would be written over by a result of")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+
+
+def test_nor_that_of_a_file_that_no_run_has_written(cli, tmp_path: Path, good) -> None:
+    out = tmp_path / "drawn"
+    for name, ids in (("good.png", ("--ids", "trainIds")), ("good_labels.png", ())):
+        out.mkdir(exist_ok=True)
+        (out / name).write_bytes(b"drawn by hand")
+        done = cli("segment", good, "-o", out, *ids)
+        assert (done.code, done.out) == (2, "")
+        one_error(done.err, f"{name}: is there, and no result of an earlier run; remove it, or give another --out")
+        assert whole_files(out) == [name]
+        (out / name).unlink()
+        for _ in range(2):  # its own it may
+            done = cli("segment", good, "-o", out, *ids)
+            assert (done.code, done.err) == (0, "")
+        shutil.rmtree(out)
+    assert cli("segment", good, "-o", out).code == 0
+    (out / "summary.json").unlink()
+    assert cli("segment", good, "-o", out, "--resume").code == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_stderr_that_takes_nothing(tmp_path: Path) -> None:
+    """Its lines are lost, the exit code is not; and none of them goes to stdout."""
+    command = (
+        f"{sys.executable} -c 'from errseg_rt.cli.app import main; main()' segment {tmp_path}/none -o {tmp_path}/o"
+    )
+    for stderr in ("2>/dev/full", "2>&-"):
+        done = subprocess.run(f"{command} {stderr}", shell=True, capture_output=True, check=False)
+        assert (done.returncode, done.stdout) == (2, b"")

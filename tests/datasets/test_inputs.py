@@ -294,3 +294,69 @@ def test_labels_by_the_case_of_their_suffix_and_the_form_of_their_accents(here: 
     touch(here, "set/labels/a.png")
     with pytest.raises(DataError, match=r"set/labels/a\.png: has the name of a\.PNG"):
         find_images(["set"])
+
+
+def test_a_glob_passes_over_what_a_folder_does(tmp_path: Path) -> None:
+    shots, data = tmp_path / "shots", tmp_path / "data"
+    touch(shots, "a.png", "out/a_labels.png", "out/a_error.png", "out/b.png", "old/a_labels.png", "old/a_overlay.png")
+    touch(data, "day/images/a.png", "day/labels/a.png", "day/labels/b.png", "labels/alone.png")
+    for pattern, taken, notes in (
+        (shots / "**" / "*.png", [shots / "a.png"], ["passed over 5 results of earlier runs"]),
+        (data / "**" / "*.png", ["day/images/a.png", "labels/alone.png"], ["passed over 2 files of ground truth"]),
+        (data / "day" / "labels" / "*.png", ["day/labels/a.png", "day/labels/b.png"], []),
+    ):
+        found = inputs_module.find_images([str(pattern)], out=shots / "out")
+        assert [item.path for item in found.items] == [data / name for name in taken]
+        assert len(found.notes) == len(notes)
+        for note, part in zip(found.notes, notes, strict=True):
+            assert part in note
+    (shots / "old" / "ids").mkdir()
+    (shots / "old" / "ids" / "summary.json").write_text('{"settings": {"output_ids": "0:0"}}')
+    touch(shots, "old/ids/day/a.png")
+    assert inputs_module.find_images([str(shots / "**" / "*.png")], out=shots / "out").notes == [
+        f"{shots}/**/*.png: passed over 6 results of earlier runs"
+    ]
+    with pytest.raises(DataError, match="matches no image but results of earlier runs and ground truth"):
+        find_images([str(shots / "old" / "*.png")])
+
+
+@pytest.mark.parametrize("folder", ["labels", "labels/day1"])
+def test_labels_that_cannot_be_listed(here: Path, monkeypatch, folder) -> None:
+    touch(here, "set/images/day1/a.png", "set/images/b.png", "set/labels/day1/a.png", "set/labels/b.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == Path("set", folder):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for arguments in ((["set"],), (["set/images"], Path("set/labels"))):
+        with pytest.raises(DataError, match=rf"{folder}: cannot be listed \(Permission denied\); mend or remove it"):
+            find_images(*arguments)
+
+
+def test_images_of_a_data_set_that_cannot_be_listed(here: Path, monkeypatch) -> None:
+    touch(here, "set/images/a.png", "set/labels/a.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == Path("set/images"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    (item,) = find_images(["set"])
+    assert (item.path, item.fault) == (Path("set/images"), "cannot be listed (Permission denied)")
+
+
+def test_names_of_little_but_dots(here: Path) -> None:
+    touch(here, "..png", "...png", ".png", "a.", "b..png")
+    assert names(find_images(["..png", "...png", ".png", "a.", "b..png"])) == [".", "..", ".png", "a.", "b."]
+
+
+def test_labels_of_which_none_is_named_as_an_image(here: Path) -> None:
+    touch(here, *(f"{name}/images/a.png" for name in "xyz"), "x/labels/b.png", "y/labels/a.npy", "z/labels/a.png")
+    assert notes(["x", "y", "z"]) == [
+        f"{name}/labels: holds no .png named as an image beside it, so that none is scored" for name in "xy"
+    ]

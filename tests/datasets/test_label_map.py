@@ -129,6 +129,11 @@ def test_what_labelme_has(tmp_path: Path) -> None:
         ("road:1,2,3::\ntraffic light\n", r"1 of the 2 lines have no colour"),
         ("road:1,2,3::\ntraffic light:1,2,3::\n", r"two lines have one colour"),
         ("raod\n", r"'raod' is no class; nearest is 'road'"),
+        ("[" * 100_000, r"no label map, JSON as .*nested too deeply"),
+        ('{"0": ' + "1" * 5000 + "}", r"(no label map, JSON as|id 0 has 1)"),
+        ({"1" * 5000: "road"}, r"'1{59}\.\.\. is no label id"),
+        ("road:" + "1" * 5000 + ",2,3::\n", r"is no line as name:red,green,blue"),
+        ("road:\u0661,2,3::\n", r"is no line as name:red,green,blue"),
         ("zzz\n", r"'zzz' is no class; there are road, traffic light, side-walk, void"),
     ],
 )  # fmt: skip

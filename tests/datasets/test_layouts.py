@@ -195,3 +195,8 @@ def test_other_layouts_have_void_ids_of_their_own(tmp_path: Path) -> None:
         cv2.imwrite(str(path), picture)
     _, labels = open_labelled(tmp_path, CITYSCAPES)[0]
     assert labels.tolist() == [[0, 18, 6]]
+
+
+def test_a_root_may_be_text(tree) -> None:
+    root = tree(PLAIN)
+    assert open_dataset(str(root), CAMVID).names == open_labelled(str(root), CAMVID).names == ["a"]

@@ -63,9 +63,10 @@ def test_no_image(touch, images):
         (["a.png"], ["a.jpg"], r"labels: no \.png for 1 of the 1 images"),
         (["a.png", "x/b.png"], ["a.png", "y/b.png"], r"labels: no \.png for 1 of the 2 images, first b\.png"),
         (["a.png"], ["a.png", "b.png"], r"images: no image for 1 of the 2 labels, first b\.png"),
+        (["A.png"], ["a.png"], r"labels: no \.png for 1 of the 1 images, first A\.png; a\.png differs from it by case"),
         (["a.png", "a.jpg"], ["a.png"], r"a\.png: has the name of a\.jpg; rename one of them"),
     ],
-    ids=["some", "no_labels", "jpeg_labels", "other_folder", "labels_alone", "same_name"],
+    ids=["some", "no_labels", "jpeg_labels", "other_folder", "labels_alone", "case", "same_name"],
 )
 def test_files_that_do_not_pair(touch, images, labels, message):
     with pytest.raises(DataError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from errseg_rt.bundle.classes import CITYSCAPES, IGNORE
 from errseg_rt.datasets import CityscapesData, LabelledFiles, LabelMap
 from errseg_rt.datasets.output_ids import OutputIds
+from errseg_rt.datasets.pairing import pair_files
 from errseg_rt.errors import DataError
 from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.evaluation.predictions import pair_predictions, score_predictions
@@ -55,6 +57,18 @@ def test_a_prediction_lies_where_its_frame_does(tmp_path, there, wanted) -> None
     frames = frames_of(tmp_path, "ulm/a", "bonn/a", end="_left")
     found = pair_predictions(frames, touch(tmp_path / "out", *there))
     assert found == [tmp_path / "out" / name for name in wanted]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_accents_are_one_letter_however_they_are_written(tmp_path, ours, theirs) -> None:
+    names = ("Köln/é", "München/é")
+    predictions = [f"{unicodedata.normalize(theirs, name)}_labels.png" for name in names]
+    images, labels = (tmp_path / "data" / folder for folder in ("images", "labels"))
+    for folder in (images, labels):
+        touch(folder, *(f"{unicodedata.normalize(ours, name)}.png" for name in names))
+    frames = LabelledFiles(pair_files(images, labels), LabelMap.of(4, ()))
+    found = pair_predictions(frames, touch(tmp_path / "out", *predictions))
+    assert found == [tmp_path / "out" / name for name in predictions]
 
 
 def test_or_under_its_file_name_anywhere(tmp_path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, PngImagePlugin
+from PIL.PngImagePlugin import PngInfo
 
 from errseg_rt.errors import FrameError
 from errseg_rt.frames.reading import Reading, read_frame
@@ -166,3 +168,43 @@ def test_a_png_without_pixels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe0\x00\x00" * 3 + b"\xff\xd9"])
 def test_a_jpeg_of_markers_alone(tmp_path: Path, data: bytes) -> None:
     refused(tmp_path, data, "a.jpg", "damaged")
+
+
+@pytest.mark.parametrize("depth", [8, 10, 12])
+def test_avif_of_more_bits_is_not_reduced(tmp_path: Path, depth) -> None:
+    deep = NOISE if depth == 8 else NOISE.astype(np.uint16) << (depth - 8)
+    data = encoded(".avif", deep, cv2.IMWRITE_AVIF_DEPTH, depth)
+    if depth == 8:
+        (tmp_path / "a.avif").write_bytes(data)
+        assert read_frame(tmp_path / "a.avif").shape == NOISE.shape
+    else:
+        refused(tmp_path, data, "a.avif", r"16 bits a channel|1[02] bits a channel")
+
+
+def test_avif_under_the_brand_of_its_container(tmp_path: Path) -> None:
+    data = encoded(".avif")
+    assert data[4:12] == b"ftypavif"
+    assert data[16:20] == b"avif"  # which stays, among those that it fits, too
+    (tmp_path / "a.avif").write_bytes(data[:8] + b"mif1" + data[12:])
+    (tmp_path / "b.avif").write_bytes(data)
+    np.testing.assert_array_equal(read_frame(tmp_path / "a.avif"), read_frame(tmp_path / "b.avif"))
+    heic = struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"mif1", 0, b"mif1", b"heic")
+    refused(tmp_path, heic, "c.heic", "HEIC is not read")
+
+
+def test_large_metadata_is_no_damage(tmp_path: Path) -> None:
+    """A colour profile, and a text that an editor put there, each packed well."""
+    image = Image.fromarray(NOISE[..., ::-1])
+    notes = PngInfo()
+    notes.add_text("workflow", "x" * 3_000_000, zip=True)
+    notes.add_itxt("XML:com.adobe.xmp", "x" * 3_000_000, zip=True)
+    image.save(tmp_path / "a.png", pnginfo=notes, icc_profile=bytes(2_000_000))
+    limits = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    np.testing.assert_array_equal(read_frame(tmp_path / "a.png"), NOISE)
+    assert limits == (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
+
+
+def test_colours_of_8_bits_that_are_not_read(tmp_path: Path) -> None:
+    Image.fromarray(NOISE, "RGB").convert("LAB").save(tmp_path / "a.tif")
+    with pytest.raises(FrameError, match=r"a\.tif: colours as LAB are not read; convert it to RGB"):
+        read_frame(tmp_path / "a.tif")

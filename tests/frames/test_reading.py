@@ -210,6 +210,13 @@ def test_greys_that_a_tool_packed_into_a_palette(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "a.png", (1, 3)).tolist() == [[0, 1, 2]]
 
 
+def test_a_picture_of_one_grey_class_under_a_palette_of_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(np.zeros((2, 3), np.uint8))
+    image.putpalette([128, 128, 128, 0, 64, 0])
+    image.save(tmp_path / "a.png")
+    assert read_labels(tmp_path / "a.png", (2, 3)).tolist() == [[0, 0, 0]] * 2
+
+
 def encoded(suffix: str, picture: np.ndarray) -> bytes:
     return cv2.imencode(suffix, picture)[1].tobytes()
 

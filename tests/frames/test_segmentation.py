@@ -225,3 +225,9 @@ def test_ids_without_a_class_are_black() -> None:
     assert palette[:2].tolist() == [[3, 2, 1], [6, 5, 4]]
     assert palette.shape == (256, 3)
     assert not palette[2:].any()
+
+
+@pytest.mark.parametrize("frame", [None, [[0]], "a.png"])
+def test_what_is_no_frame_has_no_overlay(result: Segmentation, frame) -> None:
+    with pytest.raises(ValueError, match="wanted a frame uint8"):
+        result.overlay(frame)
