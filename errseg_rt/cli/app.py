@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from errseg_rt.cli.faults import said  # ahead: where memory has run out, nothing more can be loaded
 from errseg_rt.errors import DataError
 
 COMMANDS = {
@@ -88,8 +89,6 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments)
     except Exception as error:
-        from errseg_rt.cli.faults import said
-
         line = said(error)
         if line is None:
             raise
