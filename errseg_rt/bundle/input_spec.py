@@ -13,7 +13,8 @@ Size = tuple[int, int]
 
 MAX_PIXELS = 2**24
 """Largest frame, height times width, that is taken unless another limit is given."""
-_LARGEST_SCALE = 16.0
+LARGEST_SCALE = 16.0
+"""Largest factor on a frame's sides."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class InputSpec:
     def __post_init__(self) -> None:
         """Raises FieldError, a ValueError, for values that no frame can be brought to."""
         check_fields(self)
-        require(self, "scale", 0 < self.scale <= _LARGEST_SCALE, f"a positive number up to {_LARGEST_SCALE}")
+        require(self, "scale", 0 < self.scale <= LARGEST_SCALE, f"a positive number up to {LARGEST_SCALE}")
         for name, least in (("enlarge_up_to", 0), ("work_pixels", 0), ("multiple", 1)):
             require(self, name, getattr(self, name) >= least, f"{least} or more")
         require(self, "std", min(self.std) > 0, "positive numbers")

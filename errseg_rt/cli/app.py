@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from errseg_rt.cli.faults import said, say  # ahead: where memory has run out, nothing more can be loaded
 from errseg_rt.errors import DataError
 
 COMMANDS = {
@@ -99,8 +100,6 @@ def main(arguments: list[str] | None = None) -> None:
         _check_words(sys.argv[1:] if arguments is None else arguments)
         app(arguments)
     except Exception as error:
-        from errseg_rt.cli.faults import said, say
-
         line = said(error)
         if line is None:
             raise

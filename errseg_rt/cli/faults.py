@@ -10,9 +10,17 @@ from contextlib import suppress
 
 from errseg_rt.errors import ErrsegError
 from errseg_rt.system.lines import one_line
-from errseg_rt.system.shortage import FREE_MEMORY
+from errseg_rt.system.shortage import FREE_MEMORY, remedy
 
-_PACKAGES = {"cv2": "opencv-python-headless", "sklearn": "scikit-learn"}
+_PACKAGES = {
+    "PIL": "pillow",
+    "_cffi_backend": "cffi",
+    "cuda": "cuda-bindings",
+    "cv2": "opencv-python-headless",
+    "google": "protobuf",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 """Packages that are not called as their modules."""
 _IMPORT = re.compile(r"\s*(?:from|import)\s+(\w+)")
 
@@ -29,22 +37,38 @@ def said(error: BaseException) -> str | None:
     text = one_line(error)
     if isinstance(error, ErrsegError):
         return text
+    if isinstance(error, MemoryError):
+        return f"out of memory ({text}); {FREE_MEMORY}" if text else f"out of memory; {FREE_MEMORY}"
     module = _wanted(error)
+    if module is not None and (advice := remedy(error)):
+        return f"{module} cannot be loaded ({text}): {advice}"
     if module is not None:
         package = _PACKAGES.get(module, module)
         return (
             f"{module} cannot be loaded ({text or type(error).__name__}): pip install --force-reinstall {package}; "
             "errseg-rt doctor says what works without it"
         )
-    if isinstance(error, MemoryError):
-        return f"out of memory ({text}); {FREE_MEMORY}" if text else f"out of memory; {FREE_MEMORY}"
     return text if isinstance(error, OSError) else None
 
 
 def _wanted(error: BaseException) -> str | None:
-    """The dependency whose import failed, with whatever error: that of the last of our lines, where it is an import."""
+    """The dependency that cannot be loaded, by whatever error; None: it is no import that failed.
+
+    A dependency may fail for want of another, which is the one to mend: the one that is not found, or else the one
+    whose code was last on the way from the last of our lines, where that is an import.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name and _top(error.name) != "errseg_rt":
+        return _top(error.name)
     found = None
     for frame, line in traceback.walk_tb(error.__traceback__):
-        if str(frame.f_globals.get("__name__")).partition(".")[0] == "errseg_rt":
-            found = _IMPORT.match(linecache.getline(frame.f_code.co_filename, line))
-    return found[1] if found and found[1] != "errseg_rt" else None
+        top = _top(str(frame.f_globals.get("__name__")))
+        if top == "errseg_rt":
+            statement = _IMPORT.match(linecache.getline(frame.f_code.co_filename, line))
+            found = statement[1] if statement and statement[1] != "errseg_rt" else None
+        elif found and top not in sys.stdlib_module_names | {"__main__"}:
+            found = top
+    return found
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]

@@ -127,7 +127,10 @@ def _plain_folder(root: Path, split: str | None, found: set[str]) -> tuple[Path,
         fault = "holds splits: choose one" if split is None else f"no split {split!r}: choose one"
         raise DataError(f"{root}: {fault} of {', '.join(sorted(beside | inside))}")
     if is_whole:
-        raise DataError(f"{root}: no split {split!r}: it holds images/ and labels/ without splits; leave the split out")
+        raise DataError(
+            f"{root}: no split {split!r}: it holds images/ and labels/ without splits; "
+            f"leave the split out, or move both into {split}/"
+        )
     listed = [f"{name}/" for name in sorted(found)]
     more = ["..."] if len(listed) > _MOST_NAMED else []
     found_text = ", ".join(listed[:_MOST_NAMED] + more) or "no folder"

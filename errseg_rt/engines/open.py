@@ -10,6 +10,7 @@ from errseg_rt.engines.fitting import built_engines
 from errseg_rt.errors import EngineError
 from errseg_rt.options import Options
 from errseg_rt.places.place import Gpu, Place
+from errseg_rt.system.shortage import remedy
 
 if TYPE_CHECKING:
     from errseg_rt.places.torch_gpu import TorchGpu
@@ -31,10 +32,10 @@ def open_engine(bundle: Bundle, graph: str, options: Options, place: Place) -> E
         opener = {"onnxruntime": _onnxruntime, "tensorrt": _tensorrt, "torch": _torch}[options.engine]
         return opener(bundle, graph, options, place)
     except (ImportError, OSError) as error:  # OSError: one of its libraries cannot be loaded
-        extra = "" if options.engine == "onnxruntime" else f"[{options.engine}]"
-        raise EngineError(
-            f"engine {options.engine} is not installed ({error}): pip install 'errseg-rt{extra}'"
-        ) from error
+        # Without an extra ours is there already, and pip would leave what is broken as it is.
+        needs = "--force-reinstall onnxruntime" if options.engine == "onnxruntime" else f"'errseg-rt[{options.engine}]'"
+        advice = remedy(error) or f"pip install {needs}"
+        raise EngineError(f"engine {options.engine} is not installed ({error}): {advice}") from error
 
 
 def _onnxruntime(bundle: Bundle, graph: str, options: Options, place: Place) -> Engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside the old one and renames it, and never unpickles more than weights."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save, leaving the old file whole until the new one is."""
+        """Save, leaving the old file whole until the new one is.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
         with write_atomically(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            data = BytesIO()  # a disk that is full is an OSError of ours, and of torch's writer whatever it meets next
+            torch.save(checkpoint, data)
+            temporary.write_bytes(data.getbuffer())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load tensors and plain values.

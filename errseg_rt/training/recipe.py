@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from errseg_rt.bundle.classes import CAMVID, CLASS_SETS, ClassSet
-from errseg_rt.bundle.input_spec import InputSpec
+from errseg_rt.bundle.input_spec import LARGEST_SCALE, InputSpec
 from errseg_rt.networks.cascade import CascadeConfig
 from errseg_rt.system.fields import FieldError, check_fields, require
 
@@ -17,6 +17,15 @@ _METHODS = {
     "learn": ("flagged", "everywhere", "hardest"),
     "fusion": ("replace", "average"),
 }
+
+
+_LARGEST_CROP = 8192  # pixels a side
+
+
+def _check_scales(config: AugmentConfig | ViewsConfig) -> None:
+    """Raises FieldError for scales that give no picture, or a boundless one."""
+    require(config, "scales", min(config.scales, default=0) > 0, "positive numbers, at least one")
+    require(config, "scales", max(config.scales) <= LARGEST_SCALE, f"numbers up to {LARGEST_SCALE:g}")
 
 
 @dataclass(frozen=True)
@@ -73,8 +82,9 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         """Raises FieldError for crops and scales that give no picture."""
         check_fields(self)
-        require(self, "crop", min(self.crop) >= 16, "a height and a width of at least 16 pixels")
-        require(self, "scales", min(self.scales, default=0) > 0, "positive numbers, at least one")
+        is_crop = min(self.crop) >= 16 and max(self.crop) <= _LARGEST_CROP
+        require(self, "crop", is_crop, f"a height and a width of at least 16 pixels, and at most {_LARGEST_CROP}")
+        _check_scales(self)
         require(self, "rotation", self.rotation >= 0, "0 or more degrees")
 
 
@@ -95,7 +105,7 @@ class ViewsConfig:
     def __post_init__(self) -> None:
         """Raises FieldError for scales that give no picture, and a negative count."""
         check_fields(self)
-        require(self, "scales", min(self.scales, default=0) > 0, "positive numbers, at least one")
+        _check_scales(self)
         require(self, "rendered", self.rendered >= 0, "0 or more frames")
 
 
@@ -290,6 +300,11 @@ class Recipe:
         require(self, "threshold", 0 < self.threshold < 1, "a number between 0 and 1")
         deployed = self.bundle_threshold
         require(self, "bundle_threshold", deployed is None or 0 < deployed < 1, "a number between 0 and 1")
+        for name, section in (("augment", self.augment), ("views", self.views)):
+            largest = LARGEST_SCALE / self.input.scale
+            if section is not None and max(section.scales) > largest:
+                wanted = f"numbers up to {largest:g}, on top of input.scale, {self.input.scale:g}"
+                raise FieldError(f"{name}.scales", f"wanted {wanted}, got {list(section.scales)}")
         if self.cross_fit.folds and self.views is None:
             raise FieldError("cross_fit", "wants views: only of whole frames are the taps of a fold kept")
         if self.cross_fit.iterations % self.semantic.checkpoint_every:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from errseg_rt.bundle.bundle import Bundle
@@ -82,8 +84,59 @@ def test_a_command_names_the_dependency_that_does_not_load(tmp_path: Path, monke
     assert "pip install" in line
 
 
+@pytest.mark.parametrize(
+    ("libraries", "command", "named"),
+    [
+        ({"numba": "import scipy", "scipy": "raise OSError('libblas.so: no such file')"}, ("demo",), "scipy"),
+        ({"cv2": "import numpy", "numpy": "raise ModuleNotFoundError('none', name='numpy')"}, ("demo",), "numpy"),
+        ({"PIL": "raise ImportError('libjpeg.so: no such file')"}, ("evaluate", "camvid", "--data", "."), "pillow"),
+        ({"rich": "raise ModuleNotFoundError('none', name='rich.x')"}, ("--help",), "rich"),
+    ],
+    ids=lambda value: None if isinstance(value, tuple) else " ".join(value) if isinstance(value, dict) else value,
+)
+def test_what_another_dependency_wants_is_named(tmp_path: Path, libraries, command, named) -> None:
+    for name, source in libraries.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(source, encoding="utf-8")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    code = "import sys; sys.path.insert(0, '.'); from errseg_rt.cli.app import main; main(sys.argv[1:])"
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "a.png").write_bytes(cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes())
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert f"pip install --force-reinstall {named};" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_library_that_cannot_be_mapped_is_not_installed_again() -> None:
+    line = said(ModuleNotFoundError("libx.so: failed to map segment from shared object", name="x.core"))
+    assert line is not None
+    assert line.startswith("x cannot be loaded (libx.so: failed to map segment from shared object): memory is short")
+    assert "pip" not in line
+
+
 def test_other_commands_work_without_it() -> None:
     assert run("inspect", "--json", modules=("cv2", "numba", "onnxruntime", "av", "scipy")).returncode == 0
+
+
+def test_nothing_is_loaded_to_say_that_memory_is_short() -> None:
+    code = """
+import sys
+from errseg_rt.cli import app
+before = set(sys.modules)
+def fail(*_): raise MemoryError
+app.app = fail
+try:
+    app.main([])
+except SystemExit as end:
+    print(end.code, *(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "2\n"
+    assert done.stderr.startswith("error: out of memory; ")
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:
@@ -157,7 +210,15 @@ def test_only_what_is_called_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.splitlines()[-1] == str(
-        ["errseg_rt.cli", "errseg_rt.cli.app", "errseg_rt.errors", "errseg_rt.system", "errseg_rt.system.lazy"]
+        [
+            "errseg_rt.cli",
+            "errseg_rt.cli.app",
+            "errseg_rt.cli.faults",
+            "errseg_rt.errors",
+            "errseg_rt.system",
+            "errseg_rt.system.lazy",
+            "errseg_rt.system.shortage",
+        ]
     )
 
 

@@ -117,7 +117,7 @@ LOOKED_FOR = r"no data set; looked for images/ and labels/, .*Cityscapes.*ADE20K
         (SPLITS, ("train", "val"), "test", r"no split 'test': choose one of train, val$"),
         (INSIDE, ("train", "val"), "test", r"no split 'test': choose one of train, val$"),
         (SPLITS | {"test/images/a.png"}, ("train",), "test", r"test/labels: no such folder; labelled frames lie in"),
-        (PLAIN, (), "val", r"no split 'val': it holds images/ and labels/ without splits; leave the split out$"),
+        (PLAIN, (), "val", r"no split 'val': it holds .* without splits; leave the split out, or move both into val/$"),
         (CITY, ("train", "test"), None, r"leftImg8bit: no split 'val'; it has test, train; Cityscapes has"),
         (ADE, ("training",), "val", r"images: no split 'validation'; it has training; ADE20K has"),
         ({"leftImg8bit/val/ulm/a_leftImg8bit.png"}, (), None, r"gtFine: no such folder; Cityscapes has"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,7 +99,7 @@ def test_checkpoint_killed_while_writing_leaves_the_old_one(monkeypatch, tmp_pat
     AtomicCheckpointIO().save_checkpoint({**PARTS, "global_step": 1}, path)
 
     def fill_the_disk(checkpoint, file):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fill_the_disk)
@@ -137,3 +139,14 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
             DataError, match=r"last\.ckpt: a checkpoint of another network; remove it to start the stage"
         ):
             check_checkpoint(path, other)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_is_an_error_of_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=0))
+    (tmp_path / ".00000000.tmp.ckpt").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*last\.ckpt'"):
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(300_000)}, path)
+    assert path.read_bytes() == b"old"

@@ -317,6 +317,18 @@ REFUSED = {
         "cascade.classes: wanted 11, those of camvid, got 12",
     ),
     "decoder": ("residual = false", 'decoder = "unet"', "cascade.decoder: wanted one of dupsampling, gau, got 'unet'"),
+    "large_scales": (IN_AUGMENT, f"{IN_AUGMENT}\nscales = [1, 17]", "augment.scales: wanted numbers up to 16, got"),
+    "large_crop": (
+        "crop = [65, 97]",
+        "crop = [65, 100000]",
+        "augment.crop: wanted a height and a width of at least 16 ",
+    ),
+    "scales_of_scales": (
+        IN_AUGMENT,
+        f"{IN_AUGMENT}\nscales = [8]\n[input]\nscale = 4",
+        "augment.scales: wanted numbers up to 4",
+    ),
+    "large_view_scales": ("[augment]", "[views]\nscales = [1e9]\n[augment]", "views.scales: wanted numbers up to 16, "),
     "view_scales": ("[augment]", "[views]\nscales = [0.0]\n[augment]", "views.scales: wanted positive numbers, at "),
     "rendered_views": (
         "[augment]",
