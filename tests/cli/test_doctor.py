@@ -73,7 +73,7 @@ def test_execution_providers_are_shown(cli, broken_torch, monkeypatch) -> None:
     assert "CPUExecutionProvider" in json.loads(cli("doctor", "--json").out)["providers"]
     assert "CPUExecutionProvider" in cli("doctor").out
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert json.loads(cli("doctor", "--json").out)["providers"] == []
+    assert json.loads(cli("doctor", "--json").out)["providers"].startswith("onnxruntime cannot be loaded ")
 
 
 def test_a_jetson_is_told_what_it_wants(cli, broken_torch, monkeypatch) -> None:

@@ -82,9 +82,11 @@ def small_scenes():
 
 @pytest.fixture(scope="module")
 def process_settings():
-    """Give torch its matmul precision back, which a training sets for the whole process."""
-    before = torch.get_float32_matmul_precision()
+    """One thread, so that sums are made in one order, also in a fork; and give torch back what a training sets."""
+    before, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
+    torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(before)
 
 
