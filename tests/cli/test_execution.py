@@ -143,7 +143,7 @@ def test_frames_over_the_limit_are_named(run, command) -> None:
     done, _ = run(command, "--threads", "1", "--max-pixels", "4300")
     assert done.code == 2
     lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert lines == [line for line in done.err.splitlines() if "over the limit of 4300; shrink it, or raise" in line]
+    assert lines == [line for line in done.err.splitlines() if "over the limit of 4300; " in line]
     assert len(lines) == 1  # of two frames, one is smaller
 
 
@@ -251,14 +251,12 @@ def test_no_gpu_is_one_line(run, monkeypatch, command) -> None:
         ("--engine", "tensorflow"),
         ("--precision", "fp8"),
         ("--precision", "fp16"),  # there is none on this device
-        ("--precision", ""),
         ("--device", "gpu"),
         ("--device", "cuda"),  # nor has this engine one
         ("--device", "cuda:"),
         ("--device", "cuda:x"),
         ("--device", "cuda:-1"),
         ("--device", "cpu:0"),
-        ("--device", ""),
         ("--threads", 0),
         ("--max-pixels", 0),
         ("--work-pixels", -1),

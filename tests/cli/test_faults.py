@@ -106,9 +106,12 @@ def test_what_another_dependency_wants_is_named(tmp_path: Path, libraries, comma
     done = subprocess.run(
         [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
+    assert "Traceback" not in done.stderr
+    if named == "rich" and done.returncode == 0:  # older versions of typer show help without it
+        assert "Usage: " in done.stdout
+        return
     assert done.returncode == 2
     assert f"pip install --force-reinstall {named};" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_a_library_that_cannot_be_mapped_is_not_installed_again() -> None:
@@ -217,6 +220,7 @@ def test_only_what_is_called_is_imported() -> None:
             "errseg_rt.errors",
             "errseg_rt.system",
             "errseg_rt.system.lazy",
+            "errseg_rt.system.lines",
             "errseg_rt.system.shortage",
         ]
     )

@@ -179,6 +179,9 @@ def test_on_the_command_line(cli, tmp_path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((32, 32, 3), np.uint8))
     done = cli("segment", tmp_path, "-o", tmp_path / "out", "--providers", "")
     assert done.code == 2
+    assert done.err.startswith("error: an empty argument for --providers")
+    done = cli("segment", tmp_path, "-o", tmp_path / "out", "--providers", ",")
+    assert done.code == 2
     assert "Invalid value for '--providers': providers must be a list of names" in done.err
     done = cli("segment", tmp_path, "-o", tmp_path / "out", "--providers", f"{CPU}, NoSuchProvider")
     assert done.code == 2

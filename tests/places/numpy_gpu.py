@@ -41,9 +41,9 @@ class NumpyGpu(Cpu):
         self.index, self.name = index, f"cuda:{index}"
         preprocess, refine = self.preprocess, self.refine
         self.preprocess = lambda *arguments, **options: preprocess(*arguments, **options).view(Array)
-        # The CPU's kernel knows no float16.
+        # The CPU's kernel knows no float16, nor channels that lie one behind the other.
         self.refine = lambda weights, selection, *maps: refine(
-            weights, selection, *(each.astype(np.float32) for each in maps)
+            weights, selection, *(np.ascontiguousarray(each, np.float32) for each in maps)
         ).astype(maps[0].dtype)
         self.log: list[Any] = []
         self._here = Stream(self, "first")
