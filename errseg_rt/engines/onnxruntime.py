@@ -60,7 +60,8 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = _LOG_ERRORS_ONLY
-        # A pattern is kept for every size of frames there ever was, takes more memory at the peak, and no less time.
+        # A pattern is kept for every size of frames there ever was, and takes half as much memory again at the peak;
+        # frames of 1024x2048 are 3 to 4 % slower without, those of 360x480 1 %.
         options.enable_mem_pattern = False
         for key, value in _SPINNING.items():
             options.add_session_config_entry(key, value)
