@@ -13,6 +13,7 @@ import weakref
 
 import numpy as np
 import onnxruntime
+from onnxruntime import InferenceSession
 
 from errseg_rt.system.forks import keep_in_forks
 
@@ -37,7 +38,7 @@ class _Arena:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.add_session_config_entry(_SHARED, "1")
-        self._session = onnxruntime.InferenceSession(_NOTHING, options, providers=["CPUExecutionProvider"])
+        self._session = InferenceSession(_NOTHING, options, providers=["CPUExecutionProvider"])
         self._run = onnxruntime.RunOptions()
         self._run.add_run_config_entry(_SHRINK, "cpu:0")
         self.process = os.getpid()
