@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -207,10 +206,9 @@ def _results(item: Item, out: Path, output: OutputIds | None) -> list[Path]:
 
 def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap, output: OutputIds | None) -> dict[str, Any]:
     """All that results follow from, beside the files."""
-    manifest = (runtime.bundle.folder / "manifest.json").read_bytes()
     options = {name: value for name, value in asdict(runtime.options).items() if name not in _OF_NO_RESULT}
     return {
-        "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
+        "manifest_sha256": runtime.bundle.stamp()["sha256"],
         **options,
         "allow_damaged": reading.allow_damaged,
         "ignore_orientation": reading.ignore_orientation,
