@@ -45,7 +45,7 @@ from errseg_rt.cli.tally import Tally
 from errseg_rt.datasets.doubts import doubts
 from errseg_rt.datasets.input_trees import is_result
 from errseg_rt.datasets.inputs import Item, find_images
-from errseg_rt.datasets.label_map import LabelMap
+from errseg_rt.datasets.label_map import LabelMap, check_alone
 from errseg_rt.datasets.output_ids import OutputIds
 from errseg_rt.errors import DataError, FrameError
 from errseg_rt.frames.reading import Reading, read_picture
@@ -131,9 +131,8 @@ def segment(
         classes = runtime.manifest.classes
         if label_map is None:
             meaning = LabelMap.of(len(classes), void, first_id or 0)
-        elif void or first_id is not None:
-            raise DataError("a label map says of each id what it means; leave out void ids and a first id")
         else:
+            check_alone(void, first_id)
             meaning = LabelMap.open(label_map, classes)
         output = OutputIds.open(ids, classes) if ids is not None else None
         _check_apart(found.items, out, output)

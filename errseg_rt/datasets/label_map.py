@@ -197,3 +197,9 @@ def _plain(name: str) -> str:
 
 def _listed(ids: Sequence[int]) -> str:
     return f"{list(ids[:_MOST_NAMED])}" + (f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
+
+
+def check_alone(void: Sequence[int] | None, first_id: int | None) -> None:
+    """Raise DataError where, beside a label map, void ids or a first id say what ids mean."""
+    if void or first_id is not None:
+        raise DataError("a label map says of each id what it means; leave out void ids and a first id")

@@ -10,7 +10,7 @@ from errseg_rt.datasets.ade20k import ADE20KData
 from errseg_rt.datasets.cityscapes import CityscapesData
 from errseg_rt.datasets.folder import FolderData
 from errseg_rt.datasets.frames import LabelledFiles
-from errseg_rt.datasets.label_map import LabelMap
+from errseg_rt.datasets.label_map import LabelMap, check_alone
 from errseg_rt.datasets.voc import VocData
 from errseg_rt.errors import DataError
 
@@ -48,8 +48,8 @@ def open_dataset(
         DataError: The tree has none of the layouts, the layout has other classes or void ids of its own, there is no
             such split, it is empty, or images and labels do not pair.
     """
-    if label_map is not None and (void or first_id is not None):
-        raise DataError("a label map says of each id what it means; leave out void ids and a first id")
+    if label_map is not None:
+        check_alone(void, first_id)
     root = Path(root)
     if first_id is not None:
         label_map, void = LabelMap.of(len(classes), void, first_id), ()
