@@ -10,24 +10,14 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from errseg_rt.networks.deeplabv3plus import deeplabv3plus_resnet50, deeplabv3plus_xception65
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.dupsampling import DUpsampling
 from errseg_rt.networks.error_branch import FEATURES, ErrorBranch
 from errseg_rt.networks.norms import freeze_norms
-from errseg_rt.networks.pspnet import pspnet_resnet50, pspnet_resnet101
-from errseg_rt.networks.squeezenas import SqueezeNAS
+from errseg_rt.networks.registry import build_semantic, known_names
 from errseg_rt.networks.taps import SemanticNetwork, Taps
 from errseg_rt.system.fields import check_fields, require
 
-SEMANTIC_NETWORKS: dict[str, Callable[[int], SemanticNetwork]] = {
-    "squeezenas": SqueezeNAS,
-    "deeplabv3plus-xception65": deeplabv3plus_xception65,
-    "deeplabv3plus-resnet50": deeplabv3plus_resnet50,
-    "pspnet-resnet50": pspnet_resnet50,
-    "pspnet-resnet101": pspnet_resnet101,
-}
-"""Semantic networks by name, each built from its number of classes."""
 DECODERS: dict[str, type[DetailBranch] | type[DUpsampling]] = {"gau": DetailBranch, "dupsampling": DUpsampling}
 BRANCH_FIELDS = {
     "semantic": ("semantic", "classes"),
@@ -42,7 +32,7 @@ class CascadeConfig:
     """Everything that decides the shape of a cascade's weights.
 
     Attributes:
-        semantic: Name of the semantic network, a key of `SEMANTIC_NETWORKS`.
+        semantic: Name of the semantic network, one of `registry.known_names()`.
         classes: Number of classes.
         error_width: Channels of the error-prediction branch.
         detail_width: Channels of the detail branch.
@@ -66,7 +56,7 @@ class CascadeConfig:
     def __post_init__(self) -> None:
         """Raises FieldError, a ValueError, for an unknown network, and for counts that no network can have."""
         check_fields(self)
-        for name, known in (("semantic", SEMANTIC_NETWORKS), ("decoder", DECODERS), ("error_features", FEATURES)):
+        for name, known in (("semantic", known_names()), ("decoder", DECODERS), ("error_features", FEATURES)):
             require(self, name, getattr(self, name) in known, f"one of {', '.join(sorted(known))}")
         require(self, "classes", 2 <= self.classes <= 255, "2 to 255")
         require(self, "error_width", self.error_width >= 2, "2 or more")
@@ -122,12 +112,17 @@ class Cascade(nn.Module):
 
     Args:
         config: Shape of the cascade.
+        semantic: The semantic network; None: one that is made by its name.
+
+    Raises:
+        FieldError: There is no network of that name, or the one that is handed in has another number of classes.
     """
 
-    def __init__(self, config: CascadeConfig) -> None:
+    def __init__(self, config: CascadeConfig, semantic: SemanticNetwork | None = None) -> None:
         super().__init__()
         self.config = config
-        self.semantic = SEMANTIC_NETWORKS[config.semantic](config.classes)
+        self.semantic = build_semantic(config.semantic, config.classes) if semantic is None else semantic
+        require(config, "classes", self.semantic.classes == config.classes, f"{self.semantic.classes}, the network's")
         self.error = ErrorBranch(
             self.semantic,
             config.error_width,

@@ -12,9 +12,9 @@ from errseg_rt.bundle.bundle import Bundle  # noqa: E402
 from errseg_rt.engines.engine import DTYPES, Engine  # noqa: E402
 from errseg_rt.engines.open import open_engine  # noqa: E402
 from errseg_rt.errors import EngineError  # noqa: E402
-from errseg_rt.networks.cascade import SEMANTIC_NETWORKS  # noqa: E402
 from errseg_rt.networks.fold import fold_norms  # noqa: E402
 from errseg_rt.networks.norms import FrozenNorm  # noqa: E402
+from errseg_rt.networks.registry import SEMANTIC_NETWORKS  # noqa: E402
 from errseg_rt.options import PRECISIONS as OF_ENGINES  # noqa: E402
 from errseg_rt.options import Options  # noqa: E402
 from tests.opening import engine_on_cpu  # noqa: E402

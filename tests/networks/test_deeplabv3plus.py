@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from errseg_rt.networks.cascade import SEMANTIC_NETWORKS
 from errseg_rt.networks.deeplabv3plus import DeepLabV3Plus
 from errseg_rt.networks.detail_branch import DetailBranch
+from errseg_rt.networks.registry import SEMANTIC_NETWORKS
 
 XCEPTION, RESNET = "deeplabv3plus-xception65", "deeplabv3plus-resnet50"
 

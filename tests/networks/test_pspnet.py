@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from errseg_rt.networks.cascade import SEMANTIC_NETWORKS
 from errseg_rt.networks.pspnet import PSPNet, pool_bins
+from errseg_rt.networks.registry import SEMANTIC_NETWORKS
 
 RESNET50, RESNET101 = "pspnet-resnet50", "pspnet-resnet101"
 

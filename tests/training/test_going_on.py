@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from errseg_rt.errors import DataError
+from errseg_rt.networks import SEMANTIC_NETWORKS
 from errseg_rt.training import loop, stages
 from errseg_rt.training.checkpoint import load_cascade
 from errseg_rt.training.claim import claim
@@ -331,7 +332,7 @@ class Drawing(SmallNetwork):
 
 
 def test_a_network_with_dropout_goes_on_exactly(recipe, drive, tmp_path, monkeypatch):
-    monkeypatch.setitem(loop.Cascade.__init__.__globals__["SEMANTIC_NETWORKS"], "drawing", Drawing)
+    monkeypatch.setitem(SEMANTIC_NETWORKS, "drawing", Drawing)
     idle = {name: StageConfig(0) for name in ("error", "error_frozen", "detail", "detail_frozen")}
     cascade = replace(recipe.cascade, semantic="drawing")
     recipe = replace(recipe, cascade=cascade, views=None, cross_fit=CrossFitConfig(), **idle)

@@ -23,8 +23,8 @@ from errseg_rt.frames.reading import read_frame
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.networks import Cascade, CascadeConfig
 from errseg_rt.networks.backbone import Features
-from errseg_rt.networks.cascade import SEMANTIC_NETWORKS
 from errseg_rt.networks.deeplabv3plus import DeepLabV3Plus
+from errseg_rt.networks.registry import SEMANTIC_NETWORKS
 from errseg_rt.scenes import StreetScene
 from errseg_rt.system.bfloat16 import from_bfloat16, to_bfloat16
 
