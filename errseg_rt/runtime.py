@@ -46,7 +46,7 @@ class Runtime:
         options: How it is run.
         device: Where.
         precision: In what.
-        detail: `"sparse"` or `"dense"`.
+        detail: `"sparse"` or `"dense"`; None where the bundle has no detail branch.
         limits: Of a frame that is given none of its own.
         providers: ONNX Runtime's execution providers that run the graphs; none with other engines.
 
@@ -78,7 +78,7 @@ class Runtime:
             build_missing(self.bundle, self.options)
         self._open: Direct | Flight | None = open_way(self.bundle, self.options)
         self._process = os.getpid()
-        self.detail, self.row_work = self._way.pipeline.refinement.detail, self._way.pipeline.refinement.row_work
+        self.detail, self.row_work = self._way.pipeline.detail, self._way.pipeline.row_work
         self.providers = self._way.pipeline.providers
 
     @property
@@ -169,7 +169,7 @@ class Runtime:
     def branches(
         self, frame: npt.NDArray[np.uint8] | DeviceFrame, *, color: str = "bgr", scale: float = 1.0
     ) -> Branches:
-        """Run all three branches densely, and decide nothing: what evaluation and calibration look at.
+        """Run all branches densely, and decide nothing: what evaluation and calibration look at.
 
         Args:
             frame: As `segment` takes it.
@@ -248,8 +248,9 @@ class Runtime:
 
     def _limits(self, threshold: float | None, budget: float | None, deadline_ms: float | None) -> Limits:
         limits = self.limits.changed(threshold, budget, deadline_ms)
-        if limits.is_bounded and self.detail == "dense":
-            raise ValueError("budget and deadline_ms need sparse refinement, and this runtime refines densely")
+        if limits.is_bounded and self.detail != "sparse":
+            refines = "refines densely" if self.detail else "has no detail branch to refine with"
+            raise ValueError(f"budget and deadline_ms need sparse refinement, and this runtime {refines}")
         return limits
 
 

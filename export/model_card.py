@@ -17,16 +17,17 @@ _SETS = {
 
 def model_card(manifest: Manifest) -> str:
     """Markdown that says what the cascade is, where it comes from, and how good it is."""
-    spec, cascade = manifest.input, manifest.cascade
+    spec = manifest.input
     limit = f" (enlarging stops at {spec.enlarge_up_to:,} pixels)" if spec.enlarge_up_to else ""
     lines = [
         f"# Model card: {manifest.name}",
         "",
-        f"A segmentation cascade of {len(manifest.classes)} classes ({', '.join(manifest.classes.names)}): "
-        f"`{cascade['semantic']}` as semantic branch, an error-prediction branch of width {cascade['error_width']}, "
-        f"a detail branch of width {cascade['detail_width']}; threshold t = {manifest.threshold}.",
+        f"A segmentation {'cascade' if len(manifest.branches) > 2 else 'network'} of {len(manifest.classes)} classes "
+        f"({', '.join(manifest.classes.names)}): {_parts(manifest)}.",
         "",
-        f"Frames are scaled by {spec.scale}{limit}; every figure and every time of this bundle includes that.",
+        f"Frames are stretched to {spec.size[0]}x{spec.size[1]}; every figure of this bundle includes that."
+        if spec.size
+        else f"Frames are scaled by {spec.scale}{limit}; every figure and every time of this bundle includes that.",
         "",
         "## Where it comes from",
         "",
@@ -35,9 +36,28 @@ def model_card(manifest: Manifest) -> str:
         "## How good it is",
         "",
     ]
+    if not manifest.metrics:
+        lines += ["Nobody has scored it yet: `errseg-rt evaluate BUNDLE --data DIR` does, on labelled frames.", ""]
     for key, scores in manifest.metrics.items():
         lines += _scores(_SETS.get(key, key), scores)
     return "\n".join(lines)
+
+
+def _parts(manifest: Manifest) -> str:
+    cascade = manifest.cascade
+    parts = [f"`{cascade.get('semantic')}` as semantic branch"]
+    if manifest.error == "branch":
+        parts.append(f"an error-prediction branch of width {cascade.get('error_width')}")
+    elif manifest.error == "none":
+        parts.append("no error map, as the network gives labels alone")
+    else:
+        fitted = "calibrated" if manifest.is_calibrated else "not calibrated yet"
+        parts.append(f"an error map made of its own probabilities ({fitted})")
+    if manifest.has_detail:
+        parts.append(f"a detail branch of width {cascade.get('detail_width')}; threshold t = {manifest.threshold}")
+    else:
+        parts.append("no detail branch, so that no pixel is labelled again")
+    return ", ".join(parts)
 
 
 def _scores(title: str, scores: Mapping[str, Any]) -> list[str]:

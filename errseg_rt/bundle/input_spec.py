@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from errseg_rt.system.fields import check_fields, require
 
@@ -15,6 +16,20 @@ MAX_PIXELS = 2**24
 """Largest frame, height times width, that is taken unless another limit is given."""
 LARGEST_SCALE = 16.0
 """Largest factor on a frame's sides."""
+
+
+class Normalisation(NamedTuple):
+    """What `errseg_rt.kernels.preprocess` is told, so that planes come out in the order that the network wants.
+
+    Attributes:
+        mean: Mean colour in 0..1, in the order of the planes.
+        std: Standard deviation, likewise.
+        color: The frame's channel order for planes in RGB; the other one, for planes in BGR.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    color: str
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,9 @@ class InputSpec:
         plus_one: The padded sides are one more than a multiple (networks whose grids align corners).
         mean: Mean colour, RGB in 0..1; also what the padding holds.
         std: Standard deviation of the colours, RGB in 0..1.
+        color: Order of the planes that the network takes, `"rgb"` or `"bgr"`.
+        size: Height and width, where the network takes no other: the frame is stretched to it, and not padded. None: it
+            takes any.
     """
 
     scale: float = 1.0
@@ -41,6 +59,8 @@ class InputSpec:
     plus_one: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    color: str = "rgb"
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Raises FieldError, a ValueError, for values that no frame can be brought to."""
@@ -49,9 +69,13 @@ class InputSpec:
         for name, least in (("enlarge_up_to", 0), ("work_pixels", 0), ("multiple", 1)):
             require(self, name, getattr(self, name) >= least, f"{least} or more")
         require(self, "std", min(self.std) > 0, "positive numbers")
+        require(self, "color", self.color in ("rgb", "bgr"), "rgb or bgr")
+        require(self, "size", self.size is None or min(self.size) > 0, "two numbers of 1 or more")
 
     def content_size(self, frame: Size) -> Size:
         """Size of the frame within the input, before padding."""
+        if self.size:
+            return self.size
         scale = self.scale
         if scale > 1 and self.enlarge_up_to:
             scale = max(1.0, min(scale, math.sqrt(self.enlarge_up_to / (frame[0] * frame[1]))))
@@ -62,6 +86,8 @@ class InputSpec:
 
     def input_size(self, frame: Size) -> Size:
         """Size of the padded input."""
+        if self.size:
+            return self.size
         height, width = (self._padded(side) for side in self.content_size(frame))
         return height, width
 
@@ -73,11 +99,23 @@ class InputSpec:
             scale: A factor on top of this one's own, which neither `enlarge_up_to` nor `work_pixels` limits.
 
         Raises:
-            ValueError: `scale` is no scale.
+            ValueError: `scale` is no scale, or the network takes one size only.
         """
         content = self.content_size(frame)
+        if self.size:
+            if scale != 1:
+                raise ValueError(f"the network takes inputs of {self.size[0]}x{self.size[1]} only, at no other scale")
+            return content, content
         spec = replace(self, scale=scale, enlarge_up_to=0, work_pixels=0)
         return spec.content_size(content), spec.input_size(content)
+
+    def normalisation(self, color: str) -> Normalisation:
+        """How a frame of a channel order, `"bgr"` or `"rgb"`, becomes the planes that the network takes."""
+        if self.color == "rgb":
+            return Normalisation(self.mean, self.std, color)
+        # Planes in the other order are those of a frame whose channels are taken for the other ones.
+        (red, green, blue), (of_red, of_green, of_blue) = self.mean, self.std
+        return Normalisation((blue, green, red), (of_blue, of_green, of_red), "rgb" if color == "bgr" else "bgr")
 
     def _padded(self, side: int) -> int:
         extra = int(self.plus_one)

@@ -11,12 +11,14 @@ from typing import Any
 
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.classes import ClassSet
-from errseg_rt.bundle.contract import GRID_STRIDE
+from errseg_rt.bundle.contract import BRANCHES, GRID_STRIDE
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import BundleError
 from errseg_rt.system.json_text import parse_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+ERROR_SOURCES = ("branch", "max_softmax", "none")
+"""Where the error logit of a front graph comes from: a trained branch, or 1 - max P_sb, or from nowhere."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A trained cascade, without its weights.
+    """A trained cascade, without its weights, or a semantic network alone that was wrapped.
 
     Attributes:
         name: What the bundle is called.
@@ -45,6 +47,9 @@ class Manifest:
         threshold: t of eq. 4, as trained.
         lowest_threshold: The lowest t the cascade was evaluated at.
         calibration: From error logit to error probability.
+        error: Where the error logit comes from, one of `ERROR_SOURCES`.
+        is_calibrated: Whether the calibration was fitted on frames; else it is the word of what gives the logit.
+        has_detail: Whether there is a detail branch: pixels are flagged, and labelled again.
         baseline_calibrations: The same for the scores that P_ep is held against, by their names in
             `errseg_rt.evaluation.error_maps`; empty where none were fitted.
         cascade: Shape of the networks, for the torch engine and for exporting again.
@@ -62,15 +67,22 @@ class Manifest:
     calibration: Calibration
     cascade: Mapping[str, Any]
     grid_stride: int = GRID_STRIDE
+    error: str = "branch"
+    is_calibrated: bool = True
+    has_detail: bool = True
     baseline_calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a threshold that is none, or a file named outside the folder."""
+        """Raises ValueError for a threshold or source that is none, or a file named outside the folder."""
         if not isinstance(self.name, str) or type(self.align_corners) is not bool or type(self.grid_stride) is not int:
             raise ValueError(f"impossible values: {self.name = }, {self.align_corners = }, {self.grid_stride = }")
+        if self.error not in ERROR_SOURCES or {type(self.is_calibrated), type(self.has_detail)} != {bool}:
+            raise ValueError(f"impossible values: {self.error = }, {self.is_calibrated = }, {self.has_detail = }")
+        if self.has_detail and not self.has_errors:
+            raise ValueError("a detail branch labels again what an error map flags, and there is none")
         for name in ("threshold", "lowest_threshold"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
@@ -78,6 +90,22 @@ class Manifest:
             parts = PurePosixPath(path)
             if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path or not parts.parts:
                 raise ValueError(f"file {path!r} is named outside the bundle's folder")
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether there is an error map."""
+        return self.error != "none"
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Names of its graphs."""
+        return ("front", "refine") if self.has_detail else ("front",)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches that it has, in the order in which a frame meets them."""
+        has = {"semantic": True, "error": self.has_errors, "detail": self.has_detail}
+        return tuple(branch for branch in BRANCHES if has[branch])
 
     def to_json(self) -> str:
         """The manifest as text."""

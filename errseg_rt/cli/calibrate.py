@@ -110,6 +110,10 @@ def calibrate(
         opened, manifest = runtime.bundle, runtime.manifest
         if out is not None and out.resolve() == opened.folder.resolve():
             raise BundleError(f"{out}: is the bundle that is calibrated; give another folder")
+        if not manifest.has_errors:
+            raise BundleError(f"{bundle}: has no error map to calibrate: its network gives labels alone")
+        if save_threshold and not manifest.has_detail:
+            raise BundleError(f"{bundle}: has no detail branch, and so no t; leave out --save-threshold")
         if out is not None:
             check_replaceable(out)
         frames = open_frames(
@@ -123,6 +127,7 @@ def calibrate(
             folds=FOLDS,
             row_work=runtime.row_work,
             threads=runtime.options.cores,
+            branches=manifest.branches,
         )
         done = evaluate_frames(runtime, frames, evaluation, "calibrate")
     pixels = evaluation.errors
@@ -167,7 +172,8 @@ def calibrate(
     for table in figures_of(scores):
         if table.name == "thresholds":
             print_table(table.title, table.headings(), table.text())
-    _print_proposal(answer)
+    if manifest.has_detail:
+        _print_proposal(answer)
     for line in filter(None, [*notes, written]):
         print(line)
     print_warnings(warnings)

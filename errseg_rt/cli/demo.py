@@ -129,13 +129,15 @@ def demo(
         print_json(summary)
         return
     print_run(summary)
-    print_scores(summary["scores"])
+    print_scores(summary)
     print(f"{out / _CLIP}: frame, labels and error map side by side")
 
 
 def _panels(frame: npt.NDArray[np.uint8], result: Segmentation) -> npt.NDArray[np.uint8]:
     """Frame, overlay and error map side by side, with their names."""
-    panels = {"frame": frame, "labels": result.overlay(frame), "error probability": result.heat()}
+    panels = {"frame": frame, "labels": result.overlay(frame)}
+    if result.error_probability is not None:
+        panels["error probability"] = result.heat()
     named = [_named(panel, text) for text, panel in panels.items()]
     return np.concatenate(named, axis=1)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
-from errseg_rt.cli.execution import options_of, stamp, warm_up
+from errseg_rt.cli.execution import doubts_of_map, options_of, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
     DataOption,
@@ -153,12 +153,14 @@ def evaluate(
             boundary=True,
             row_work=runtime.row_work,
             threads=runtime.options.cores,
+            branches=manifest.branches,
         )
         done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip)
         calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
         scores = evaluation.to_dict(manifest.classes, calibrations)
         tables = figures_of(scores)
-        notes = [] if manifest.baseline_calibrations else [_NO_BASELINES]
+        notes = [_NO_BASELINES] if manifest.has_errors and not manifest.baseline_calibrations else []
+        notes += doubts_of_map(runtime)
         first = frames.label_map.first_id
         warnings = doubts(evaluation.semantic.confusion.counts, manifest.classes, bundle, first)
         outputs, drawn = Outputs(), list[Path]()
@@ -199,6 +201,8 @@ def _summary(scores: Mapping[str, Any]) -> str:
     from errseg_rt.evaluation.bootstrap import FEWEST_FRAMES
 
     gain = scores["gain"]
+    if "fused" not in scores:
+        return f"{scores['frames']} frames; the bundle has no detail branch, so that nothing is labelled again"
     if gain is None:
         return f"{scores['frames']} frames, none with a true label"
     if gain["interval"] is None:

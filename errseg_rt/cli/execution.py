@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -43,6 +44,18 @@ def warm_up(runtime: Runtime) -> None:
     if runtime.device == "cpu":
         with busy("warm up (the first time on a machine, kernels are compiled)"):
             runtime.warm_up()
+
+
+def doubts_of_map(runtime: Runtime) -> list[str]:
+    """What a user should know of a bundle's error map before trusting its figures, a line each."""
+    if not runtime.manifest.has_errors:
+        return ["the network gives labels alone, so that there is no error map"]
+    if not runtime.manifest.is_calibrated:
+        return [
+            "the error probabilities are not calibrated: they are what the network itself thinks; errseg-rt calibrate "
+            f"{shlex.quote(runtime.bundle.address)} --data DIR -o CALIBRATED fits them to labelled frames of yours"
+        ]
+    return []
 
 
 def stamp(runtime: Runtime) -> dict[str, Any]:

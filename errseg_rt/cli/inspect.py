@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,6 +12,12 @@ from rich.markdown import Markdown
 
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.cli.options import JsonOption, print_table
+
+_SOURCES = {
+    "branch": "of the error-prediction branch",
+    "max_softmax": "1 minus the largest class probability of the network itself",
+    "none": "none: the network gives labels alone",
+}
 
 
 def inspect(
@@ -26,6 +33,8 @@ def inspect(
     spec = manifest.input
     padding = f"multiples of {spec.multiple}" + (" plus one" if spec.plus_one else "")
     limit = f", enlarging up to {spec.enlarge_up_to} pixels" if spec.scale > 1 and spec.enlarge_up_to else ""
+    if spec.size:
+        padding = f"nothing: the frame is stretched to {spec.size[0]}x{spec.size[1]}, the only size that it takes"
     work = f"at most {spec.work_pixels} pixels; larger frames are reduced" if spec.work_pixels else "frames of any size"
     facts = [
         ["folder", str(opened.folder)],
@@ -34,11 +43,20 @@ def inspect(
         ["network sees", work],
         ["padded to", padding],
         ["grid", f"stride {manifest.grid_stride}, align_corners {str(manifest.align_corners).lower()}"],
-        ["threshold t", f"{manifest.threshold} (lowest evaluated {manifest.lowest_threshold})"],
+        ["planes", f"{spec.color}, mean {_listed(spec.mean)}, std {_listed(spec.std)}"],
+        ["error map", _SOURCES[manifest.error] + ("" if manifest.is_calibrated else ", not calibrated")],
     ]
+    if manifest.has_detail:
+        facts.append(["threshold t", f"{manifest.threshold} (lowest evaluated {manifest.lowest_threshold})"])
+    else:
+        facts.append(["detail branch", "none: no pixel is labelled again"])
     print_table(f"Bundle {manifest.name}", ["", "value"], facts)
     files = [[name, f"{record.size:,}", record.sha256[:16]] for name, record in sorted(manifest.files.items())]
     print_table("Files (checked)", ["file", "bytes", "SHA-256"], files)
     for document in ("MODEL_CARD.md", "LICENSE.md"):
         if document in manifest.files:
             Console().print(Markdown(opened.read(document).decode("utf-8")))
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:g}" for number in numbers)

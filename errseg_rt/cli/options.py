@@ -151,15 +151,15 @@ def run_summary(runtime: Runtime, frames: Sequence[Mapping[str, Any]]) -> dict[s
     }
 
 
-def print_scores(scores: Mapping[str, Any]) -> None:
-    """Print semantic against fused labels, class by class."""
+def print_scores(summary: Mapping[str, Any]) -> None:
+    """Print the `scores` of a summary, class by class; fused labels only where a detail branch made some."""
     from errseg_rt.datasets.scores import percent
 
-    semantic, fused = scores["semantic"], scores["fused"]
-    rows = [[name, semantic["iou"][name], fused["iou"][name]] for name in semantic["iou"]]
-    rows += [[name, semantic[name], fused[name]] for name in ("miou", "accuracy")]
+    ways = {name: scores for name, scores in summary["scores"].items() if name == "semantic" or summary["detail"]}
+    rows = [[name, *(way["iou"][name] for way in ways.values())] for name in ways["semantic"]["iou"]]
+    rows += [[name, *(way[name] for way in ways.values())] for name in ("miou", "accuracy")]
     text = [[name, *(percent(value) for value in values)] for name, *values in rows]
-    print_table("Scores (%)", ["IoU", "semantic", "fused"], text)
+    print_table("Scores (%)", ["IoU", *ways], text)
 
 
 def print_run(summary: Mapping[str, Any]) -> None:
@@ -170,8 +170,9 @@ def print_run(summary: Mapping[str, Any]) -> None:
     rows = [[step, f"{value:.1f}"] for step, value in steps.items()]
     if rows:
         print_table("Median time per frame", ["stage", "ms"], [*rows, ["sum", f"{sum(steps.values()):.1f}"]])
-    rows = [["flagged", percent(summary["flagged_share"])], ["work of refinement", percent(summary["work"])]]
-    print_table(f"Mean per frame ({summary['detail']})", ["share", "%"], rows)
+    if summary["detail"]:
+        rows = [["flagged", percent(summary["flagged_share"])], ["work of refinement", percent(summary["work"])]]
+        print_table(f"Mean per frame ({summary['detail']})", ["share", "%"], rows)
     if summary["left_out_pixels"]:
         print(f"the budget left out {summary['left_out_pixels']} pixels of the grid")
     if summary["late_frames"]:

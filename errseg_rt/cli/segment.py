@@ -14,7 +14,7 @@ import typer
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.batch import Batch, Entry, earlier, print_of
-from errseg_rt.cli.execution import options_of, stamp, warm_up
+from errseg_rt.cli.execution import doubts_of_map, options_of, stamp, warm_up
 from errseg_rt.cli.faults import say
 from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption, VoidOption, print_warnings
 from errseg_rt.cli.options import (
@@ -53,6 +53,7 @@ from errseg_rt.frames.segmentation import PICTURES
 from errseg_rt.system.progress import track
 
 if TYPE_CHECKING:
+    from errseg_rt.frames.segmentation import Segmentation
     from errseg_rt.runtime import Runtime
 
 # Options of a runtime that say nothing of its results.
@@ -135,7 +136,8 @@ def segment(
             check_alone(void, first_id)
             meaning = LabelMap.open(label_map, classes)
         output = OutputIds.open(ids, classes) if ids is not None else None
-        _check_apart(found.items, out, output)
+        ends = _ends(runtime, output)
+        _check_apart(found.items, out, ends)
         settings = _settings(runtime, reading, meaning, output)
         tally = Tally(classes)
 
@@ -146,11 +148,11 @@ def segment(
                 "settings": settings,
                 **run_summary(runtime, frames),
                 **tally.summary(len(found.items)),
-                "notes": doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
+                "notes": doubts_of_map(runtime) + doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
             }
 
         def work(item: Item) -> Entry:
-            entry = _done_already(runtime, item, done.get(str(item.path)), out, output)
+            entry = _done_already(runtime, item, done.get(str(item.path)), out, ends)
             entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output)
             tally.add(entry)
             return entry
@@ -180,7 +182,14 @@ def segment(
         raise typer.Exit(2)
 
 
-def _check_apart(items: Sequence[Item], out: Path, output: OutputIds | None) -> None:
+def _ends(runtime: Runtime, output: OutputIds | None) -> list[str]:
+    """How the names of an item's results end."""
+    if output is not None:
+        return [".png"]
+    return [f"_{what}.png" for what in PICTURES if what != "error" or runtime.manifest.has_errors]
+
+
+def _check_apart(items: Sequence[Item], out: Path, ends: Sequence[str]) -> None:
     """Raises DataError where a result would take the place of an image, of labels, or of somebody else's file."""
     resolved: Callable[[Path], Path] = cache(Path.resolve)
 
@@ -190,16 +199,15 @@ def _check_apart(items: Sequence[Item], out: Path, output: OutputIds | None) -> 
     given = {place(path) for item in items for path in (item.path, item.truth) if path is not None}
     is_ours = (out / "summary.json").exists()
     for item in items:
-        for path in _results(item, out, output):
+        for path in _results(item, out, ends):
             if place(path) in given:
                 raise DataError(f"{path}: would be written over by a result of {item.path}; give another --out")
             if not is_ours and os.path.isfile(path) and not is_result(path):  # where a name is too long: no
                 raise DataError(f"{path}: is there, and no result of an earlier run; remove it, or give another --out")
 
 
-def _results(item: Item, out: Path, output: OutputIds | None) -> list[Path]:
+def _results(item: Item, out: Path, ends: Sequence[str]) -> list[Path]:
     """Files that an item's results are written to."""
-    ends = [f"_{what}.png" for what in PICTURES] if output is None else [".png"]
     return [out / f"{item.name}{end}" for end in ends]
 
 
@@ -216,20 +224,18 @@ def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap, output: Out
     }
 
 
-def _done_already(
-    runtime: Runtime, item: Item, entry: Entry | None, out: Path, output: OutputIds | None
-) -> Entry | None:
+def _done_already(runtime: Runtime, item: Item, entry: Entry | None, out: Path, ends: Sequence[str]) -> Entry | None:
     """The entry of an earlier run, where its files are unchanged, its results are there, and a summary takes it."""
     if entry is None:
         return None
-    results = _results(item, out, output)
+    results = _results(item, out, ends)
     try:
         is_same = (
             entry["files"] == _files(item)
             and ("confusion" in entry) == (item.truth is not None)
             and {out / name for name in entry["outputs"].values()} == {*results}
             and all(path.stat().st_size for path in results)
-            and 0 <= entry["mean_error_probability"] <= 1
+            and (0 <= entry["mean_error_probability"] <= 1 if runtime.manifest.has_errors else True)
         )
         Tally(runtime.manifest.classes).add(entry)
         json.dumps(run_summary(runtime, [entry]), allow_nan=False)
@@ -264,14 +270,13 @@ def _segment_one(
     if output is None:
         saved = result.save(out, item.name, picture.frame)
     else:
-        saved = {"ids": output.save(result.labels, *_results(item, out, output))}
-    rows, cols = result.geometry.seen()
+        saved = {"ids": output.save(result.labels, *_results(item, out, _ends(runtime, output)))}
     entry: Entry = {
         "input": str(item.path),
         "files": files,
         "size": list(result.labels.shape),
         "outputs": {what: path.relative_to(out).as_posix() for what, path in saved.items()},
-        "mean_error_probability": float(result.error_probability[:rows, :cols].mean()),
+        "mean_error_probability": _mean_error(result),
         **frame_summary(result),
     }
     if picture.damage:
@@ -281,9 +286,17 @@ def _segment_one(
     return entry
 
 
+def _mean_error(result: Segmentation) -> float | None:
+    """Mean error probability over the grid pixels that the frame is made from; None where there is no error map."""
+    if result.error_probability is None:
+        return None
+    rows, cols = result.geometry.seen()
+    return float(result.error_probability[:rows, :cols].mean())
+
+
 def _print_scores(summary: dict[str, Any]) -> None:
     scored = summary["scored"]
     if summary["scores"]:
-        print_scores(summary["scores"])
+        print_scores(summary)
     share = f"{100 * scored['valid_pixels']:.1f} % of their pixels have a class"
     print(f"scored: {scored['frames']} of {scored['of']} frames; {share}")

@@ -58,7 +58,13 @@ def _tensorrt(bundle: Bundle, graph: str, options: Options, place: Place) -> Eng
 
 def _torch(bundle: Bundle, graph: str, options: Options, place: Place) -> Engine:
     from errseg_rt.engines.torch import TorchEngine, TorchGpuEngine
+    from errseg_rt.networks.registry import GIVEN
 
+    if bundle.manifest.cascade.get("semantic") in GIVEN:
+        raise EngineError(
+            f"{bundle.folder}: its network came from a file or module of the user's, which torch cannot make anew; run "
+            "it on onnxruntime or tensorrt"
+        )
     weights, cascade = bundle.read(WEIGHTS), bundle.manifest.cascade
     if place.is_immediate:
         return TorchEngine(weights, cascade, graph)

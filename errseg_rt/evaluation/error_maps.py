@@ -47,7 +47,13 @@ class GridErrors:
 
     @classmethod
     def of(cls, truth: npt.NDArray[np.uint8], branches: Branches) -> GridErrors:
-        """From the true class ids of a frame, `uint8 [H, W]`, and what the branches say of it."""
+        """From the true class ids of a frame, `uint8 [H, W]`, and what the branches say of it.
+
+        Raises:
+            ValueError: They say nothing of errors.
+        """
+        if branches.error_logit is None:
+            raise ValueError("there is no error map to score")
         on_grid = truth_on_grid(truth, branches.geometry)
         valid = on_grid != IGNORE
         semantic = branches.logits[:, valid]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.bundle.contract import BRANCHES
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.calibration import fit_calibrations
 from errseg_rt.evaluation.error_maps import P_EP, ErrorMaps, GridErrors
@@ -32,6 +33,8 @@ class Evaluation:
         folds: Parts in which error maps are counted apart, for cross-validation.
         row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3, for what the other t cost.
         threads: CPU threads of fusion.
+        branches: Which branches the cascade has, of `errseg_rt.bundle.contract.BRANCHES`. Without a detail branch the
+            fused labels are the semantic ones, and there is no t to try.
 
     Attributes:
         semantic: Of the labels with nothing flagged.
@@ -53,14 +56,16 @@ class Evaluation:
         folds: int = 1,
         row_work: tuple[int, int, int] = (1, 1, 1),
         threads: int = 1,
+        branches: Sequence[str] = BRANCHES,
     ) -> None:
-        self.classes, self.threshold, self._threads = classes, threshold, threads
+        self.classes, self.threshold, self._threads, self._branches = classes, threshold, threads, branches
         self.semantic, self.fused = (LabelScores(classes, boundary=boundary) for _ in range(2))
         self.native = LabelScores(classes)
         self.multi_scale: dict[str, LabelScores] = {}
         self.flagged: list[float] = []
         self.folds = [ErrorMaps() for _ in range(folds)]
-        self.sweep = ThresholdSweep(classes, thresholds, row_work=row_work, threads=threads)
+        tried = thresholds if "detail" in branches else ()
+        self.sweep = ThresholdSweep(classes, tried, row_work=row_work, threads=threads)
 
     def add(
         self, truth: npt.NDArray[np.uint8], branches: Branches, *, views: Sequence[View] = (), fold: int = 0
@@ -77,13 +82,15 @@ class Evaluation:
             ValueError: The truth is not of the frame's size, an id is not a class, or a logit is NaN; nothing of the
                 frame is counted then.
         """
-        errors = GridErrors.of(truth, branches)
-        if errors.wrong.size and np.isnan(errors.logits[P_EP]).any():
+        errors = GridErrors.of(truth, branches) if "error" in self._branches else None
+        if errors and errors.wrong.size and np.isnan(errors.logits[P_EP]).any():
             raise ValueError("the error logits hold NaN")
         geometry, threads = branches.geometry, self._threads
         flagged = branches.flagged(self.threshold)
         semantic = fuse_labels(branches.logits, None, None, geometry, threads=threads).labels
-        fused = fuse_labels(branches.logits, branches.detail_logits, flagged, geometry, threads=threads).labels
+        fused = semantic
+        if branches.detail_logits is not None:
+            fused = fuse_labels(branches.logits, branches.detail_logits, flagged, geometry, threads=threads).labels
         self.semantic.add(truth, semantic)
         self.native.add(truth, native_labels(branches, threads))
         self.fused.add(truth, fused)
@@ -91,8 +98,9 @@ class Evaluation:
             scores = self.multi_scale.setdefault(name, LabelScores(self.classes))
             scores.add(truth, multi_scale_labels(views, threshold, threads))
         self.flagged.append(flagged_share(flagged, branches))
-        self.folds[fold].add(errors)
-        self.sweep.add(truth, branches, errors)
+        if errors:
+            self.folds[fold].add(errors)
+            self.sweep.add(truth, branches, errors)
 
     @property
     def frames_with_truth(self) -> int:
@@ -113,21 +121,23 @@ class Evaluation:
         return fit_calibrations(self.errors)
 
     def to_dict(self, classes: ClassSet, calibrations: Mapping[str, Calibration] | None = None) -> dict[str, Any]:
-        """All scores, nested: shares and scores in 0..1, None where there is nothing to score.
+        """All scores, nested: shares and scores in 0..1, None where there is nothing to score; no `fused` of no detail.
 
         Args:
             classes: What the ids mean.
             calibrations: Of `p_ep` and of the baselines, by name.
         """
         ways = {"semantic": self.semantic, "native": self.native, "fused": self.fused, **self.multi_scale}
+        if "detail" not in self._branches:
+            ways = {name: scores for name, scores in ways.items() if not name.startswith("fused")}
         rows = self.sweep.rows(self.semantic.confusion.miou())
         return {
             "frames": len(self.flagged),
             "threshold": self.threshold,
             "flagged": float(np.mean(self.flagged)) if self.flagged else None,
             **{name: scores.to_dict(classes) for name, scores in ways.items()},
-            "gain": self._gain(),
-            "errors": self.errors.to_dict(calibrations or {}),
+            "gain": self._gain() if "detail" in self._branches else None,
+            "errors": self.errors.to_dict(calibrations or {}) if "error" in self._branches else None,
             "thresholds": [asdict(row) for row in rows],
         }
 

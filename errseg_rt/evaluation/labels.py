@@ -95,6 +95,6 @@ def _sums(
 def _probabilities(branches: Branches, threshold: float | None) -> npt.NDArray[np.float32]:
     """P of eq. 5 on the grid, `[C, h, w]`."""
     semantic: npt.NDArray[np.float32] = softmax(branches.logits, axis=0)
-    if threshold is None:
+    if threshold is None or branches.detail_logits is None:
         return semantic
     return np.where(branches.flagged(threshold), softmax(branches.detail_logits, axis=0), semantic)

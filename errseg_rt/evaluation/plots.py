@@ -80,14 +80,17 @@ def plot_frame(path: Path, frame: npt.NDArray[np.uint8], truth: npt.NDArray[np.u
         "wrong (grey: void)": wrong,
         "semantic": palette[result.semantic_labels],
         "fused": result.colors(),
-        "error probability": result.heat(),
     }
+    if result.error_probability is not None:
+        panels["error probability"] = result.heat()
     figure = _figure(15, 2 * 5 * frame.shape[0] / frame.shape[1] + 0.6)
     figure.suptitle("wrong: red in both, green mended, blue spoilt", fontsize="small")
     step = -(-frame.shape[1] // _WIDEST)
-    for axes, (title, picture) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
+    places = list(figure.subplots(2, 3).flat)
+    for axes, (title, picture) in zip(places, panels.items(), strict=False):
         axes.imshow(picture[::step, ::step, ::-1], interpolation="nearest")
         axes.set_title(title, fontsize="small")
+    for axes in places:
         axes.set_axis_off()
     return _save(path, figure)
 

@@ -107,6 +107,8 @@ class ThresholdSweep:
             branches: What the branches say of it.
             errors: Where the semantic branch is wrong.
         """
+        if self.labels and (branches.error_logit is None or branches.detail_logits is None):
+            raise ValueError("thresholds are for a cascade that labels again what it flags")
         for t, labels in self.labels.items():
             selection = select(branches.error_logit, t, seen=branches.geometry.seen())
             flagged = selection.flagged

@@ -50,7 +50,8 @@ class Figures:
 def figures_of(scores: Mapping[str, Any]) -> list[Figures]:
     """The tables of an evaluation, from its `to_dict`."""
     tables = label_figures({name: scores[name] for name in _WAYS if name in scores})
-    tables.append(_errors(scores["errors"]))
+    if scores["errors"]:
+        tables.append(_errors(scores["errors"]))
     if scores["thresholds"]:
         tables.append(_thresholds(scores["thresholds"]))
     return tables

@@ -26,9 +26,10 @@ class Segmentation:
 
     Attributes:
         labels: Fused class ids, `uint8 [H, W]`.
-        error_probability: Calibrated probability that the semantic label is wrong, on the grid, `float32 [h, w]`.
+        error_probability: Calibrated probability that the semantic label is wrong, on the grid, `float32 [h, w]`; None
+            where the bundle has no error map.
         flagged: Grid pixels with P_ep > t, cut to the budget: those that the detail branch labelled again,
-            `bool [h, w]`.
+            `bool [h, w]`; none where the bundle has no detail branch.
         classes: What the ids mean.
         geometry: How the frame lies on the grid.
         timings: Milliseconds by step: on a CPU preprocess, front, select, refine, fuse (with calibration), and where it
@@ -40,7 +41,7 @@ class Segmentation:
     """
 
     labels: npt.NDArray[np.uint8]
-    error_probability: npt.NDArray[np.float32]
+    error_probability: npt.NDArray[np.float32] | None
     flagged: npt.NDArray[np.bool_]
     classes: ClassSet
     geometry: Geometry
@@ -89,7 +90,13 @@ class Segmentation:
         return sum(self.timings.values()) if self.timings else None
 
     def error_map(self) -> npt.NDArray[np.float32]:
-        """Error probability at frame size, `float32 [H, W]`, upsampled bilinearly."""
+        """Error probability at frame size, `float32 [H, W]`, upsampled bilinearly.
+
+        Raises:
+            ValueError: The bundle has no error map.
+        """
+        if self.error_probability is None:
+            raise ValueError("the bundle has no error map: its network gives labels alone")
         return upsample(self.error_probability, self.geometry)
 
     def flagged_map(self) -> npt.NDArray[np.bool_]:
@@ -140,13 +147,15 @@ class Segmentation:
             frame: The frame in BGR, for the overlay; without it there is none.
 
         Returns:
-            Paths by what they show: `labels` (class ids), `colors`, `error` (heat map), `overlay`.
+            Paths by what they show: `labels` (class ids), `colors`, `error` (heat map, where there is one), `overlay`.
 
         Raises:
             OSError: A file cannot be written; what it held before is still there.
             ValueError: `frame` is not the one that was segmented.
         """
-        pictures = {"labels": self.labels, "colors": self.colors(), "error": self.heat()}
+        pictures = {"labels": self.labels, "colors": self.colors()}
+        if self.error_probability is not None:
+            pictures["error"] = self.heat()
         if frame is not None:
             pictures["overlay"] = self.overlay(frame)
         paths = {}

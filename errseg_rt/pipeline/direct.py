@@ -43,6 +43,8 @@ class Direct:
 
     def prepare(self, size: tuple[int, int]) -> None:
         """Compile what frames of any size need, by way of a small one whose pixels are flagged."""
-        is_sparse = self.pipeline.refinement.detail == "sparse"
+        is_sparse = self.pipeline.detail == "sparse"
         some = Limits(1e-9, budget=_SHARE if is_sparse else None)
-        self.submit(np.zeros((*_SMALL, 3), np.uint8), Ask(confidence=True), some).result().error_map()
+        result = self.submit(np.zeros((*_SMALL, 3), np.uint8), Ask(confidence=True), some).result()
+        if result.error_probability is not None:
+            result.error_map()

@@ -32,7 +32,8 @@ def open_way(bundle: Bundle, options: Options) -> Direct | Flight:
         EngineError: There is no such GPU, the engine is not installed, or cannot load the bundle.
     """
     place = open_place(bundle, options)
-    front, stage3 = (open_engine(bundle, graph, options, place) for graph in ("front", "refine"))
+    front = open_engine(bundle, "front", options, place)
+    stage3 = open_engine(bundle, "refine", options, place) if bundle.manifest.has_detail else None
     is_bounded = (options.budget, options.deadline_ms) != (None, None)
     with place.entered():
         pipeline = Pipeline(

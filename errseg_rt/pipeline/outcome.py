@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.bundle.contract import BRANCHES
 from errseg_rt.errors import EngineError
@@ -30,8 +32,10 @@ class Outcome:
         geometry: How the frame lies on the grid.
         row_work: Multiply-adds of a pixel in F1, F2 and F3; None where the whole stage was computed.
         labels: Fused class ids, `uint8 [H, W]`.
-        error_probability: Calibrated probability that the semantic label is wrong, on the grid, `float32 [h, w]`.
-        flagged: Grid pixels that the detail branch labelled again, `bool [h, w]`.
+        error_probability: Calibrated probability that the semantic label is wrong, on the grid, `float32 [h, w]`; None
+            where the bundle has no error map.
+        flagged: Grid pixels that the detail branch labelled again, `bool [h, w]`; this and the next two are None where
+            the bundle has no detail branch.
         counts: How many pixels F1, F2 and F3 have, `int32 [3]`; the last is that of the flagged ones.
         left_out: Number of grid pixels with P_ep > t for which the budget had no room, `int32 []`.
         faults: For each branch that is watched, whether a logit of it is not finite, 1 or 0, `int32 [n]`; labels are
@@ -46,10 +50,10 @@ class Outcome:
     geometry: Geometry
     row_work: tuple[int, int, int] | None
     labels: Any
-    error_probability: Any
-    flagged: Any
-    counts: Any
-    left_out: Any
+    error_probability: Any | None
+    flagged: Any | None
+    counts: Any | None
+    left_out: Any | None
     faults: Any
     watched: tuple[str, ...] = BRANCHES
     confidence: Any | None = None
@@ -63,6 +67,8 @@ class Outcome:
     @property
     def work(self) -> float:
         """Work of refinement as a share of the dense stage's, in 0..1, once the counts are on the host."""
+        if self.counts is None:
+            return 0.0
         if self.row_work is None:
             return 1.0
         height, width = self.geometry.grid_size
@@ -98,11 +104,11 @@ class Outcome:
         return Segmentation(
             labels=here.labels,
             error_probability=here.error_probability,
-            flagged=here.flagged,
+            flagged=np.zeros(self.geometry.grid_size, bool) if here.flagged is None else here.flagged,
             classes=self.classes,
             geometry=self.geometry,
             timings=timings,
-            left_out=int(here.left_out),
+            left_out=0 if here.left_out is None else int(here.left_out),
             work=here.work,
             confidence=here.confidence,
             semantic_labels=here.semantic_labels,

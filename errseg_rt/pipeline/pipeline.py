@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.bundle.contract import BRANCHES, CONTRACT
+from errseg_rt.bundle.contract import CONTRACT
 from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.engines.engine import Engine
@@ -22,7 +22,7 @@ from errseg_rt.options import Limits
 from errseg_rt.pipeline.outcome import Outcome, check_finite
 from errseg_rt.pipeline.pace import Pace
 from errseg_rt.pipeline.plan import Plan
-from errseg_rt.pipeline.refinement import Refinement
+from errseg_rt.pipeline.refinement import Refined, Refinement, detail_mode
 from errseg_rt.places.place import Marks, Place
 
 _SIZES = 64  # of frames, whose plans are kept
@@ -34,7 +34,7 @@ class Pipeline:
     Args:
         bundle: The bundle.
         front: Executes its front graph.
-        stage3: Executes its refine graph, where all pixels are refined.
+        stage3: Executes its refine graph, where all pixels are refined; None where the bundle has no detail branch.
         place: Where.
         detail: `"sparse"`, `"dense"`, or None: sparse where that is exact.
         spec: How the network takes a frame; None: as the manifest says.
@@ -42,19 +42,20 @@ class Pipeline:
     Attributes:
         place: Where.
         spec: How the network takes a frame.
-        refinement: Its last stage.
+        detail: How it refines, `"sparse"` or `"dense"`; None: not at all.
+        refinement: Its last stage; None where it has none.
         plan: The `Plan` for a size, and for a scale of multi-scale inference; those of recent sizes are kept.
         providers: What ONNX Runtime executes the front graph on; none with other engines.
 
     Raises:
-        BundleError: Its weights are damaged, it cannot be refined sparsely, or its graphs do not fit its manifest.
+        BundleError: Its weights are damaged, it cannot be refined as asked for, or its graphs do not fit its manifest.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         front: Engine,
-        stage3: Engine,
+        stage3: Engine | None,
         place: Place,
         *,
         detail: str | None = None,
@@ -62,11 +63,13 @@ class Pipeline:
     ) -> None:
         _check_graphs(bundle, front, stage3)
         self.manifest, self.place, self.spec = bundle.manifest, place, spec or bundle.manifest.input
-        self.refinement = Refinement(bundle, stage3, place, detail, front.outputs["logits"].dtype)
+        self.detail, dtype = detail_mode(bundle, detail), front.outputs["logits"].dtype
+        self.refinement = Refinement(bundle, stage3, place, detail, dtype) if stage3 else None
+        self.row_work = self.refinement.row_work if self.refinement else (0, 0, 0)
         self._front, self._pace = front, Pace()
         self.providers: tuple[str, ...] = getattr(front, "providers", ())
         self._knots = place.knots(self.manifest.calibration.logits, self.manifest.calibration.probabilities)
-        self.plan = lru_cache(_SIZES)(_plans(self.manifest, self.spec, self.refinement.row_work))
+        self.plan = lru_cache(_SIZES)(_plans(self.manifest, self.spec, self.row_work))
 
     def run(self, frame: Any, ask: Ask, limits: Any, marks: Marks) -> Outcome:
         """Walk the way of a frame.
@@ -86,25 +89,28 @@ class Pipeline:
         place, plan = self.place, self.plan(_size(frame))
         place.begin()
         front = self._dense(frame, ask.color, plan, marks)
-        logits, error_logit = front["logits"][0], front["error_logit"][0][0]
+        logits = front["logits"][0]
+        error_logit = front["error_logit"][0][0] if self.manifest.has_errors else None
         if place.is_immediate:  # before anything is decided by them
             branches = [CONTRACT[name].branch for name in front]
             check_finite(place.finite(list(front.values()), [None] * len(front)), branches)
         marks.lap("front")
 
-        bounds = self._bounds(limits, plan, marks) if place.is_immediate else limits
-        selection = place.select(error_logit, bounds, seen=plan.seen, row_work=self.refinement.row_work)
-        marks.lap("select")
+        selection, refined = None, Refined(None, None, None, self.row_work)
+        if self.refinement:
+            bounds = self._bounds(limits, plan, marks) if place.is_immediate else limits
+            selection = place.select(error_logit, bounds, seen=plan.seen, row_work=self.row_work)
+            marks.lap("select")
 
-        refined = self.refinement.run(front, selection, plan, bounds)
-        marks.lap("refine")
+            refined = self.refinement.run(front, selection, plan, bounds)
+            marks.lap("refine")
 
         fused = place.fuse_labels(logits, refined.detail, refined.where, plan.geometry, confidence=ask.confidence)
         watched = {} if place.is_immediate else {"semantic": (logits, None), "error": (error_logit, None)}
-        if refined.detail is not None:
-            watched["detail"] = refined.detail, refined.count
+        watched["detail"] = refined.detail, refined.count
+        watched = {branch: values for branch, values in watched.items() if values[0] is not None}
         faults = place.finite([values for values, _ in watched.values()], [count for _, count in watched.values()])
-        error_probability = place.calibrate(error_logit, self._knots)
+        error_probability = None if error_logit is None else place.calibrate(error_logit, self._knots)
         marks.lap("fuse")
 
         semantic_labels = None
@@ -118,20 +124,20 @@ class Pipeline:
             row_work=refined.row_work,
             labels=fused.labels,
             error_probability=error_probability,
-            flagged=selection.flagged,
-            counts=selection.counts,
-            left_out=selection.left_out,
+            flagged=selection and selection.flagged,
+            counts=selection and selection.counts,
+            left_out=selection and selection.left_out,
             faults=faults,
             watched=tuple(watched),
             confidence=fused.confidence,
             semantic_labels=semantic_labels,
         )
-        if place.is_immediate:
+        if place.is_immediate and self.refinement:
             self._pace.saw(outcome.work * plan.dense_work, marks.milliseconds())
         return outcome
 
     def branches(self, frame: Any, *, color: str = "bgr", scale: float = 1.0) -> Branches:
-        """Run all three branches densely, decide nothing, and wait.
+        """Run all branches densely, decide nothing, and wait.
 
         Args:
             frame: `uint8 [H, W, 3]`, an array of the place.
@@ -145,29 +151,30 @@ class Pipeline:
         place, plan = self.place, self.plan(_size(frame), scale)
         place.begin()
         front = self._dense(frame, color, plan, place.marks())
-        found = {"logits": front["logits"][0], "error_logit": front["error_logit"][0][0]}
-        found["detail_logits"] = self.refinement.everywhere(front)
+        found = {"logits": front["logits"][0]}
+        if self.manifest.has_errors:
+            found["error_logit"] = front["error_logit"][0][0]
+        if self.refinement:
+            found["detail_logits"] = self.refinement.everywhere(front)
         downloaded = place.download(found)
         place.wait()
         arrays = {name: place.host(array).astype(np.float32, copy=False) for name, array in downloaded.items()}
-        check_finite(finite_reference(list(arrays.values()), [None] * len(arrays)), BRANCHES)
-        return Branches(**arrays, geometry=plan.geometry)
+        check_finite(finite_reference(list(arrays.values()), [None] * len(arrays)), self.manifest.branches)
+        return Branches(arrays["logits"], arrays.get("error_logit"), arrays.get("detail_logits"), plan.geometry)
 
     def _dense(self, frame: Any, color: str, plan: Plan, marks: Marks) -> Mapping[str, Any]:
         """Outputs of the front graph."""
-        spec, geometry = self.spec, plan.geometry
+        geometry = plan.geometry
         image = self.place.preprocess(
             frame,
             geometry.content_size,
             geometry.input_size,
-            mean=spec.mean,
-            std=spec.std,
-            color=color,
+            **self.spec.normalisation(color)._asdict(),
             dtype=self._front.inputs["image"].dtype,
         )
         marks.lap("preprocess")
         front = self._front.run({"image": image})
-        grid = _size(front["error_logit"][0][0])
+        grid = _size(front["logits"][0][0])
         if grid != plan.grid:
             raise EngineError(
                 f"the front graph gave a grid of {grid} where the manifest's stride makes {plan.grid}; export it again"
@@ -194,10 +201,13 @@ def _size(array: Any) -> Size:
     return int(array.shape[0]), int(array.shape[1])
 
 
-def _check_graphs(bundle: Bundle, front: Engine, stage3: Engine) -> None:
+def _check_graphs(bundle: Bundle, front: Engine, stage3: Engine | None) -> None:
     """Raise BundleError where the graphs do not fit each other or the manifest."""
-    missing = {"logits", "error_logit", *stage3.inputs} - set(front.outputs)
-    if missing or "detail_logits" not in stage3.outputs:
+    wanted = {"logits"} | ({"error_logit"} if bundle.manifest.has_errors else set())
+    made = {"detail_logits"}
+    if stage3:
+        wanted, made = wanted | set(stage3.inputs) | {"error_logit"}, set(stage3.outputs)
+    if wanted - set(front.outputs) or "detail_logits" not in made:
         raise BundleError(f"{bundle.folder}: its graphs do not fit together; export it again")
     channels, classes = front.outputs["logits"].shape[1], len(bundle.manifest.classes)
     if channels != classes:

@@ -94,12 +94,23 @@ class Refinement:
         return is_allowed and selection.work(self.row_work) > BREAK_EVEN * plan.dense_work
 
 
-def detail_mode(bundle: Bundle, detail: str | None) -> str:
+def detail_mode(bundle: Bundle, detail: str | None) -> str | None:
     """Whether stage 3 is computed `"sparse"` or `"dense"`, as asked for; for None, sparse where that is exact.
 
+    Returns:
+        None where the bundle has no detail branch.
+
     Raises:
-        BundleError: Sparse refinement is asked of a bundle whose norms are not frozen.
+        BundleError: Sparse refinement is asked of a bundle whose norms are not frozen, or any of one without a detail
+            branch.
     """
+    if not bundle.manifest.has_detail:
+        if detail:
+            raise BundleError(
+                f"{bundle.folder}: it has no detail branch, so that nothing is refined; leave out detail, budget and "
+                "deadline"
+            )
+        return None
     is_exact = bool(bundle.manifest.cascade.get("detail_frozen"))
     if detail == "sparse" and not is_exact:
         raise BundleError(

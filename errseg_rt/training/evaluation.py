@@ -62,7 +62,7 @@ def branches_of(cascade: Cascade, recipe: Recipe, frame: npt.NDArray[np.uint8]) 
     """
     size, spec = (frame.shape[0], frame.shape[1]), recipe.input
     content, padded = spec.sizes(size)
-    image = torch.from_numpy(preprocess(frame, content, padded, mean=spec.mean, std=spec.std))
+    image = torch.from_numpy(preprocess(frame, content, padded, **spec.normalisation("bgr")._asdict()))
     image = image.contiguous(memory_format=torch.channels_last)
     taps = cascade.taps(image)
     grid = (taps.low.shape[2], taps.low.shape[3])

@@ -113,7 +113,7 @@ class TapStore:
     def _compute(self, index: int, view: View) -> dict[str, Tensor]:
         frame, labels = _mirrored(self.frames[index]) if view.flip else self.frames[index]
         geometry, spec = self._geometry((labels.shape[0], labels.shape[1]), view), self.spec
-        image = preprocess(frame, geometry.content_size, geometry.input_size, mean=spec.mean, std=spec.std)
+        image = preprocess(frame, geometry.content_size, geometry.input_size, **spec.normalisation("bgr")._asdict())
         tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
         taps = self.cascade_of(index).semantic(tensor)
         kept = {"image": tensor, **taps._asdict()}

@@ -160,23 +160,23 @@ def _files(
     bundle: Bundle, options: BuildOptions, inputs: Profile | None, frames: Frames, report: Report
 ) -> tuple[dict[str, Shapes], dict[str, bytes]]:
     """The built graphs by file name, and the shapes that they were built for."""
-    front, refine = (bundle.read(f"graphs/{graph}.onnx") for graph in ("front", "refine"))
+    models = {graph: bundle.read(f"graphs/{graph}.onnx") for graph in bundle.manifest.graphs}
     if options.precision == "int8":
         report("quantise", 0, 1)
-        front = quantise(front, list(_feeds(bundle, frames)), options.engine)
+        models["front"] = quantise(models["front"], list(_feeds(bundle, frames)), options.engine)
         report("quantise", 1, 1)
     if options.engine == "onnxruntime":
         # Refinement on the supports and everywhere must stay the same function: the refine graph is the bundle's.
-        return {}, {"front.onnx": front}
+        return {}, {"front.onnx": models["front"]}
     from errseg_rt.export.engines.tensorrt.plan import build_plan
 
     if inputs is None or options.shape is None:
         raise ValueError("TensorRT wants the sizes that it builds for")
     outside = "fp16" if options.precision == "int8" else options.precision
     if outside in LOW_PRECISIONS:
-        front, refine = (lower(model, outside) for model in (front, refine))
-    profiles, plans = {}, _kernels(bundle, front, refine, options.shape, report)
-    for graph, model in (("front", front), ("refine", refine)):
+        models = {graph: lower(model, outside) for graph, model in models.items()}
+    profiles, plans = {}, _kernels(bundle, models, options.shape, report)
+    for graph, model in models.items():
         profiles[graph] = inputs.shapes(onnx.load_from_string(model).graph, bundle.manifest.grid_stride)
         plans[f"{graph}.plan"] = build_plan(
             model,
@@ -189,7 +189,7 @@ def _files(
     return profiles, plans
 
 
-def _kernels(bundle: Bundle, front: bytes, refine: bytes, frames: Profile, report: Report) -> dict[str, bytes]:
+def _kernels(bundle: Bundle, models: Mapping[str, bytes], frames: Profile, report: Report) -> dict[str, bytes]:
     """The kernels for a runtime without torch, by file name; none where no Triton is installed."""
     if find_spec("triton") is None:
         return {}
@@ -198,8 +198,12 @@ def _kernels(bundle: Bundle, front: bytes, refine: bytes, frames: Profile, repor
     def told(done: int, count: int) -> None:
         report("kernels: compile", done, count)
 
-    signatures = signature_of(front), signature_of(refine)
-    return {KERNELS: compile_kernels(bundle, *signatures, frames, find_gpu().capability, told).to_bytes()}
+    refine = signature_of(models["refine"]) if "refine" in models else None
+    return {
+        KERNELS: compile_kernels(
+            bundle, signature_of(models["front"]), refine, frames, find_gpu().capability, told
+        ).to_bytes()
+    }
 
 
 def _named(graph: str, report: Report) -> Report:
@@ -211,7 +215,7 @@ def _feeds(bundle: Bundle, frames: Frames) -> Iterator[Mapping[str, npt.NDArray[
     spec = bundle.manifest.input
     for frame in frames.calibration:
         content, padded = spec.sizes((frame.shape[0], frame.shape[1]))
-        yield {"image": preprocess(frame, content, padded, mean=spec.mean, std=spec.std)}
+        yield {"image": preprocess(frame, content, padded, **spec.normalisation("bgr")._asdict())}
 
 
 def _check(

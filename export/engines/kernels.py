@@ -61,7 +61,7 @@ def signature_of(model: bytes) -> Signature:
 def compile_kernels(
     bundle: Bundle,
     front: Signature,
-    refine: Signature,
+    refine: Signature | None,
     frames: Profile,
     capability: tuple[int, int],
     report: Callable[[int, int], None] = lambda done, count: None,
@@ -71,7 +71,7 @@ def compile_kernels(
     Args:
         bundle: The bundle.
         front: Of its front graph, in the precision that it will run in.
-        refine: Of its refine graph, likewise.
+        refine: Of its refine graph, likewise, where there is one.
         frames: Sizes of frames.
         capability: Compute capability of the GPU.
         report: Is told how many kernels are compiled, of how many.
@@ -89,14 +89,15 @@ def compile_kernels(
 
 
 def launches(
-    bundle: Bundle, front: Signature, refine: Signature, frames: Profile, capability: tuple[int, int]
+    bundle: Bundle, front: Signature, refine: Signature | None, frames: Profile, capability: tuple[int, int]
 ) -> dict[str, Launch]:
     """Launches that differ in the code they need, by `Launch.code`; found by a place that does nothing."""
     recorder = Recorder(capability)
     place = cast(Gpu, recorder)
-    dense, stage3 = (_Shapes(recorder, signature, bundle.manifest.grid_stride) for signature in (front, refine))
-    details = ["dense"] if detail_mode(bundle, None) == "dense" else ["sparse", "dense"]
-    for detail in details:
+    dense = _Shapes(recorder, front, bundle.manifest.grid_stride)
+    stage3 = _Shapes(recorder, refine, bundle.manifest.grid_stride) if refine else None
+    usual = detail_mode(bundle, None)
+    for detail in ["sparse", "dense"] if usual == "sparse" else [usual]:
         pipeline = Pipeline(bundle, dense, stage3, place, detail=detail)
         for size in _sizes(frames):
             frame, bounds = DeviceArray(0, (*size, 3), "uint8", None), DeviceArray(0, (2,), "int64", None)

@@ -50,7 +50,7 @@ class Parity:
     Attributes:
         frames: Frames compared.
         pixels: Pixels of these.
-        branches: By branch, `semantic`, `error` and `detail`, and `fused` for all of it.
+        branches: By branch that the bundle has, `semantic`, `error` and `detail`, and `fused` for all of it.
         flagged_differ: Share of grid pixels that only one of the two flags, in 0..1.
         milliseconds: Median time of a frame with the other engine, from its upload to its results.
         reference_milliseconds: The same with the reference.
@@ -93,7 +93,7 @@ def compare(
     """
     manifest = reference.pipeline.manifest
     classes, limits = len(manifest.classes), Limits(manifest.threshold)
-    tallies = {name: _Tally(classes) for name in ("semantic", "error", "detail", "fused")}
+    tallies = {name: _Tally(classes) for name in (*manifest.branches, "fused")}
     flagged: list[float] = []
     times: list[tuple[float, float]] = []
     count = pixels = 0
@@ -101,14 +101,13 @@ def compare(
         a, b = reference.branches(frame), other.branches(frame)
         flags = a.flagged(limits.threshold), b.flagged(limits.threshold)
         labels = _fuse(a, a.detail_logits, flags[0])
-        p_sb, p_db = (
-            [softmax(logits, axis=0) for logits in pair]
-            for pair in ((a.logits, b.logits), (a.detail_logits, b.detail_logits))
-        )
-        p_ep = expit(a.error_logit), expit(b.error_logit)
-        tallies["semantic"].add(truth, _fuse(a), _fuse(b), *p_sb)
-        tallies["error"].add(truth, labels, _fuse(a, a.detail_logits, flags[1]), *p_ep)
-        tallies["detail"].add(truth, labels, _fuse(a, b.detail_logits, flags[0]), *p_db)
+        tallies["semantic"].add(truth, _fuse(a), _fuse(b), softmax(a.logits, axis=0), softmax(b.logits, axis=0))
+        if a.error_logit is not None:
+            p_ep = expit(a.error_logit), expit(b.error_logit)
+            tallies["error"].add(truth, labels, _fuse(a, a.detail_logits, flags[1]), *p_ep)
+        if a.detail_logits is not None:
+            p_db = softmax(a.detail_logits, axis=0), softmax(b.detail_logits, axis=0)
+            tallies["detail"].add(truth, labels, _fuse(a, b.detail_logits, flags[0]), *p_db)
         ours, theirs = (way.submit(frame, Ask(), limits).result() for way in (reference, other))
         tallies["fused"].add(truth, ours.labels, theirs.labels)
         times.append((sum(ours.timings.values()), sum(theirs.timings.values())))
@@ -160,4 +159,5 @@ class _Tally:
 
 
 def _fuse(branches: Branches, detail: Any = None, flagged: Any = None) -> Labels:
+    flagged = None if detail is None else flagged
     return fuse_labels(branches.logits, detail, flagged, branches.geometry).labels
