@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.classes import CAMVID
 from errseg_rt.engines.fitting import built_engines
 from errseg_rt.errors import EngineError
 from errseg_rt.export.engines.builds import BuildOptions, build_engine, build_missing
 from errseg_rt.export.engines.profiles import Profile
 from errseg_rt.options import Options
 from errseg_rt.system.jetson import Jetson
+from tests.wrapped import wrapped_bundle
 
 SIZE = Profile.parse("97x129")
 FP16 = BuildOptions("tensorrt", "fp16", SIZE)
@@ -45,6 +47,16 @@ def test_plans_are_built_once(fake, graph_bundle: Path) -> None:
     again = fp16(graph_bundle)
     assert (again.is_new, again.engine) == (False, built.engine)
     assert fake.behaviour.built == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_network_alone_is_one_plan(fake, tmp_path: Path, precision) -> None:
+    bundle = wrapped_bundle(tmp_path / "wrapped", classes=CAMVID)
+    built = build_engine(bundle, BuildOptions("tensorrt", precision, SIZE))
+    assert names(built.engine.folder) == {"engine.json", "front.plan", "kernels.zip"}
+    assert fake.behaviour.built == 1
+    plan = json.loads(built.engine.read("front.plan"))
+    assert plan["profile"]["image"] == [[1, 3, *bundle.manifest.input.input_size((97, 129))]] * 3
 
 
 def test_the_network_is_strongly_typed_and_fp32_is_fp32(fake, graph_bundle: Path) -> None:
@@ -277,6 +289,7 @@ fake = importlib.util.module_from_spec(spec)
 sys.modules["tensorrt"] = fake
 spec.loader.exec_module(fake)
 from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.classes import CAMVID
 from errseg_rt.places import driver
 from errseg_rt.export.engines import kernels
 from errseg_rt.export.engines.builds import BuildOptions, build_engine
