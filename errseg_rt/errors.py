@@ -19,3 +19,7 @@ class EngineError(ErrsegError, RuntimeError):
 
 class DataError(ErrsegError, ValueError):
     """A data set, recipe or checkpoint that cannot be used."""
+
+
+class SourceError(ErrsegError, OSError):
+    """A video source that cannot be opened, or gives no frames."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ from errseg_rt.pipeline.in_flight import FrameInFlight
 from errseg_rt.pipeline.open import open_way
 from errseg_rt.pipeline.outcome import Outcome
 from errseg_rt.system.shortage import FREE_MEMORY, is_out_of_memory
+
+if TYPE_CHECKING:
+    from errseg_rt.video.stream import Stream
 
 
 class Runtime:
@@ -165,6 +168,52 @@ class Runtime:
         """
         way, ask = self._way, Ask(color, confidence, semantic).checked()
         return way.on_device(self._checked(way, frame), ask, self._limits(threshold, budget, deadline_ms))
+
+    def stream(
+        self,
+        source: Any,
+        *,
+        policy: str | None = None,
+        stride: int = 1,
+        max_fps: float | None = None,
+        workers: int | None = None,
+        transport: str = "tcp",
+        give_up: float | None = None,
+        **asked: Any,
+    ) -> Stream:
+        """Segment the frames of a video, a camera or any iterable, one after the other.
+
+            with runtime.stream("rtsp://camera/street") as stream:
+                for shot in stream:
+                    shot.result.labels, shot.timestamp, shot.dropped
+
+        Decoding, segmenting and what the loop does overlap. Leaving the loop ends it; a live source that breaks or hangs
+        is opened again.
+
+        Args:
+            source: A video file; a folder or glob of images; the number of a camera at this machine; a URL (RTSP, HTTP,
+                UDP) or `.sdp` file; `"scene:SEED"`, a rendered street; an iterable of frames, alone or in pairs with
+                their time in seconds; or a source of `errseg_rt.video`.
+            policy: `"latest"`, `"all"`, or None: as `errseg_rt.video.stream.Stream` says.
+            stride: Every how many frames one is taken.
+            max_fps: Frames a second of the source's time that are taken at most.
+            workers: Frames that are segmented side by side.
+            transport: For RTSP, `"tcp"` or `"udp"`.
+            give_up: Seconds without a frame after which a live source is given up; None: never.
+            asked: Other arguments of `segment`; `Stream.change` changes them while it runs.
+
+        Raises:
+            SourceError: There is no such source, or it cannot be opened.
+            ValueError: An argument is out of range.
+        """
+        from errseg_rt.video.live import Patience
+        from errseg_rt.video.open import open_source
+        from errseg_rt.video.stream import Stream
+
+        opened = open_source(
+            source, transport=transport, patience=Patience(give_up=give_up), max_pixels=self.options.max_pixels
+        )
+        return Stream(self, opened, policy=policy, stride=stride, max_fps=max_fps, workers=workers, **asked)
 
     def branches(
         self, frame: npt.NDArray[np.uint8] | DeviceFrame, *, color: str = "bgr", scale: float = 1.0

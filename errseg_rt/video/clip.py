@@ -1,0 +1,219 @@
+"""Writing MP4 files that browsers play, at the source's own time, with its sound; what a kill leaves plays, too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import PictureType
+
+_TICKS = 90_000  # a second, as MPEG counts them
+# Fragments while it is written, which a kill leaves whole; a plain file in the end.
+_FRAGMENTED = "hybrid_fragmented+negative_cts_offsets"
+# The look-ahead is what a kill loses beside the fragment that is being written.
+_ENCODER = {"crf": "20", "preset": "veryfast", "bf": "0", "rc-lookahead": "5"}
+_KEY_EVERY = 1.0  # seconds
+
+
+class ClipWriter:
+    """Writes BGR frames as H.264 into an MP4; use it in a `with` block.
+
+    Until the end it is `NAME.partial.mp4`, which plays up to its last second or two whatever ends the program; a file
+    that was there before stays until then.
+
+    Args:
+        path: The file.
+        audio: A media file whose sound is copied beside the frames, where the container takes it.
+        audio_from: Seconds of that file's time which the frames' time 0 is.
+
+    Attributes:
+        notes: What could not be taken over.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], audio: Path | None = None, audio_from: float = 0.0) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix or '.mp4'}")
+        self.notes: list[str] = []
+        self._audio, self._audio_from = audio, audio_from
+        self._stack = ExitStack()
+        self._container: Any = None
+        self._stream: Any = None
+        self._sound: Iterator[Any] = iter(())
+        self._pending: Any = None  # the next packet of sound
+        self._last, self._key = -1, -_KEY_EVERY
+
+    def __enter__(self) -> ClipWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(os.fspath(self.partial), "w", format="mp4", options={"movflags": _FRAGMENTED})
+        self._stack.callback(self._container.close)
+        return self
+
+    def write(self, frame: npt.NDArray[np.uint8], timestamp: float, pixel_aspect: float = 1.0) -> None:
+        """Append a frame.
+
+        An odd last row or column is repeated, since the format halves the colours' resolution.
+
+        Args:
+            frame: `uint8 [H, W, 3]` in BGR; all of one size.
+            timestamp: Seconds; later than those of the frames before, or it is shown at the next tick.
+            pixel_aspect: Width of a pixel over its height.
+
+        Raises:
+            ValueError: The frame is of another type or size than it must be.
+            OSError: The file cannot be written.
+        """
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(f"a frame is uint8 [H, W, 3], got {frame.dtype} {frame.shape}")
+        frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
+        if self._stream is None:
+            self._open_streams(frame, pixel_aspect)
+        if frame.shape[:2] != (self._stream.height, self._stream.width):
+            raise ValueError(f"frame is {frame.shape[:2]}, the video is {(self._stream.height, self._stream.width)}")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24")
+        self._last = max(round(timestamp * _TICKS), self._last + 1)
+        picture.pts, picture.time_base = self._last, Fraction(1, _TICKS)
+        if timestamp - self._key >= _KEY_EVERY:
+            picture.pict_type, self._key = PictureType.I, timestamp
+        self._mux(self._stream.encode(picture))
+        self._copy_sound(timestamp)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with self._stack:  # closes the container
+                if self._stream is not None:
+                    self._mux(self._stream.encode())
+                    self._copy_sound(self._last / _TICKS)
+        except OSError:
+            if error is None:
+                raise
+        if self._stream is None:
+            self.partial.unlink(missing_ok=True)
+            if error is None:
+                raise ValueError(f"{self.path}: no frame was written")
+        elif error is None or isinstance(error, KeyboardInterrupt):
+            os.replace(self.partial, self.path)
+
+    def _open_streams(self, frame: npt.NDArray[np.uint8], pixel_aspect: float) -> None:
+        stream = self._stream = self._container.add_stream("libx264", rate=25)
+        stream.height, stream.width = frame.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.options = dict(_ENCODER)
+        stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS)
+        if pixel_aspect != 1:
+            stream.codec_context.sample_aspect_ratio = Fraction(pixel_aspect).limit_denominator(255)
+        if self._audio is not None:
+            self._sound = self._opened_sound(self._audio)
+            self._pending = next(self._sound, None)
+
+    def _opened_sound(self, path: Path) -> Iterator[Any]:
+        """Packets of the first sound of a file, from the frames' time 0 on, on their way into this one."""
+        source = self._stack.enter_context(av.open(os.fspath(path), metadata_errors="replace"))
+        sounds = [stream for stream in source.streams.audio if stream.codec_context is not None]
+        if not sounds:
+            return iter(())
+        try:
+            target = self._container.add_stream_from_template(sounds[0])
+        except (av.error.FFmpegError, ValueError) as error:
+            self.notes.append(f"{path}: its sound ({sounds[0].codec_context.name}) cannot lie in an MP4 ({error})")
+            return iter(())
+        begin = (source.start_time or 0) / av.time_base + self._audio_from
+
+        def packets() -> Iterator[Any]:
+            try:
+                for packet in source.demux(sounds[0]):
+                    if packet.pts is None or packet.dts is None:
+                        continue
+                    shift = round(begin / packet.time_base)
+                    if packet.pts < shift:
+                        continue
+                    packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                    packet.stream = target
+                    yield packet
+            except av.error.FFmpegError:  # what was there is taken
+                return
+
+        return packets()
+
+    def _copy_sound(self, until: float) -> None:
+        """What is heard up to a time."""
+        while self._pending is not None and float(self._pending.pts * self._pending.time_base) <= until:
+            self._mux(self._pending)
+            self._pending = next(self._sound, None)
+
+    def _mux(self, packets: Any) -> None:
+        try:
+            self._container.mux(packets)
+        except OSError as error:  # of FFmpeg, whose errors name no file
+            raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
+
+
+class LabelWriter:
+    """Writes label maps as a lossless video (FFV1, gray, in Matroska), whose ids any reader gives back.
+
+    Until the end it is `NAME.partial.mkv`.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix or '.mkv'}")
+        self._container: Any = None
+        self._stream: Any = None
+        self._last = -1
+
+    def __enter__(self) -> LabelWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(os.fspath(self.partial), "w", format="matroska")
+        return self
+
+    def write(self, labels: npt.NDArray[np.uint8], timestamp: float) -> None:
+        """Append a label map, `uint8 [H, W]`, all of one size, at a time in seconds.
+
+        Raises:
+            ValueError: It is of another type or size than it must be.
+            OSError: The file cannot be written.
+        """
+        if labels.dtype != np.uint8 or labels.ndim != 2:
+            raise ValueError(f"a label map is uint8 [H, W], got {labels.dtype} {labels.shape}")
+        if self._stream is None:
+            self._stream = self._container.add_stream("ffv1", rate=25)
+            self._stream.height, self._stream.width = labels.shape
+            self._stream.pix_fmt = "gray"
+            self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, 1000)
+        if labels.shape != (self._stream.height, self._stream.width):
+            raise ValueError(f"labels are {labels.shape}, the video is {(self._stream.height, self._stream.width)}")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(labels), format="gray")
+        self._last = max(round(timestamp * 1000), self._last + 1)  # Matroska counts milliseconds
+        picture.pts, picture.time_base = self._last, Fraction(1, 1000)
+        self._mux(self._stream.encode(picture))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._stream is not None:
+                self._mux(self._stream.encode())
+        finally:
+            self._container.close()
+        if self._stream is None:
+            self.partial.unlink(missing_ok=True)
+        elif error is None or isinstance(error, KeyboardInterrupt):
+            os.replace(self.partial, self.path)
+
+    def _mux(self, packets: Any) -> None:
+        try:
+            self._container.mux(packets)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error

@@ -1,0 +1,79 @@
+"""From a container's packets to upright BGR frames, by FFmpeg."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.errors import SourceError
+from errseg_rt.video.picture import Faults
+
+# FFmpeg counts angles against the clock.
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+
+
+def video_stream(container: Any, name: str) -> Any:
+    """The stream of a container that is a video, and no cover picture.
+
+    Raises:
+        SourceError: There is none.
+    """
+    videos = [stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic]
+    if not videos:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise SourceError(f"{name}: holds no video ({kinds}); give another file")
+    best = container.streams.best("video")
+    return best if best in videos else videos[0]
+
+
+def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    """Raise SourceError where frames are larger than is taken."""
+    if width * height > max_pixels:
+        raise SourceError(
+            f"{name}: frames of {height}x{width} pixels are over the limit of {max_pixels}; raise max_pixels"
+        )
+
+
+def decoded(container: Any, stream: Any, faults: Faults, name: str, max_pixels: int) -> Iterator[Any]:
+    """The frames of a stream, PyAV's; what cannot be decoded is counted and passed over.
+
+    Raises:
+        SourceError: Frames are too large.
+        av.error.FFmpegError: The container itself cannot be read on.
+    """
+    # A broken packet and a connection that breaks raise the same error: by where it is raised they are told apart.
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            faults.corrupt += 1
+        context = stream.codec_context
+        check_size(context.width, context.height, name, max_pixels)
+        try:
+            frames = packet.decode()
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            faults.corrupt += 1
+            continue
+        for frame in frames:
+            check_size(frame.width, frame.height, name, max_pixels)
+            if frame.is_corrupt:
+                faults.corrupt += 1
+            yield frame
+
+
+def upright(frame: Any) -> npt.NDArray[np.uint8]:
+    """A frame of PyAV as it shall be shown: BGR `uint8 [H, W, 3]`, turned as its container says."""
+    picture = frame.to_ndarray(format="bgr24")
+    turn = _TURNS.get(round(frame.rotation) % 360)
+    return np.ascontiguousarray(picture if turn is None else cv2.rotate(picture, turn))
+
+
+def pixel_aspect(stream: Any, rotation: float) -> float:
+    """Width over height of a pixel, once the frame is upright."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return 1 / aspect if round(rotation) % 180 == 90 else aspect

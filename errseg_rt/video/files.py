@@ -1,0 +1,97 @@
+"""Video files as a source."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+
+from errseg_rt.bundle.input_spec import MAX_PIXELS
+from errseg_rt.errors import SourceError
+from errseg_rt.system.lines import one_line
+from errseg_rt.video.decoding import check_size, decoded, pixel_aspect, upright, video_stream
+from errseg_rt.video.picture import CONNECTED, ENDED, WAITING, Clock, Faults, Picture
+
+
+class FileSource:
+    """A video file; see `errseg_rt.video.picture.Source`.
+
+    Args:
+        path: The file.
+        start: Seconds of its time at which to begin.
+        duration: Seconds to give; None: to its end.
+        max_pixels: Largest height times width of a frame that is taken.
+
+    Raises:
+        SourceError: It cannot be opened, or holds no video.
+    """
+
+    is_live = False
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.path, self.name = Path(path), os.fspath(path)
+        self.faults, self.state = Faults(), WAITING
+        self._start, self._duration, self._max_pixels = start, duration, max_pixels
+        with self._opened() as container:  # so that what is wrong shows at once
+            stream = video_stream(container, self.name)
+            check_size(stream.codec_context.width, stream.codec_context.height, self.name, max_pixels)
+            self.fps: float | None = float(stream.average_rate) if stream.average_rate else None
+            self.length: int | None = stream.frames or None
+            self.seconds: float | None = container.duration / av.time_base if container.duration else None
+
+    def pictures(self, stop: threading.Event) -> Iterator[Picture]:
+        """As `Source.pictures`: nothing is made up, and variable rates stay."""
+        clock, index, end = Clock(), 0, None if self._duration is None else self._start + self._duration
+        with self._opened() as container:
+            stream = video_stream(container, self.name)
+            stream.thread_type = "AUTO"
+            begin = (container.start_time or 0) / av.time_base
+            if self._start:
+                container.seek(round((begin + self._start) * av.time_base))
+            self.state = CONNECTED
+            frames = decoded(container, stream, self.faults, self.name, self._max_pixels)
+            try:
+                for frame in frames:
+                    stamp = clock.stamp(None if frame.time is None else frame.time - begin, self._guess(index))
+                    if stop.is_set() or (end is not None and stamp >= end):
+                        break
+                    if stamp < self._start:
+                        continue
+                    yield Picture(upright(frame), index, stamp, None, pixel_aspect(stream, frame.rotation))
+                    index += 1
+            except av.error.FFmpegError as error:
+                # What was there is given; a file that breaks off is one that ends, with a fault.
+                self.faults.corrupt += 1
+                if not index:
+                    raise SourceError(f"{self.name}: cannot be read ({one_line(error)}); give another file") from error
+            if not index and not stop.is_set() and not self._start:
+                raise SourceError(
+                    f"{self.name}: opens, and no frame of it can be decoded ({stream.codec_context.name}); convert it, "
+                    "for example to H.264"
+                )
+        self.state = ENDED
+
+    def _guess(self, index: int) -> float:
+        """A stamp for a frame that has none."""
+        return index / self.fps if self.fps else 0.0
+
+    def _opened(self) -> Any:
+        if not self.path.exists():
+            raise SourceError(f"{self.name}: there is no such file; check its path")
+        if self.path.is_file() and not self.path.stat().st_size:
+            raise SourceError(f"{self.name}: is empty; give another file")
+        try:
+            return av.open(self.name, metadata_errors="replace")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise SourceError(f"{self.name}: is no video that can be read ({one_line(error)})") from error
