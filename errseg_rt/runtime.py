@@ -187,8 +187,8 @@ class Runtime:
                 for shot in stream:
                     shot.result.labels, shot.timestamp, shot.dropped
 
-        Decoding, segmenting and what the loop does overlap. Leaving the loop ends it; a live source that breaks or hangs
-        is opened again.
+        Decoding, segmenting and what the loop does overlap. Leaving the loop ends it; a live source that breaks or
+        hangs is opened again.
 
         Args:
             source: A video file; a folder or glob of images; the number of a camera at this machine; a URL (RTSP, HTTP,

@@ -90,7 +90,7 @@ class Batch:
             OSError: It cannot be written.
         """
         self.write()
-        with _ending_by_exception():
+        with ending_by_exception():
             try:
                 yield
             except BaseException:
@@ -134,7 +134,7 @@ def _said(path: Path, error: BaseException) -> str:
 
 
 @contextmanager
-def _ending_by_exception() -> Iterator[None]:
+def ending_by_exception() -> Iterator[None]:
     """Turn signals that would end the process at once into SystemExit, with the exit code that they would have."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]  # nohup ignores SIGHUP

@@ -100,7 +100,7 @@ class ClipWriter:
             self.partial.unlink(missing_ok=True)
             if error is None:
                 raise ValueError(f"{self.path}: no frame was written")
-        elif error is None or isinstance(error, KeyboardInterrupt):
+        elif error is None or not isinstance(error, Exception):  # what a user or the system ends by is an end, too
             os.replace(self.partial, self.path)
 
     def _open_streams(self, frame: npt.NDArray[np.uint8], pixel_aspect: float) -> None:
@@ -173,6 +173,11 @@ class LabelWriter:
         self._stream: Any = None
         self._last = -1
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the label maps, once there was one."""
+        return None if self._stream is None else (self._stream.height, self._stream.width)
+
     def __enter__(self) -> LabelWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(os.fspath(self.partial), "w", format="matroska")
@@ -209,7 +214,7 @@ class LabelWriter:
             self._container.close()
         if self._stream is None:
             self.partial.unlink(missing_ok=True)
-        elif error is None or isinstance(error, KeyboardInterrupt):
+        elif error is None or not isinstance(error, Exception):
             os.replace(self.partial, self.path)
 
     def _mux(self, packets: Any) -> None:

@@ -21,8 +21,8 @@ def drawn(view: str, frame: Picture, result: Segmentation, timestamp: float | No
     """A picture of a shot.
 
     Args:
-        view: One of `VIEWS`. `"side-by-side"` has twice the frame's height and width: frame, overlay, error map, and what
-            is seen in numbers.
+        view: One of `VIEWS`. `"side-by-side"` has twice the frame's height and width: frame, overlay, error map, and
+            what is seen in numbers.
         frame: BGR `uint8 [H, W, 3]`.
         result: What the runtime says of it.
         timestamp: Its time in seconds, which is shown.

@@ -7,7 +7,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
@@ -33,7 +33,8 @@ class Segmenter(Protocol):
 
     options: Options
 
-    def segment(self, frame: npt.NDArray[np.uint8], **asked: Any) -> Segmentation:
+    @property
+    def segment(self) -> Callable[..., Segmentation]:
         """As `Runtime.segment`."""
         ...
 
