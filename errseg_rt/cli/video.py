@@ -68,8 +68,8 @@ def video(
         list[str] | None,
         typer.Option(
             metavar="labels|pngs|lines",
-            help="Write also: a lossless video of label ids, a PNG of them for each frame, a line of JSON for each; may "
-            "be given again.",
+            help="Write also: a lossless video of label ids, a PNG of them for each frame, a line of JSON for each; "
+            "may be given again.",
         ),
     ] = None,
     policy: Annotated[

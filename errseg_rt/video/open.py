@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 
@@ -48,11 +48,11 @@ def open_source(
         ValueError: `transport` is none.
     """
     if hasattr(source, "pictures"):
-        return source  # type: ignore[return-value]
+        return cast(Source, source)
     if isinstance(source, int):
         return WebcamSource(source, patience)
     if not isinstance(source, (str, os.PathLike)):
-        return IterableSource(source)  # type: ignore[arg-type]
+        return IterableSource(source)
     text = os.fspath(source)
     if re.fullmatch(r"\d{1,3}", text) and not Path(text).exists():
         return WebcamSource(int(text), patience)

@@ -1,0 +1,219 @@
+"""Clips: each frame at its own time, sound with it, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from errseg_rt.video.clip import ClipWriter, LabelWriter
+from errseg_rt.video.drawing import VIEWS, drawn
+from errseg_rt.video.files import FileSource
+from errseg_rt.video.given import IterableSource
+from errseg_rt.video.record import Recorder, line_of
+from errseg_rt.video.stream import Stream
+from tests.video.clips import number_of, numbered, read_clip, write_clip
+
+STAMPS = [0.0, 0.04, 0.041, 0.5, 2.0, 2.0, 3.25]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 57)], ids=str)
+def test_frames_are_shown_when_they_were(tmp_path: Path, size) -> None:
+    with ClipWriter(tmp_path / "deep" / "a.b.mp4") as writer:
+        for number, stamp in enumerate(STAMPS):
+            writer.write(numbered(number, *size), stamp)
+        assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.b.partial.mp4"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.b.mp4"]
+    stamps, frames = read_clip(tmp_path / "deep" / "a.b.mp4")
+    np.testing.assert_allclose(stamps, STAMPS, atol=1e-3)
+    assert [number_of(frame) for frame in frames] == list(range(len(STAMPS)))
+    assert frames[0].shape == (size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
+    with av.open(str(tmp_path / "deep" / "a.b.mp4")) as file:
+        keys = [frame.time for frame in file.decode(video=0) if frame.key_frame]
+    np.testing.assert_allclose(keys, [0.0, 2.0, 3.25], atol=1e-3)  # a second after the one before, or as soon as one is
+
+
+def test_sound_goes_with_the_frames(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "with.mp4", [0.04 * index for index in range(25)], sound=True)
+    with ClipWriter(tmp_path / "a.mp4", source) as writer:
+        for number in range(0, 25, 5):
+            writer.write(numbered(number), 0.04 * number)
+    with av.open(str(tmp_path / "a.mp4")) as file, av.open(str(source)) as original:
+        assert [stream.type for stream in file.streams] == ["video", "audio"]
+        heard = [frame.to_ndarray() for frame in file.decode(audio=0)]
+        wanted = [frame.to_ndarray() for frame in original.decode(audio=0)][: len(heard)]
+    assert 0.7 < sum(part.shape[1] for part in heard) / 8000 <= 1.1
+    np.testing.assert_array_equal(np.concatenate(heard, axis=1), np.concatenate(wanted, axis=1))
+    assert writer.notes == []
+
+
+def test_sound_from_the_middle(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "with.mp4", [0.04 * index for index in range(25)], sound=True)
+    with ClipWriter(tmp_path / "a.mp4", source, 0.5) as writer:
+        for number in range(5):
+            writer.write(numbered(number), 0.1 * number)
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        times = [packet.pts * packet.time_base for packet in file.demux(audio=0) if packet.pts is not None]
+    assert 0 <= times[0] < 0.14
+    assert times[-1] <= 0.4
+
+
+def test_a_file_without_sound_gives_none(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "without.mp4", [0.0, 0.04])
+    with ClipWriter(tmp_path / "a.mp4", source) as writer:
+        writer.write(numbered(0), 0.0)
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert [stream.type for stream in file.streams] == ["video"]
+
+
+def test_what_goes_wrong_leaves_the_old_file(tmp_path: Path) -> None:
+    old = tmp_path / "a.mp4"
+    old.write_bytes(b"old")
+    writer = ClipWriter(old)
+
+    def write_and_raise(error: BaseException) -> None:
+        with writer:
+            writer.write(numbered(0), 0.0)
+            raise error
+
+    with pytest.raises(RuntimeError, match="no more"):
+        write_and_raise(RuntimeError("no more"))
+    assert old.read_bytes() == b"old"
+    assert number_of(read_clip(writer.partial)[1][0]) == 0  # what there was of the new one
+    with pytest.raises(ValueError, match="no frame was written"), ClipWriter(tmp_path / "b.mp4"):
+        pass
+    assert not list(tmp_path.glob("b*"))
+    with ClipWriter(tmp_path / "c.mp4") as writer:
+        with pytest.raises(ValueError, match=r"frame is uint8 \[H, W, 3\]"):
+            writer.write(np.zeros((4, 4), np.uint8), 0.0)
+        writer.write(numbered(0), 0.0)
+        with pytest.raises(ValueError, match=r"frame is \(32, 96\), the video is \(64, 96\)"):
+            writer.write(numbered(0)[:32], 0.1)
+
+
+def test_ctrl_c_ends_with_a_whole_file(tmp_path: Path) -> None:
+    writer = ClipWriter(tmp_path / "a.mp4")
+
+    def write_and_stop() -> None:
+        with writer:
+            writer.write(numbered(0), 0.0)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_stop()
+    assert len(read_clip(tmp_path / "a.mp4")[0]) == 1
+    assert not writer.partial.exists()
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, {root!r})
+from errseg_rt.video.clip import ClipWriter
+from tests.video.clips import numbered
+with ClipWriter(sys.argv[1]) as writer:
+    for number in range(100000):
+        writer.write(numbered(number % 256), 0.04 * number)
+        print(number, flush=True)
+"""
+
+
+def test_after_a_kill_what_was_written_plays(tmp_path: Path) -> None:
+    root = str(Path(__file__).resolve().parents[2])
+    command = [sys.executable, "-c", KILLED.format(root=root), str(tmp_path / "a.mp4")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if int(line) == 171:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+    pictures = list(FileSource(tmp_path / "a.partial.mp4").pictures(threading.Event()))
+    assert pictures[-1].timestamp >= 0.04 * 171 - 2
+    assert [number_of(picture.frame) for picture in pictures] == list(range(len(pictures)))
+    assert not (tmp_path / "a.mp4").exists()
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 57), (1, 1)], ids=str)
+def test_label_ids_come_back_exactly(tmp_path: Path, size) -> None:
+    maps = [np.random.default_rng(seed).integers(0, 256, size, np.uint8) for seed in range(5)]
+    with LabelWriter(tmp_path / "l.mkv") as writer:
+        for stamp, labels in zip([0, 0.1, 0.1, 5, 6], maps, strict=True):
+            writer.write(labels, stamp)
+        with pytest.raises(ValueError, match="labels are"):
+            writer.write(np.zeros((7, 7), np.uint8), 7)
+    with av.open(str(tmp_path / "l.mkv")) as file:
+        found = list(file.decode(video=0))
+    for frame, labels in zip(found, maps, strict=True):
+        np.testing.assert_array_equal(frame.to_ndarray(), labels)
+    assert [frame.time for frame in found] == pytest.approx([0, 0.1, 0.101, 5, 6], abs=1e-3)
+
+
+def test_opencv_reads_the_ids_too(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 19, (64, 96), np.uint8)
+    with LabelWriter(tmp_path / "l.mkv") as writer:
+        writer.write(labels, 0.0)
+    capture = cv2.VideoCapture(str(tmp_path / "l.mkv"))
+    is_there, frame = capture.read()
+    assert is_there
+    np.testing.assert_array_equal(frame[..., 0], labels)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("size", [(96, 128), (33, 57), (9, 5)], ids=str)
+def test_views(runtime, frame, view, size) -> None:
+    part = np.ascontiguousarray(frame[: size[0], : size[1]])
+    result = runtime.segment(part)
+    picture = drawn(view, part, result, 1.5)
+    assert picture.dtype == np.uint8
+    assert picture.shape == ((2 * size[0], 2 * size[1], 3) if view == "side-by-side" else (*size, 3))
+    if view == "overlay":
+        np.testing.assert_array_equal(picture, result.overlay(part))
+    if view == "side-by-side":
+        below = part[size[0] // 2 :, : size[1] // 2]
+        np.testing.assert_array_equal(picture[size[0] // 2 : size[0], : size[1] // 2], below)
+    with pytest.raises(ValueError, match="view must be overlay, labels, errors, side-by-side"):
+        drawn("all", part, result)
+
+
+def test_the_bar_tells_the_error_maps_colours(runtime, frame) -> None:
+    result = runtime.segment(frame)
+    picture = drawn("errors", frame, result)
+    plain = result.heat()
+    left = frame.shape[1] - 2 * max(3, frame.shape[1] // 32)
+    column = picture[:, left + 1].astype(int)
+    hot = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_HOT)[:, 0]
+    bar = [row for row in column.tolist() if row in hot.tolist()]
+    assert bar[0] != bar[-1]
+    np.testing.assert_array_equal(picture[: frame.shape[0] // 8], plain[: frame.shape[0] // 8])
+
+
+def test_a_recorder_writes_all_that_is_asked_for(runtime, frame, tmp_path: Path) -> None:
+    small = np.ascontiguousarray(frame[:65, :80])
+    with (
+        Stream(runtime, IterableSource([(frame, 5.0), (small, 5.5), (frame, 6.25)])) as stream,
+        Recorder(tmp_path, "x", tmp_path / "x.mp4", view="labels", also=("labels", "pngs", "lines"), begin=5.0) as to,
+    ):
+        shots = []
+        for shot in stream:
+            to.write(shot)
+            shots.append(shot)
+    stamps, frames = read_clip(tmp_path / "x.mp4")
+    assert stamps == pytest.approx([0, 0.5, 1.25], abs=1e-3)
+    assert {each.shape for each in frames} == {frame.shape}  # the smaller one is brought to it
+    names = sorted(path.name for path in (tmp_path / "x_labels").iterdir())
+    assert names == ["x_000000.png", "x_000001.png", "x_000002.png"]
+    for name, shot in zip(names, shots, strict=True):
+        read = cv2.imread(str(tmp_path / "x_labels" / name), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(read, shot.result.labels)
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert lines == [line_of(shot) for shot in shots]
+    assert [line["timestamp"] for line in lines] == [5.0, 5.5, 6.25]
+    assert sum(lines[0]["shares"].values()) == pytest.approx(1)
+    assert set(to.outputs) == {"clip", "labels", "pngs", "lines"}
