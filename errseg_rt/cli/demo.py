@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import typer
 
 from errseg_rt.bundle.classes import CAMVID
@@ -37,13 +35,12 @@ from errseg_rt.cli.options import (
 from errseg_rt.cli.outputs import check_file, check_folder
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.errors import DataError
-from errseg_rt.frames.segmentation import Segmentation
 from errseg_rt.system.atomic import write_json
 from errseg_rt.system.progress import track
 
 _FPS = 15.0
 _STILLS = 3
-_WIDEST = 16384 // 3  # of three panels, which H.264 takes
+_WIDEST = 16384 // 2  # of two panels, which H.264 takes
 _CLIP = "demo.mp4"
 
 
@@ -72,9 +69,10 @@ def demo(
 
     Writes demo.mp4, a few stills and summary.json; prints stage times and the mIoU of semantic and fused labels.
     """
-    from errseg_rt.frames.video import VideoWriter
     from errseg_rt.runtime import Runtime
     from errseg_rt.scenes import StreetScene
+    from errseg_rt.video.clip import ClipWriter
+    from errseg_rt.video.drawing import drawn
 
     options = options_of(
         engine=engine,
@@ -100,7 +98,7 @@ def demo(
     done: list[dict[str, Any]] = []
     with (
         Runtime(bundle, options=options) as runtime,
-        VideoWriter(out / _CLIP, _FPS) as video,
+        ClipWriter(out / _CLIP) as video,
     ):
         classes = runtime.manifest.classes
         if classes.names != CAMVID.names:
@@ -110,7 +108,7 @@ def demo(
         for index in track(range(frames), "demo", frames):
             rendered = scene.frame(index)
             result = runtime.segment(rendered.frame, semantic=True)
-            video.write(_panels(rendered.frame, result))
+            video.write(drawn("side-by-side", rendered.frame, result, index / _FPS), index / _FPS)
             if index in stills:
                 result.save(out, f"frame_{index:04d}", rendered.frame)
             done.append(frame_summary(result))
@@ -131,22 +129,3 @@ def demo(
     print_run(summary)
     print_scores(summary)
     print(f"{out / _CLIP}: frame, labels and error map side by side")
-
-
-def _panels(frame: npt.NDArray[np.uint8], result: Segmentation) -> npt.NDArray[np.uint8]:
-    """Frame, overlay and error map side by side, with their names."""
-    panels = {"frame": frame, "labels": result.overlay(frame)}
-    if result.error_probability is not None:
-        panels["error probability"] = result.heat()
-    named = [_named(panel, text) for text, panel in panels.items()]
-    return np.concatenate(named, axis=1)
-
-
-def _named(panel: npt.NDArray[np.uint8], text: str) -> npt.NDArray[np.uint8]:
-    panel, scale = panel.copy(), panel.shape[0] / 720
-    at = (round(16 * scale), round(40 * scale))
-    for color, weight in (((0, 0, 0), 5), ((255, 255, 255), 2)):
-        cv2.putText(
-            panel, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.2 * scale, color, max(1, round(weight * scale)), cv2.LINE_AA
-        )
-    return panel

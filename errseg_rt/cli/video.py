@@ -172,7 +172,7 @@ def video(
             raise DataError(f"bundle {bundle}: has no error map; leave out --errors")
         warm_up(runtime)
         stream = Stream(runtime, played, policy=policy, stride=stride, max_fps=fps)
-        recorder = Recorder(folder, name, clip, view=view, also=kinds, audio=audio, begin=start)
+        recorder = Recorder(folder, name, clip, view=view, also=kinds, audio=audio)
         begun, ended_by = time.monotonic(), ""
         with ending_by_exception(), stream, recorder, _progress(stream) as report:
             try:

@@ -24,31 +24,31 @@ _KEY_EVERY = 1.0  # seconds
 
 
 class ClipWriter:
-    """Writes BGR frames as H.264 into an MP4; use it in a `with` block.
+    """Writes BGR frames as H.264 into an MP4, whose time begins with the first of them; use it in a `with` block.
 
     Until the end it is `NAME.partial.mp4`, which plays up to its last second or two whatever ends the program; a file
     that was there before stays until then.
 
     Args:
         path: The file.
-        audio: A media file whose sound is copied beside the frames, where the container takes it.
-        audio_from: Seconds of that file's time which the frames' time 0 is.
+        audio: A media file, of whose time the frames are, and whose sound is copied, where the container takes it.
 
     Attributes:
         notes: What could not be taken over.
     """
 
-    def __init__(self, path: str | os.PathLike[str], audio: Path | None = None, audio_from: float = 0.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], audio: Path | None = None) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix or '.mp4'}")
         self.notes: list[str] = []
-        self._audio, self._audio_from = audio, audio_from
+        self._audio, self._begin = audio, 0.0
         self._stack = ExitStack()
         self._container: Any = None
         self._stream: Any = None
         self._sound: Iterator[Any] = iter(())
         self._pending: Any = None  # the next packet of sound
         self._last, self._key = -1, -_KEY_EVERY
+        self._step = _TICKS // 25
 
     def __enter__(self) -> ClipWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ class ClipWriter:
 
         Args:
             frame: `uint8 [H, W, 3]` in BGR; all of one size.
-            timestamp: Seconds; later than those of the frames before, or it is shown at the next tick.
+            timestamp: Seconds, later than those of the frames before, or it is shown at the next tick.
             pixel_aspect: Width of a pixel over its height.
 
         Raises:
@@ -74,15 +74,18 @@ class ClipWriter:
             raise ValueError(f"a frame is uint8 [H, W, 3], got {frame.dtype} {frame.shape}")
         frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
         if self._stream is None:
+            self._begin = timestamp
             self._open_streams(frame, pixel_aspect)
+        timestamp -= self._begin
         if frame.shape[:2] != (self._stream.height, self._stream.width):
             raise ValueError(f"frame is {frame.shape[:2]}, the video is {(self._stream.height, self._stream.width)}")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24")
-        self._last = max(round(timestamp * _TICKS), self._last + 1)
+        before, self._last = self._last, max(round(timestamp * _TICKS), self._last + 1)
+        self._step = self._last - before if before >= 0 else self._step
         picture.pts, picture.time_base = self._last, Fraction(1, _TICKS)
         if timestamp - self._key >= _KEY_EVERY:
             picture.pict_type, self._key = PictureType.I, timestamp
-        self._mux(self._stream.encode(picture))
+        self._mux(self._encoded(picture))
         self._copy_sound(timestamp)
 
     def __exit__(
@@ -91,7 +94,7 @@ class ClipWriter:
         try:
             with self._stack:  # closes the container
                 if self._stream is not None:
-                    self._mux(self._stream.encode())
+                    self._mux(self._encoded(None))
                     self._copy_sound(self._last / _TICKS)
         except OSError:
             if error is None:
@@ -116,7 +119,7 @@ class ClipWriter:
             self._pending = next(self._sound, None)
 
     def _opened_sound(self, path: Path) -> Iterator[Any]:
-        """Packets of the first sound of a file, from the frames' time 0 on, on their way into this one."""
+        """Packets of the first sound of a file, from the first frame on, on their way into this one."""
         source = self._stack.enter_context(av.open(os.fspath(path), metadata_errors="replace"))
         sounds = [stream for stream in source.streams.audio if stream.codec_context is not None]
         if not sounds:
@@ -126,7 +129,7 @@ class ClipWriter:
         except (av.error.FFmpegError, ValueError) as error:
             self.notes.append(f"{path}: its sound ({sounds[0].codec_context.name}) cannot lie in an MP4 ({error})")
             return iter(())
-        begin = (source.start_time or 0) / av.time_base + self._audio_from
+        begin = (source.start_time or 0) / av.time_base + self._begin
 
         def packets() -> Iterator[Any]:
             try:
@@ -144,6 +147,13 @@ class ClipWriter:
 
         return packets()
 
+    def _encoded(self, picture: Any) -> list[Any]:
+        """Packets of a frame, or what is left of all; the last one is shown as long as the one before it."""
+        packets: list[Any] = self._stream.encode(picture)
+        for packet in packets:
+            packet.duration = self._step
+        return packets
+
     def _copy_sound(self, until: float) -> None:
         """What is heard up to a time."""
         while self._pending is not None and float(self._pending.pts * self._pending.time_base) <= until:
@@ -160,6 +170,8 @@ class ClipWriter:
 class LabelWriter:
     """Writes label maps as a lossless video (FFV1, gray, in Matroska), whose ids any reader gives back.
 
+    Its time begins with the first of them.
+
     Until the end it is `NAME.partial.mkv`.
 
     Args:
@@ -171,7 +183,7 @@ class LabelWriter:
         self.partial = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix or '.mkv'}")
         self._container: Any = None
         self._stream: Any = None
-        self._last = -1
+        self._begin, self._last = 0.0, -1
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -193,6 +205,7 @@ class LabelWriter:
         if labels.dtype != np.uint8 or labels.ndim != 2:
             raise ValueError(f"a label map is uint8 [H, W], got {labels.dtype} {labels.shape}")
         if self._stream is None:
+            self._begin = timestamp
             self._stream = self._container.add_stream("ffv1", rate=25)
             self._stream.height, self._stream.width = labels.shape
             self._stream.pix_fmt = "gray"
@@ -200,7 +213,7 @@ class LabelWriter:
         if labels.shape != (self._stream.height, self._stream.width):
             raise ValueError(f"labels are {labels.shape}, the video is {(self._stream.height, self._stream.width)}")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(labels), format="gray")
-        self._last = max(round(timestamp * 1000), self._last + 1)  # Matroska counts milliseconds
+        self._last = max(round((timestamp - self._begin) * 1000), self._last + 1)  # Matroska counts milliseconds
         picture.pts, picture.time_base = self._last, Fraction(1, 1000)
         self._mux(self._stream.encode(picture))
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.errors import SourceError
+from errseg_rt.system.lines import one_line
 from errseg_rt.video.picture import Faults
 
 # FFmpeg counts angles against the clock.
@@ -29,6 +30,11 @@ def video_stream(container: Any, name: str) -> Any:
         raise SourceError(f"{name}: holds no video ({kinds}); give another file")
     best = container.streams.best("video")
     return best if best in videos else videos[0]
+
+
+def reason_of(error: BaseException) -> str:
+    """What FFmpeg says of an error, in a line without numbers, and without the address, which may hold a password."""
+    return one_line(getattr(error, "strerror", None) or error)
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int) -> None:

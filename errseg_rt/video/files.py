@@ -12,8 +12,7 @@ import av
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.errors import SourceError
-from errseg_rt.system.lines import one_line
-from errseg_rt.video.decoding import check_size, decoded, pixel_aspect, upright, video_stream
+from errseg_rt.video.decoding import check_size, decoded, pixel_aspect, reason_of, upright, video_stream
 from errseg_rt.video.picture import CONNECTED, ENDED, WAITING, Clock, Faults, Picture
 
 
@@ -74,7 +73,7 @@ class FileSource:
                 # What was there is given; a file that breaks off is one that ends, with a fault.
                 self.faults.corrupt += 1
                 if not index:
-                    raise SourceError(f"{self.name}: cannot be read ({one_line(error)}); give another file") from error
+                    raise SourceError(f"{self.name}: cannot be read ({reason_of(error)}); give another file") from error
             if not index and not stop.is_set() and not self._start:
                 raise SourceError(
                     f"{self.name}: opens, and no frame of it can be decoded ({stream.codec_context.name}); convert it, "
@@ -94,4 +93,4 @@ class FileSource:
         try:
             return av.open(self.name, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(f"{self.name}: is no video that can be read ({one_line(error)})") from error
+            raise SourceError(f"{self.name}: is no video that can be read ({reason_of(error)})") from error

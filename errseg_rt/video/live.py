@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.errors import SourceError
-from errseg_rt.system.lines import one_line
-from errseg_rt.video.decoding import decoded, pixel_aspect, upright, video_stream
+from errseg_rt.video.decoding import decoded, pixel_aspect, reason_of, upright, video_stream
 from errseg_rt.video.picture import CONNECTED, ENDED, LOST, WAITING, Clock, Faults, Picture
 from errseg_rt.video.urls import without_secrets
 
@@ -162,7 +161,7 @@ class UrlSource(LiveSource):
         try:
             return av.open(self._url, options=options, timeout=timeout, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = without_secrets(one_line(error)).replace(self._url, self.name)
+            reason = without_secrets(reason_of(error))
             raise SourceError(f"{self.name}: cannot be opened ({reason}); check address, user and password") from None
 
 

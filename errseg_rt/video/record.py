@@ -32,7 +32,6 @@ class Recorder:
         view: What it shows, one of `errseg_rt.video.drawing.VIEWS`.
         also: What is written beside it, of `KINDS`.
         audio: A file whose sound is copied into the clip.
-        begin: Seconds of the source's time at which the clip begins.
 
     Attributes:
         outputs: Files and folders by what they hold.
@@ -47,11 +46,10 @@ class Recorder:
         view: str,
         also: Sequence[str] = (),
         audio: Path | None = None,
-        begin: float = 0.0,
     ) -> None:
-        self._view, self._begin, self._name = view, begin, name
+        self._view, self._name = view, name
         self._stack = ExitStack()
-        self._clip = ClipWriter(clip, audio, begin)
+        self._clip = ClipWriter(clip, audio)
         self.outputs = {"clip": clip}
         places = {"labels": f"{name}_labels.mkv", "pngs": f"{name}_labels", "lines": f"{name}.jsonl"}
         self.outputs |= {kind: folder / places[kind] for kind in also}
@@ -85,11 +83,11 @@ class Recorder:
         Raises:
             OSError: A file cannot be written.
         """
-        time, labels = shot.timestamp - self._begin, shot.result.labels
+        labels = shot.result.labels
         picture = drawn(self._view, shot.frame, shot.result, shot.timestamp)
-        self._clip.write(self._fitted(picture), time, shot.pixel_aspect)
+        self._clip.write(self._fitted(picture), shot.timestamp, shot.pixel_aspect)
         if self._labels:
-            self._labels.write(_of_size(labels, self._labels.size), time)
+            self._labels.write(_of_size(labels, self._labels.size), shot.timestamp)
         if "pngs" in self.outputs:
             path = self.outputs["pngs"] / f"{self._name}_{shot.index:06d}.png"
             with write_atomically(path) as temporary:

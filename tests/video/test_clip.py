@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -58,9 +59,9 @@ def test_sound_goes_with_the_frames(tmp_path: Path) -> None:
 
 def test_sound_from_the_middle(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "with.mp4", [0.04 * index for index in range(25)], sound=True)
-    with ClipWriter(tmp_path / "a.mp4", source, 0.5) as writer:
+    with ClipWriter(tmp_path / "a.mp4", source) as writer:
         for number in range(5):
-            writer.write(numbered(number), 0.1 * number)
+            writer.write(numbered(number), 0.5 + 0.1 * number)
     with av.open(str(tmp_path / "a.mp4")) as file:
         times = [packet.pts * packet.time_base for packet in file.demux(audio=0) if packet.pts is not None]
     assert 0 <= times[0] < 0.14
@@ -198,7 +199,7 @@ def test_a_recorder_writes_all_that_is_asked_for(runtime, frame, tmp_path: Path)
     small = np.ascontiguousarray(frame[:65, :80])
     with (
         Stream(runtime, IterableSource([(frame, 5.0), (small, 5.5), (frame, 6.25)])) as stream,
-        Recorder(tmp_path, "x", tmp_path / "x.mp4", view="labels", also=("labels", "pngs", "lines"), begin=5.0) as to,
+        Recorder(tmp_path, "x", tmp_path / "x.mp4", view="labels", also=("labels", "pngs", "lines")) as to,
     ):
         shots = []
         for shot in stream:
@@ -217,3 +218,24 @@ def test_a_recorder_writes_all_that_is_asked_for(runtime, frame, tmp_path: Path)
     assert [line["timestamp"] for line in lines] == [5.0, 5.5, 6.25]
     assert sum(lines[0]["shares"].values()) == pytest.approx(1)
     assert set(to.outputs) == {"clip", "labels", "pngs", "lines"}
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate"), [(15, Fraction(15)), (30000 / 1001, Fraction(30000, 1001)), (12.5, Fraction(25, 2))], ids=str
+)
+def test_what_browsers_play(tmp_path: Path, fps, rate) -> None:
+    with ClipWriter(tmp_path / "a.mp4") as writer:
+        for number in range(30):
+            writer.write(numbered(number), number / fps)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert float(stream.average_rate) == pytest.approx(float(rate), rel=1e-3)
+        assert container.format.name.startswith("mov,mp4")
+
+
+def test_views_and_rows_of_any_stride(tmp_path: Path) -> None:
+    for name, picture in (("view", numbered(3)[:, ::-1]), ("copy", numbered(3)[:, ::-1].copy())):
+        with ClipWriter(tmp_path / f"{name}.mp4") as writer:
+            writer.write(picture, 0.0)
+    assert (tmp_path / "view.mp4").read_bytes() == (tmp_path / "copy.mp4").read_bytes()
