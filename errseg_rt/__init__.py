@@ -13,7 +13,7 @@ from errseg_rt.system.lazy import lazy
 if TYPE_CHECKING:
     from errseg_rt.bundle.bundle import Bundle
     from errseg_rt.bundle.classes import ClassSet
-    from errseg_rt.errors import BundleError, DataError, EngineError, ErrsegError, FrameError
+    from errseg_rt.errors import BundleError, DataError, EngineError, ErrsegError, FrameError, SourceError
     from errseg_rt.frames.branches import Branches
     from errseg_rt.frames.frame import DeviceFrame
     from errseg_rt.frames.segmentation import Segmentation
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from errseg_rt.pipeline.in_flight import FrameInFlight
     from errseg_rt.pipeline.outcome import Outcome
     from errseg_rt.runtime import Runtime
+    from errseg_rt.video.stream import Shot, Stream
 
 # Without this, importing onnxruntime writes an id into the home folder and calls its makers; a user's own word holds.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -34,7 +35,7 @@ if not os.path.isdir(os.path.join(_HERE, "kernels")):
 _HOMES = {
     "bundle.bundle": ("Bundle",),
     "bundle.classes": ("ClassSet",),
-    "errors": ("BundleError", "DataError", "EngineError", "ErrsegError", "FrameError"),
+    "errors": ("BundleError", "DataError", "EngineError", "ErrsegError", "FrameError", "SourceError"),
     "frames.branches": ("Branches",),
     "frames.frame": ("DeviceFrame",),
     "frames.segmentation": ("Segmentation",),
@@ -43,6 +44,7 @@ _HOMES = {
     "pipeline.in_flight": ("FrameInFlight",),
     "pipeline.outcome": ("Outcome",),
     "runtime": ("Runtime",),
+    "video.stream": ("Shot", "Stream"),
 }
 
 __all__ = [
@@ -62,6 +64,9 @@ __all__ = [
     "Outcome",
     "Runtime",
     "Segmentation",
+    "Shot",
+    "SourceError",
+    "Stream",
 ]
 
 _get = lazy(__name__, {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names})
