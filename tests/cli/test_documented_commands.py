@@ -18,9 +18,11 @@ import pytest
 
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.cli.app import COMMANDS
+from errseg_rt.runtime import Runtime
 from errseg_rt.scenes import StreetScene
 from tests.places.numpy_gpu import NumpyGpu
 from tests.tensorrt.conftest import load_fake
+from tests.video.clips import write_clip
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.S | re.M)
@@ -41,6 +43,7 @@ HERE = {
         "errseg-rt segment photos -o out --exclude '*_mask.png'",
         "errseg-rt segment 'day*/*.jpg' -o out --resume",
     ],
+    "video": ["errseg-rt video SOURCE -o OUT", "errseg-rt video drive.mp4 -o seen"],
     "predictions": [
         "errseg-rt segment camvid/val -o predictions --ids palette",
         "errseg-rt evaluate camvid --data camvid/val --predictions predictions --ids palette --json scores.json",
@@ -72,6 +75,7 @@ _TRAIN = "takes hours; tests/cli/test_train.py trains a tiny recipe"
 _BENCHMARK = "measures, for minutes or hours; its parts are tested in tests/benchmarks, or run by hand"
 _PROVIDERS = "wants another package of onnxruntime; tests/engines/test_providers.py puts one in its stead"
 _JETSON = "wants a Jetson; tests/system/test_jetson.py holds what doctor says there"
+_CAMERA = "wants a camera; tests/cli/test_video.py has one that is none"
 _GPU = "wants a GPU; tests/benchmarks runs it without, and its stages on fakes"
 ELSEWHERE = {
     "python3 -m venv .venv": _CI,
@@ -102,6 +106,8 @@ ELSEWHERE = {
     "errseg-rt export runs/camvid/cascade.safetensors -o bundles/camvid --license LICENSE.md": (
         "wants a training; tests/cli/test_export.py exports a tiny one"
     ),
+    "errseg-rt video rtsp://user:password@camera/street -o seen.mp4 --overlay": _CAMERA,
+    "errseg-rt video 0 -o seen --duration 10": _CAMERA,
     "errseg-rt --version": "tests/cli/test_app.py",
     "errseg-rt evaluate": "names the command, without what it takes",
     "errseg-rt build-engine": "likewise",
@@ -184,6 +190,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("photos/a.png", "photos/a_mask.png", "day1/a.jpg", "day2/a.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), scene.frame(0).frame)
+    for name in ("drive.mp4", "a.mp4", "b.mp4"):
+        write_clip(tmp_path / name, [0.0, 0.04, 0.12])
+    shutil.copy(tmp_path / "drive.mp4", tmp_path / "SOURCE")
     for copy in ("BUNDLE", "bundles/camvid"):
         shutil.copytree(Bundle.open("camvid").folder, tmp_path / copy)
     monkeypatch.chdir(tmp_path)
@@ -195,9 +204,22 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_readmes_python_runs(place: Path) -> None:
     shutil.copy(place / "frame.png", place / "street.png")
-    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
-    exec(compile(code, "README.md", "exec"), {})
+    known: dict[str, object] = {}
+    for code in re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M):
+        exec(compile(code, "README.md", "exec"), known)
     assert (place / "out" / "street_overlay.png").is_file()
+
+
+def test_the_python_of_streams_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "video.md").read_text(encoding="utf-8")
+    plain, shape, several = re.findall(r"^```python\n(.*?)^```$", text, re.S | re.M)
+    exec(compile(plain.replace("rtsp://user:password@camera/street", "drive.mp4"), "video.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == [f"{stamp} (64, 96) 0" for stamp in ("0.0", "0.04", "0.12")]
+    with Runtime(threads=1) as runtime:
+        exec(compile(shape, "video.md", "exec"), {"runtime": runtime, "source": "drive.mp4"})
+    exec(compile(several, "video.md", "exec"), {})
+    said = sorted(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    assert said == [[name, str(index)] for name in "ab" for index in range(3)]
 
 
 @pytest.fixture
