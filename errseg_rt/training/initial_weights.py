@@ -97,7 +97,9 @@ def _faults(weights: Mapping[str, Any], wanted: Mapping[str, Tensor], merge: tup
         *_listed("not finite", broken),
     ]
     if shapes and not (missing or unexpected):
-        faults.append("where its classes are others, data.merge says which of them, counted from 0, each class merges")
+        faults.append(
+            "where its classes are others, initial.classes and initial.merge say which of them each class merges"
+        )
     return faults
 
 

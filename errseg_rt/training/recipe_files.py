@@ -9,8 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from errseg_rt.bundle.class_files import ClassFile, classes_of_table, open_classes
 from errseg_rt.bundle.classes import CLASS_SETS
 from errseg_rt.bundle.input_spec import InputSpec
+from errseg_rt.datasets.label_map import NAMED_MAPS
+from errseg_rt.datasets.merge import MERGES, read_merge
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import CascadeConfig
 from errseg_rt.system.fields import FieldError, nearest
@@ -22,6 +25,7 @@ from errseg_rt.training.recipe import (
     CrossFitConfig,
     DataConfig,
     ErrorLossConfig,
+    InitialConfig,
     MethodConfig,
     Recipe,
     StageConfig,
@@ -29,6 +33,16 @@ from errseg_rt.training.recipe import (
 )
 
 T = TypeVar("T")
+
+_FILES = {
+    ("data", "classes"): CLASS_SETS,
+    ("data", "merge"): MERGES,
+    ("data", "label_map"): NAMED_MAPS,
+    ("initial", "classes"): CLASS_SETS,
+    ("initial", "merge"): MERGES,
+}
+"""Values that may be a file's path, and the names that they may have instead."""
+_TABLES = [path for path in _FILES if path[1] != "label_map"]  # where a table is one value, not a section
 
 
 def recipe_names() -> list[str]:
@@ -41,7 +55,8 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, changes: Sequence[str] = (), given: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
     """Read a recipe by its name in the package or by its path.
 
-    A recipe with a `base` is another recipe with some values changed; its path starts from the recipe's folder.
+    A recipe with a `base` is another recipe with some values changed. Paths in a recipe's file start from its folder,
+    those in changes from the working folder.
 
     Args:
         name: `camvid`, or the path of a TOML file.
@@ -92,6 +107,8 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         table = parse_toml(source.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise DataError(f"recipe {name}: not TOML ({error})") from error
+    if path.suffix == ".toml":
+        table = _anchored(table, path.parent)
     base = table.pop("base", None)
     if base is None:
         return table
@@ -100,13 +117,50 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     return _merge(_read(str(path.parent / base) if base.endswith(".toml") else base, (*above, name)), table)
 
 
-def _merge(table: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _anchored(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A table whose files are looked for in the folder that it was found in."""
+    anchored = dict(table)
+    for (section, name), known in _FILES.items():
+        fields_of = anchored.get(section)
+        value = fields_of.get(name) if isinstance(fields_of, dict) else None
+        if isinstance(fields_of, dict) and isinstance(value, str) and value and value not in known:
+            anchored[section] = {**fields_of, name: str(folder / Path(value).expanduser())}
+    return anchored
+
+
+def _merge(table: dict[str, Any], changes: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
     """A table with some values changed; sections are merged, all else takes the place of what was there."""
     merged = dict(table)
     for name, value in changes.items():
-        old = table.get(name)
-        merged[name] = _merge(old if isinstance(old, dict) else {}, value) if isinstance(value, dict) else value
+        old, here = table.get(name), (*path, name)
+        is_section = isinstance(value, dict) and here not in _TABLES
+        merged[name] = _merge(old if isinstance(old, dict) else {}, value, here) if is_section else value
     return merged
+
+
+def _with_files(table: dict[str, Any], section: str) -> dict[str, Any]:
+    """A section with what its files hold in the place of their paths."""
+    filled = dict(table)
+    try:
+        name = "classes"
+        classes = filled.get(name)
+        if isinstance(classes, dict) or (isinstance(classes, str) and classes and classes not in CLASS_SETS):
+            found = _classes(classes)
+            filled[name] = found.classes
+            if section == "data":
+                filled = {"void": list(found.void_ids), "void_names": list(found.void_names), **filled}
+        name = "merge"
+        if isinstance(filled.get(name), str) and filled[name]:
+            filled[name] = read_merge(filled[name])
+    except DataError as error:
+        raise FieldError(f"{section}.{name}", str(error)) from error
+    if isinstance(filled.get("merge"), Mapping):
+        filled["merge"] = {key: (of,) if isinstance(of, str) else of for key, of in filled["merge"].items()}
+    return filled
+
+
+def _classes(value: str | dict[str, Any]) -> ClassFile:
+    return open_classes(value) if isinstance(value, str) else classes_of_table(value, "a class set")
 
 
 def parse_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
@@ -116,6 +170,9 @@ def parse_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         FieldError: A field is unknown, missing, or has an impossible value; it is a ValueError.
     """
     table = {"input": {}, "data": {}, "cascade": {}, **table}
+    for section in ("data", "initial"):
+        if isinstance(table.get(section), dict):
+            table[section] = _with_files(table[section], section)
     data = _build(DataConfig, table["data"], "data")
     sections: dict[str, Any] = {
         "cascade": CascadeConfig,
@@ -126,10 +183,11 @@ def parse_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         "method": MethodConfig,
         "error_loss": ErrorLossConfig,
         "bootstrap": BootstrapConfig,
+        "initial": InitialConfig,
         **dict.fromkeys(STAGES, StageConfig),
     }
     if isinstance(table["cascade"], dict):
-        table["cascade"] = {"classes": len(CLASS_SETS[data.classes]), **table["cascade"]}
+        table["cascade"] = {"classes": len(data.class_set), **table["cascade"]}
     built = {key: _build(kind, table[key], key) for key, kind in sections.items() if table.get(key) is not None}
     return _build(Recipe, {**table, "name": name, "data": data, **built})
 
@@ -153,4 +211,6 @@ def _build(kind: type[T], table: Any, section: str = "") -> T:
 
 
 def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _frozen(item) for name, item in value.items()}
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

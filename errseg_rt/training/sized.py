@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from errseg_rt.bundle.input_spec import Size
 from errseg_rt.datasets import LabelledFrames, Sample
@@ -37,6 +40,15 @@ class SizedFrames:
             [self.sizes[index] for index in indices],
             lambda index: self.read(indices[index]),
         )
+
+    def relabelled(self, table: npt.NDArray[np.uint8]) -> SizedFrames:
+        """The same frames with other ids, those of a table `uint8 [256]`."""
+
+        def read(index: int) -> Sample:
+            frame, labels = self.read(index)
+            return frame, table[labels]
+
+        return replace(self, read=read)
 
     def followed_by(self, others: LabelledFrames) -> SizedFrames:
         """These, and others after them."""

@@ -56,12 +56,16 @@ class TapStore:
         frames: The labelled frames.
         cascade_of: The cascade whose semantic branch sees a frame, in eval mode, by the frame's index.
         spec: Input of the cascades.
+
+    Attributes:
+        shares: How likely each frame is to be drawn, `[frames]`; None: all alike.
     """
 
     def __init__(
         self, folder: Path, frames: LabelledFrames, cascade_of: Callable[[int], Cascade], spec: InputSpec
     ) -> None:
         self.folder, self.frames, self.cascade_of, self.spec = folder, frames, cascade_of, spec
+        self.shares: npt.NDArray[np.float64] | None = None
 
     @cached_property
     def sizes(self) -> Sequence[Size]:
@@ -70,6 +74,12 @@ class TapStore:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def weigh(self, indices: Sequence[int], share: float) -> None:
+        """Have some of the frames make up a share of what is drawn, alike among themselves."""
+        some = np.isin(np.arange(len(self)), indices)
+        self.shares = np.where(some, share / max(some.sum(), 1), (1 - share) / max((~some).sum(), 1))
+        self.shares /= self.shares.sum()
 
     def geometry(self, index: int, view: View = View()) -> Geometry:  # noqa: B008 (immutable)
         """How a view of a frame lies on the grid."""
@@ -166,9 +176,12 @@ class TapStream(Dataset[FrozenBatch]):
         rng: np.random.Generator,
         sizes: npt.NDArray[np.int64],  # [frames, 2], of the inputs
     ) -> npt.NDArray[np.int64]:
-        """Frames of a batch: every one is as likely, and all have the size of the first."""
-        drawn = rng.integers(len(sizes), size=self.batch)
+        """Frames of a batch: every one is as likely as its share, and all have the size of the first."""
+        shares = self.store.shares
+        drawn = rng.integers(len(sizes), size=self.batch) if shares is None else rng.choice(len(sizes), 1, p=shares)
         alike = np.flatnonzero((sizes == sizes[drawn[0]]).all(axis=1))
+        if shares is not None:
+            return np.append(drawn, rng.choice(alike, self.batch - 1, p=shares[alike] / shares[alike].sum()))
         if len(alike) < len(sizes):
             drawn[1:] = alike[rng.integers(len(alike), size=self.batch - 1)]
         return drawn
