@@ -163,8 +163,9 @@ def train(
             fit(stage, cascade=cascade, frames=learned, out=out, store=store)
             save_cascade(done, cascade, {"recipe": recipe.name, "stage": stage})
     if recipe.method.adjustment:
-        sets = None if recipe.merge is None else recipe.merge.members
-        adjust_logits(cascade.detail, class_rarity(learned, recipe.cascade.classes, sets), recipe.method.adjustment)
+        members = None if recipe.merge is None else recipe.merge.members
+        rarity = class_rarity(learned, recipe.cascade.classes, members)
+        adjust_logits(cascade.detail, rarity, recipe.method.adjustment)
     count = min(score_rendered, SCORED_RENDERED) if recipe.can_render else 0
     sets = {"held_out": seen.held, "val": seen.val, "rendered": RenderedData(count, beside=learned.sizes)}
     notes = _notes(cascade.eval(), recipe, sets)
@@ -243,9 +244,8 @@ def _store(
     fit: Callable[..., None],
 ) -> TapStore:
     """Taps of the frames to learn from, each seen by the semantic branch of its fold, and of rendered ones."""
-    if recipe.merge is not None:
-        rendered = rendered.relabelled(recipe.merge.to_truth)
-    frames = learned.followed_by(rendered)
+    merge = recipe.merge
+    frames = learned.followed_by(rendered if merge is None else rendered.relabelled(merge.to_truth))
     seen_by = [cascade] * len(frames)
     short = replace(recipe, semantic=replace(recipe.semantic, iterations=recipe.cross_fit.iterations))
     for number, fold in enumerate(dealt):

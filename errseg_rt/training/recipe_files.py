@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from errseg_rt.bundle.class_files import ClassFile, classes_of_table, open_classes
+from errseg_rt.bundle.class_files import classes_of_table, open_classes
 from errseg_rt.bundle.classes import CLASS_SETS
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.datasets.label_map import NAMED_MAPS
@@ -140,27 +140,22 @@ def _merge(table: dict[str, Any], changes: Mapping[str, Any], path: tuple[str, .
 
 def _with_files(table: dict[str, Any], section: str) -> dict[str, Any]:
     """A section with what its files hold in the place of their paths."""
-    filled = dict(table)
+    filled, name = dict(table), f"{section}.classes"
+    classes, merge = filled.get("classes"), filled.get("merge")
     try:
-        name = "classes"
-        classes = filled.get(name)
         if isinstance(classes, dict) or (isinstance(classes, str) and classes and classes not in CLASS_SETS):
-            found = _classes(classes)
-            filled[name] = found.classes
+            found = open_classes(classes) if isinstance(classes, str) else classes_of_table(classes, name)
+            filled["classes"] = found.classes
             if section == "data":
                 filled = {"void": list(found.void_ids), "void_names": list(found.void_names), **filled}
-        name = "merge"
-        if isinstance(filled.get(name), str) and filled[name]:
-            filled[name] = read_merge(filled[name])
+        name = f"{section}.merge"
+        if isinstance(merge, str) and merge:
+            filled["merge"] = read_merge(merge)
     except DataError as error:
-        raise FieldError(f"{section}.{name}", str(error)) from error
+        raise FieldError(name, str(error).removeprefix(f"{name}: ")) from error
     if isinstance(filled.get("merge"), Mapping):
         filled["merge"] = {key: (of,) if isinstance(of, str) else of for key, of in filled["merge"].items()}
     return filled
-
-
-def _classes(value: str | dict[str, Any]) -> ClassFile:
-    return open_classes(value) if isinstance(value, str) else classes_of_table(value, "a class set")
 
 
 def parse_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
