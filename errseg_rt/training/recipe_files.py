@@ -123,7 +123,7 @@ def _anchored(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     for (section, name), known in _FILES.items():
         fields_of = anchored.get(section)
         value = fields_of.get(name) if isinstance(fields_of, dict) else None
-        if isinstance(fields_of, dict) and isinstance(value, str) and value and value not in known:
+        if isinstance(fields_of, dict) and isinstance(value, str) and value not in ("", *known) and not value.isdigit():
             anchored[section] = {**fields_of, name: str(folder / Path(value).expanduser())}
     return anchored
 

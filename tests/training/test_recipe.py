@@ -16,7 +16,7 @@ import torch
 
 from errseg_rt import training
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.bundle.classes import CLASS_SETS, ClassSet
 from errseg_rt.errors import DataError
 from errseg_rt.networks import Cascade
 from errseg_rt.system.toml_text import parse_toml
@@ -496,3 +496,121 @@ def test_a_file_that_is_no_text(toml):
     toml.write_bytes(b"seed = 1 # caf\xe9")
     with pytest.raises(DataError, match=r"mine\.toml: not TOML \("):
         load_recipe(str(toml))
+
+
+MY_CLASSES = 'names = ["vessel", "disc", "macula"]\nvoid = ["outside", 9]\n'
+
+
+@pytest.fixture
+def mine(toml, tmp_path, monkeypatch):
+    """Writes a recipe over the fixture's into a folder of its own, beside further files; gives its path."""
+    monkeypatch.chdir("/")
+
+    def write(data, **files):
+        folder = tmp_path / "own"
+        folder.mkdir(exist_ok=True)
+        for name, text in files.items():
+            (folder / name.replace("__", ".")).write_text(text, encoding="utf-8")
+        path = folder / "recipe.toml"
+        path.write_text(f'base = "{toml.as_posix()}"\n{data}', encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_classes_of_ones_own_are_a_file_beside_the_recipe(mine):
+    recipe = load_recipe(mine('[data]\nclasses = "c.toml"\nvoid = [3]', c__toml=MY_CLASSES))
+    assert recipe.classes.names == ("vessel", "disc", "macula")
+    assert len(set(recipe.classes.colors)) == 3
+    assert (recipe.cascade.classes, recipe.data.void, recipe.data.void_names) == (3, (3,), ("outside",))
+    assert not recipe.can_render
+
+
+def test_void_comes_with_the_classes_unless_the_recipe_says_it(toml, tmp_path):
+    (tmp_path / "c.toml").write_text(MY_CLASSES)
+    text = toml.read_text().replace('classes = "camvid"\nvoid = [11, 12]', 'classes = "c.toml"')
+    (tmp_path / "r.toml").write_text(text)
+    assert load_recipe(str(tmp_path / "r.toml")).data.void == (9,)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    ['{names = ["a", "b"]}', '{names = ["a", "b"], colors = ["#800000", [0, 128, 0]]}', '"two.txt"', '"2"'],
+    ids=["names", "colours", "text", "number"],
+)
+def test_classes_in_a_table_a_text_or_by_number(mine, classes):
+    recipe = load_recipe(mine(f"[data]\nclasses = {classes}\nvoid = []", two__txt="a\nb:0,128,0\n"))
+    assert recipe.cascade.classes == 2
+    assert recipe.classes.colors == ((128, 0, 0), (0, 128, 0))
+
+
+def test_a_label_map_lies_beside_its_recipe(mine, tmp_path):
+    path = mine('[data]\nlabel_map = "ids.json"\nvoid = []')
+    assert load_recipe(path).data.label_map == str(tmp_path / "own" / "ids.json")
+    assert load_recipe(mine('[data]\nlabel_map = "labelIds"\nvoid = []')).data.label_map == "labelIds"
+    # What is given beside the recipe starts from where it is given.
+    assert load_recipe(path, ["data.label_map='other.json'"]).data.label_map == "other.json"
+
+
+def test_paths_of_a_base_start_from_its_own_folder(mine, toml, tmp_path):
+    toml.write_text(toml.read_text().replace('"camvid"\nvoid = [11, 12]', '"c.toml"'))
+    (tmp_path / "c.toml").write_text(MY_CLASSES)
+    assert load_recipe(mine("", c__toml='names = ["a", "b"]')).classes.names[0] == "vessel"
+
+
+VEHICLES = 'vehicle = ["car", "truck"]\nground = ["road"]\n'
+
+
+@pytest.mark.parametrize("merge", ['"m.toml"', '{vehicle = ["car", "truck"], ground = "road"}'], ids=["file", "table"])
+def test_merged_classes(mine, merge):
+    recipe = load_recipe(mine(f'[data]\nclasses = "cityscapes"\nmerge = {merge}', m__toml=VEHICLES))
+    assert recipe.label_classes.names == ("vehicle", "ground")
+    assert recipe.merge.sets == ((13, 14), (0,))
+    assert recipe.cascade.classes == 19
+
+
+def test_a_merge_takes_the_place_of_another_whole(mine):
+    path = mine('[data]\nclasses = "cityscapes"\nmerge = "camvid"')
+    recipe = load_recipe(path)
+    assert recipe.can_render
+    assert recipe.label_classes.names == CLASS_SETS["camvid"].names
+    changed = load_recipe(path, ['data.merge={vehicle=["car"], ground=["road"]}'])
+    assert (changed.label_classes.names, changed.can_render) == (("vehicle", "ground"), False)
+    assert load_recipe(path, ["data.merge={}"]).merge is None
+
+
+def test_initial_weights_of_other_classes_are_told_by_name(mine):
+    recipe = load_recipe("camvid")
+    assert recipe.initial_rows[:3] == ((10,), (2, 3), (5,))
+    assert recipe.merge is None
+    own = '[data]\nclasses = {names = ["b", "a"]}\nvoid = []\n[initial]\nclasses = {names = ["x", "y", "z"]}\n'
+    rows = load_recipe(mine(own + 'merge = {a = ["x", "z"], b = "y"}')).initial_rows
+    assert rows == ((1,), (0, 2))
+
+
+FILE_FAULTS = {
+    "classes_missing": ('[data]\nclasses = "none.toml"', r"data\.classes: .*own.none\.toml: no such file"),
+    "merge_missing": ('[data]\nclasses = "cityscapes"\nmerge = "none.toml"', r"data\.merge: .*none\.toml: no merge"),
+    "merge_unknown": (
+        '[data]\nclasses = "cityscapes"\nmerge = {a = ["cars"], b = ["road"]}',
+        r"data\.merge: a: the network has no class 'cars'; did you mean car\?",
+    ),
+    "merge_twice": (
+        '[data]\nclasses = "cityscapes"\nmerge = {a = ["car"], b = ["car"]}',
+        r"data\.merge: 'car' stands in a and in b; leave it in one of them",
+    ),
+    "table": ('[data]\nclasses = {name = ["a", "b"]}', r"data\.classes: no such field, 'name'; did you mean names\?"),
+    "initial_half": ('[initial]\nclasses = "cityscapes"', r"initial\.merge: wanted classes and merge, or neither"),
+    "initial_bare": (
+        '[initial]\nclasses = "cityscapes"\nmerge = {sky = ["sky"], road = ["road"]}',
+        r"initial\.merge: wanted a list for each of the 11 classes, got none for 'building'",
+    ),
+    "also": ("[data]\nalso = 1", r"data\.also: wanted a share below 1, got 1"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), FILE_FAULTS.values(), ids=FILE_FAULTS)
+def test_faults_of_files_and_merges_are_named(mine, data, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load_recipe(mine(data))
+    assert "\n" not in str(caught.value)
