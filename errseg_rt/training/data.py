@@ -16,7 +16,7 @@ from errseg_rt.datasets import LabelledFrames, Sample
 from errseg_rt.scenes import StreetScene
 from errseg_rt.training.augmentation import random_crop
 from errseg_rt.training.recipe import Recipe
-from errseg_rt.training.sized import SizedFrames, sizes_of
+from errseg_rt.training.sized import SizedFrames, shares_of, sizes_of
 
 SCENE_SIZE = (360, 480)
 """Height and width of rendered frames that stand beside no others."""
@@ -57,7 +57,8 @@ class CropStream(Dataset[tuple[Tensor, Tensor]]):
             if self._merge is not None:
                 sample = sample[0], self._merge.to_truth[sample[1]]
         else:
-            sample = self.frames[int(rng.integers(len(self.frames)))]
+            count, shares = len(self.frames), shares_of(self.frames)
+            sample = self.frames[int(rng.integers(count) if shares is None else rng.choice(count, p=shares))]
         picture, labels = random_crop(sample, self.recipe.input, self.recipe.augment, rng)
         return normalise(picture, self.recipe.input), torch.from_numpy(labels.astype(np.int64))
 

@@ -135,7 +135,8 @@ def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: 
     learned = train.sized.subset(splits.learned)
     if recipe.merge is not None:
         learned = learned.relabelled(recipe.merge.to_truth)
-    learned = learned.followed_by(also.sized)
+    further = range(len(learned), len(learned) + len(also.frames))
+    learned = learned.followed_by(also.sized).weighed(further, recipe.data.also)
     held = train.sized.subset(splits.held) if splits.data else RenderedData(SCORED_RENDERED, first=SCORED_RENDERED)
     inputs = Inputs(
         # A name that is no UTF-8 has surrogates.

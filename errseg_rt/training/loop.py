@@ -148,9 +148,7 @@ def train(
     _semantic(cascade, shared or out, partial(fit, "semantic", frames=learned))
 
     taps = shared if shared is not None and _is_common(shared, recipe, _TAPS) else out
-    store = _store(recipe, cascade, learned, rendered, dealt, start, taps, fit) if recipe.views else None
-    if store is not None and seen.also and recipe.data.also:
-        store.weigh(range(len(learned) - seen.also, len(learned)), recipe.data.also)
+    store = _store(recipe, cascade, learned, seen.also, rendered, dealt, start, taps, fit) if recipe.views else None
     for stage in STAGES[1:]:
         done = out / f"{stage}.safetensors"
         if shared is not None and stage.startswith("error") and _is_common(shared, recipe, _ERROR):
@@ -237,6 +235,7 @@ def _store(
     recipe: Recipe,
     cascade: Cascade,
     learned: SizedFrames,
+    also: int,
     rendered: RenderedData,
     dealt: Sequence[Fold],
     start: dict[str, Tensor],
@@ -246,6 +245,7 @@ def _store(
     """Taps of the frames to learn from, each seen by the semantic branch of its fold, and of rendered ones."""
     merge = recipe.merge
     frames = learned.followed_by(rendered if merge is None else rendered.relabelled(merge.to_truth))
+    frames = frames.weighed(range(len(learned) - also, len(learned)), recipe.data.also)
     seen_by = [cascade] * len(frames)
     short = replace(recipe, semantic=replace(recipe.semantic, iterations=recipe.cross_fit.iterations))
     for number, fold in enumerate(dealt):

@@ -26,7 +26,7 @@ from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.taps import Taps
 from errseg_rt.training.recipe import ViewsConfig
-from errseg_rt.training.sized import sizes_of
+from errseg_rt.training.sized import shares_of, sizes_of
 from errseg_rt.training.tensor_files import read_tensors, write_tensors
 
 _KEPT = {"image", "truth", *Taps._fields}
@@ -56,16 +56,12 @@ class TapStore:
         frames: The labelled frames.
         cascade_of: The cascade whose semantic branch sees a frame, in eval mode, by the frame's index.
         spec: Input of the cascades.
-
-    Attributes:
-        shares: How likely each frame is to be drawn, `[frames]`; None: all alike.
     """
 
     def __init__(
         self, folder: Path, frames: LabelledFrames, cascade_of: Callable[[int], Cascade], spec: InputSpec
     ) -> None:
         self.folder, self.frames, self.cascade_of, self.spec = folder, frames, cascade_of, spec
-        self.shares: npt.NDArray[np.float64] | None = None
 
     @cached_property
     def sizes(self) -> Sequence[Size]:
@@ -74,12 +70,6 @@ class TapStore:
 
     def __len__(self) -> int:
         return len(self.frames)
-
-    def weigh(self, indices: Sequence[int], share: float) -> None:
-        """Have some of the frames make up a share of what is drawn, alike among themselves."""
-        some = np.isin(np.arange(len(self)), indices)
-        self.shares = np.where(some, share / max(some.sum(), 1), (1 - share) / max((~some).sum(), 1))
-        self.shares /= self.shares.sum()
 
     def geometry(self, index: int, view: View = View()) -> Geometry:  # noqa: B008 (immutable)
         """How a view of a frame lies on the grid."""
@@ -177,7 +167,7 @@ class TapStream(Dataset[FrozenBatch]):
         sizes: npt.NDArray[np.int64],  # [frames, 2], of the inputs
     ) -> npt.NDArray[np.int64]:
         """Frames of a batch: every one is as likely as its share, and all have the size of the first."""
-        shares = self.store.shares
+        shares = shares_of(self.store.frames)
         drawn = rng.integers(len(sizes), size=self.batch) if shares is None else rng.choice(len(sizes), 1, p=shares)
         alike = np.flatnonzero((sizes == sizes[drawn[0]]).all(axis=1))
         if shares is not None:

@@ -59,7 +59,7 @@ def test_semantic_weights_of_other_classes(cascade, recipe, tmp_path, classes, m
     message = (
         r"w\.pth: does not fit the semantic network, squeezenas of 11 classes: of another shape "
         r"decoder\._1x1_TR\.weight is \[19, 128, 1, 1\], wanted \[11, 128, 1, 1\], .*; where its classes are others, "
-        r"data\.merge says which of them, counted from 0, each class merges$"
+        r"initial\.classes and initial\.merge say which of them each class merges$"
     )
     with pytest.raises(DataError, match=message):
         load_semantic_weights(cascade, tmp_path / "w.pth", merge)
