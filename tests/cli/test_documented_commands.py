@@ -37,6 +37,7 @@ HERE = {
         "errseg-rt evaluate camvid --data camvid/val --json scores.json --csv scores.csv --plots plots",
         "errseg-rt evaluate camvid --data camvid/val --plots plots",
     ],
+    "evaluate_merged": ["errseg-rt evaluate cityscapes --data camvid/val --merge camvid --json scores.json"],
     "files": [
         "errseg-rt segment photos -o out --exclude '*_mask.png'",
         "errseg-rt segment 'day*/*.jpg' -o out --resume",
@@ -96,6 +97,8 @@ ELSEWHERE = {
     "errseg-rt train RECIPE --data DIR -o OUT": _TRAIN,
     "errseg-rt train camvid --data DIR --out runs/camvid --init squeezenas_mac_large_cityscapes.pth": _TRAIN,
     "errseg-rt train camvid --data camvid --out runs/camvid --init squeezenas_mac_large_cityscapes.pth": _TRAIN,
+    "errseg-rt train cityscapes --data camvid --also cityscapes --init squeezenas_mac_large_cityscapes.pth "
+    "--out runs/cityscapes": _TRAIN,
     "errseg-rt train my.toml": _TRAIN,
     "errseg-rt train ...": _TRAIN,
     "errseg-rt export CHECKPOINT -o BUNDLE": "wants a training; tests/cli/test_export.py exports a tiny one",
