@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib.resources import files
@@ -15,6 +14,7 @@ from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import CascadeConfig
 from errseg_rt.system.fields import FieldError, nearest
+from errseg_rt.system.toml_text import parse_toml
 from errseg_rt.training.recipe import (
     STAGES,
     AugmentConfig,
@@ -27,11 +27,6 @@ from errseg_rt.training.recipe import (
     StageConfig,
     ViewsConfig,
 )
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 T = TypeVar("T")
 
@@ -68,8 +63,8 @@ def load_recipe(name: str, changes: Sequence[str] = (), given: Mapping[str, Any]
 
 def _parsed(change: str) -> dict[str, Any]:
     try:
-        table = tomllib.loads(change)
-    except (ValueError, RecursionError) as error:
+        table = parse_toml(change)
+    except ValueError as error:
         raise DataError(
             f"--set {change}: not TOML ({error}); wanted field=value, where a text stands in quotes, as "
             "\"data.classes='camvid'\", and what is true or false is so in lower case"
@@ -94,8 +89,8 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         names = ", ".join(recipe_names())
         raise DataError(f"{asked}no recipe is called {name!r}: choose from {names}, or give a .toml file")
     try:
-        table = tomllib.loads(source.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        table = parse_toml(source.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise DataError(f"recipe {name}: not TOML ({error})") from error
     base = table.pop("base", None)
     if base is None:
