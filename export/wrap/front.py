@@ -28,7 +28,9 @@ _LEAST = float(np.finfo(np.float32).tiny)  # of a probability, so that its logar
 _LEAST_OTHER = 2.0**-24  # likewise of 1 - p, which is no finer
 
 
-def front_graph(model: onnx.ModelProto, path: Path, looks: Looks, meaning: Meaning, classes: int, color: str) -> onnx.ModelProto:
+def front_graph(
+    model: onnx.ModelProto, path: Path, looks: Looks, meaning: Meaning, classes: int, stride: int
+) -> onnx.ModelProto:
     """The front graph of a network.
 
     Args:
@@ -37,7 +39,7 @@ def front_graph(model: onnx.ModelProto, path: Path, looks: Looks, meaning: Meani
         looks: What was read of it.
         meaning: What its kept tensor means.
         classes: How many classes there are.
-        color: Order of the planes of `image`, for a network that takes grey.
+        stride: Of the grid.
 
     Returns:
         A model whose outputs are `logits`, `[1, classes, h, w]`, and, unless all there is are labels, `error_logit`,
@@ -59,9 +61,9 @@ def front_graph(model: onnx.ModelProto, path: Path, looks: Looks, meaning: Meani
 
     taken |= {node.name for node in every_node(graph)}
     head = Builder(f"{_OURS}in/", taken, opset(model))
-    _image_to(head, entry, looks.input, color)
+    _image_to(head, entry, looks.input)
     foot = Builder(f"{_OURS}out/", taken, opset(model))
-    in_order = _ordered(foot, kept, looks)
+    in_order = _on_grid(foot, _ordered(foot, kept, looks), looks, stride)
     _logits_of(foot, in_order, meaning, classes)
     outputs = ["logits"]
     if meaning.kind != "labels":
@@ -74,17 +76,16 @@ def front_graph(model: onnx.ModelProto, path: Path, looks: Looks, meaning: Meani
     del graph.node[:], graph.initializer[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(head.graph.node)
     graph.initializer.extend(head.graph.initializer)
-    _declare(graph, looks, classes, outputs)
+    _declare(graph, looks, classes, stride, outputs)
     graph.name = "front"
     return model
 
 
-def _image_to(head: Builder, entry: str, given: Input, color: str) -> None:
+def _image_to(head: Builder, entry: str, given: Input) -> None:
     """From `image`, float32 `[1, 3, H, W]`, to what the network takes."""
     name = "image"
     if given.channels == 1:
-        luma = _LUMA if color == "rgb" else _LUMA[::-1]
-        name = head.node("Conv", [name, head.constant(np.reshape(luma, (1, 3, 1, 1)), np.float32)])
+        name = head.node("Conv", [name, head.constant(np.reshape(_LUMA, (1, 3, 1, 1)), np.float32)])
     if given.dtype.kind in "iu":
         limits = np.iinfo(given.dtype)
         low, high = max(0, limits.min), min(255, limits.max)
@@ -127,12 +128,19 @@ def _ordered(foot: Builder, name: str, looks: Looks) -> str:
     if given.batch and given.batch > 1:
         ends = (foot.constant([value], np.int64) for value in (0, 1, 0))
         name = foot.node("Slice", [name, *ends])
-    if looks.dtype != np.float32:
-        name = foot.node("Cast", [name], to=TensorProto.FLOAT)
+    return name if looks.dtype == np.float32 else foot.node("Cast", [name], to=TensorProto.FLOAT)
+
+
+def _on_grid(foot: Builder, name: str, looks: Looks, stride: int) -> str:
+    """A map on the grid that the stride makes."""
     if looks.ends.nearest:
         scales = foot.constant([1, 1, *looks.ends.nearest], np.float32)
         ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         name = foot.node("Resize", [name, "", scales], **ways)
+    if looks.stride != stride:
+        sizes = foot.constant([1, looks.channels, *looks.size], np.int64)
+        ways = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        name = foot.node("Resize", [name, "", "", sizes], **ways)
     return name
 
 
@@ -171,12 +179,12 @@ def _error_logit(foot: Builder, classes: int) -> None:
     foot.node("Add", [foot.node("Sub", [second, first]), rest], "error_logit")
 
 
-def _declare(graph: onnx.GraphProto, looks: Looks, classes: int, outputs: list[str]) -> None:
+def _declare(graph: onnx.GraphProto, looks: Looks, classes: int, stride: int, outputs: list[str]) -> None:
     """Inputs and outputs with their shapes: dynamic where the network's are."""
     given = looks.input
     batch: int | str = "batch" if "N" in given.layout and given.batch is None and looks.ends.roles.find("N") >= 0 else 1
     height, width = (side or name for side, name in zip(given.size, ("height", "width"), strict=True))
-    rows, cols = looks.full_grid if given.fixed else ("grid_height", "grid_width")
+    rows, cols = grid_of(looks.size, stride) if given.fixed else ("grid_height", "grid_width")
     image = onnx.helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, height, width])
     graph.input.append(image)
     for name in outputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,31 @@ def _runs(probe: Probe, looks: Looks, sides: list[int], stride: int) -> bool:
         return False
     rows, cols = looks.ends.nearest or (1, 1)
     return (height * rows, width * cols) == grid_of(size, stride)
+
+
+def alone(model: onnx.ModelProto, path: Path, looks: Looks) -> tuple[onnx.ModelProto, Looks, bool]:
+    """A network of a fixed batch for one frame, where its graph takes that as well, and whether it does."""
+    given = looks.input
+    if not given.batch or given.batch == 1:
+        return model, looks, False
+    single = onnx.ModelProto.FromString(model.SerializeToString())
+    del single.graph.value_info[:]
+    for value in single.graph.input:
+        if value.name == given.name:
+            value.type.tensor_type.shape.dim[given.layout.index("N")].dim_value = 1
+    for value in single.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        changed = replace(looks, input=replace(given, batch=1))
+        found = _values(Probe(single, [looks.ends.tensor], str(path)), changed, _first(given, given.noise(looks.size)))
+    except (DataError, ValueError):
+        return model, looks, False
+    return (single, replace(changed, values=found), True) if _alike(found, looks.values) else (model, looks, False)
+
+
+def _first(given: Input, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The first frame of a batch, as a batch."""
+    return images.take([0], axis=given.layout.index("N"))
 
 
 def check_frames_apart(model: onnx.ModelProto, path: Path, looks: Looks) -> None:

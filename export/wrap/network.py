@@ -1,0 +1,261 @@
+"""A user's network, read as far as its file goes; what it does not say is listed by the options that say it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from errseg_rt.errors import DataError
+from errseg_rt.export.wrap.ends import grid_of
+from errseg_rt.export.wrap.front import front_graph
+from errseg_rt.export.wrap.looks import Looks, Size, alone, check_frames_apart, look, takes
+from errseg_rt.export.wrap.meaning import Meaning, meaning_of
+from errseg_rt.export.wrap.probe import Probe
+from errseg_rt.export.wrap.reading import load_model, opset
+from errseg_rt.export.wrap.tidy import tidied
+from errseg_rt.export.wrap.widen import widen
+from errseg_rt.system.lines import one_line
+
+_AGREEMENT = 0.999  # of the labels on a made-up input: converted graphs round otherwise
+_ROUNDING = 1e-3  # of the largest logit, likewise
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may say of a network; None: nothing.
+
+    Attributes:
+        output: The output, or any tensor, that holds the classes.
+        size: Height and width at which it is run, where it takes any.
+        multiple: A number of which both sides of its input are multiples.
+        align_corners: Whether the first and last pixels of its grid lie on those of its input.
+        activation: One of `errseg_rt.export.wrap.meaning.ACTIVATIONS`.
+        threshold: Probability above which a sigmoid channel is its class.
+    """
+
+    output: str | None = None
+    size: Size | None = None
+    multiple: int | None = None
+    align_corners: bool | None = None
+    activation: str | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that is known of a network.
+
+    Attributes:
+        name: Of what.
+        value: What.
+        source: Who says so: `file`, `run`, `given` or `default`.
+    """
+
+    name: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that was read.
+
+    Attributes:
+        path: Its file.
+        model: Its graph.
+        looks: What was read of it.
+        meaning: What its values mean.
+        stride: Input pixels from one grid pixel to the next.
+        align_corners: How the grid lies on the input; None: nobody says.
+        multiple: Of which the sides of its input are multiples, where it takes any size.
+        size: The only height and width that it is run at; None: any.
+        facts: All that for a user to read.
+        provenance: Where it comes from.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    looks: Looks
+    meaning: Meaning
+    stride: int
+    align_corners: bool | None
+    multiple: int
+    size: Size | None
+    facts: tuple[Fact, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def missing(self) -> list[str]:
+        """Options that must be given for want of anything that says so."""
+        return [] if self.align_corners is not None else ["--align-corners or --no-align-corners"]
+
+    def front(self, classes: int) -> onnx.ModelProto:
+        """Its front graph, in which tensors have the names that they have in the file.
+
+        Args:
+            classes: How many there are.
+
+        Raises:
+            DataError: It cannot be converted, or computes something else then.
+        """
+        graph = front_graph(self.model, self.path, self.looks, self.meaning, classes, self.stride)
+        self._check(graph, classes)
+        return graph
+
+    def tidy_front(self, classes: int) -> onnx.ModelProto:
+        """The same with constants and norms folded, as it lies in a bundle.
+
+        Raises:
+            DataError: As `front`.
+        """
+        graph = tidied(self.front(classes))
+        onnx.checker.check_model(graph)
+        self._check(graph, classes)
+        return graph
+
+    def _check(self, front: onnx.ModelProto, classes: int) -> None:
+        """Hold a front graph to what the file gave for the same frame."""
+        looks, meaning = self.looks, self.meaning
+        probe = Probe(front, [value.name for value in front.graph.output], str(self.path))
+        found = probe.run({"image": _image(looks)})
+        logits, values = found["logits"][0].astype(np.float64), looks.values
+        rows, cols = looks.ends.nearest or (1, 1)
+        values = values.repeat(rows, axis=1).repeat(cols, axis=2)
+        if logits.shape != (classes, *grid_of(looks.size, self.stride)):
+            raise DataError(f"{self.path}: its front graph gives {logits.shape} for an input of {looks.size}; report this")
+        if values.shape[1:] != logits.shape[1:]:
+            return  # brought to the input's size
+        if meaning.kind == "labels":
+            right = np.where(values[0] < classes, np.rint(values[0]), 0)
+        elif meaning.threshold is None:
+            right = values.argmax(axis=0)
+        else:
+            level = meaning.threshold if meaning.kind == "probabilities" else meaning.level
+            right = np.where(values.max(axis=0) > level, values.argmax(axis=0) + 1, 0)
+        agreement = float((logits.argmax(axis=0) == right).mean())
+        differs = meaning.kind == "logits" and meaning.level is None
+        differs = differs and float(np.abs(logits - values).max()) > _ROUNDING * float(np.abs(values).max())
+        if agreement < _AGREEMENT or differs:
+            raise DataError(
+                f"{self.path}: converted from opset {opset(self.model)}, the network gives other values ({agreement:.1%} of "
+                "the labels agree); export it with opset 18 or newer"
+            )
+
+
+def read_network(path: Path, options: Options) -> Network:
+    """Read a network's file.
+
+    Raises:
+        DataError: It is no network that can be run here, or the options do not fit it.
+    """
+    model = load_model(path)
+    is_widened = widen(model)
+    looks = look(model, path, options.output, options.size)
+    model, looks, is_alone = alone(model, path, looks)
+    check_frames_apart(model, path, looks)
+    meaning = meaning_of(looks, path, options.activation, options.threshold)
+    size = looks.input.fixed or options.size
+    if "P" in looks.ends.roles and not size:
+        raise DataError(f"{path}: gives the pixels of a map in one row, whatever its size; give --size HxW")
+    stride = looks.stride or _whole_input(path, looks)
+    align, align_source = _alignment(path, looks, stride, options.align_corners)
+    multiple, multiple_source = 1, "run"
+    if not size:
+        least = takes(model, path, looks)
+        multiple, multiple_source = (options.multiple, "given") if options.multiple else (least, "run")
+        if multiple % least:
+            raise DataError(f"{path}: --multiple {multiple}: it takes multiples of {least} alone")
+    elif options.multiple and any(side % options.multiple for side in size):
+        raise DataError(f"{path}: --multiple {options.multiple}: its input is {size[0]}x{size[1]}; leave it out")
+    facts = [
+        Fact("input", _input(looks, is_widened), "file"),
+        Fact("size", f"{size[0]}x{size[1]}, to which frames are stretched" if size else "any", "file" if looks.input.fixed or not size else "given"),
+        *([] if size else [Fact("sides", f"multiples of {multiple}", multiple_source)]),
+        *_batch(looks, is_alone),
+        Fact("output", one_line(looks.output), "given" if options.output else "file"),
+        *([Fact("cut off", " < ".join(looks.ends.cut[::-1]), "file")] if looks.ends.cut else []),
+        Fact("values", _values(looks, meaning), meaning.source),
+        *([] if meaning.threshold is None else [Fact("threshold", f"{meaning.threshold:.4g}: {_below(looks)}", "given" if options.threshold else "file" if looks.ends.threshold is not None else "default")]),
+        Fact("grid", f"stride {stride}", "run"),
+        *([] if align is None else [Fact("align corners", "yes" if align else "no", align_source)]),
+    ]  # fmt: skip
+    data = path.read_bytes()
+    provenance = {
+        "file": path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "made_by": one_line(f"{model.producer_name} {model.producer_version}".strip() or "unknown"),
+        "opset": opset(model),
+    }
+    return Network(path, model, looks, meaning, stride, align, multiple, size, tuple(facts), provenance)
+
+
+def _whole_input(path: Path, looks: Looks) -> int:
+    """Stride 1, to which a map is brought whose pixels are no whole number of the input's apart.
+
+    Raises:
+        DataError: The map shows less than the input.
+    """
+    (height, width), (rows, cols) = looks.size, looks.full_grid
+    step = max(1, height // rows)
+    if height - rows * step >= step or width - cols * step >= step or rows > height or cols > width:
+        raise DataError(
+            f"{path}: gives a map of {rows}x{cols} for an input of {height}x{width}, which is no grid over it; networks "
+            "that give less than they see cannot be wrapped"
+        )
+    return 1
+
+
+def _alignment(path: Path, looks: Looks, stride: int, given: bool | None) -> tuple[bool | None, str]:
+    """How the grid lies on the input, and who says so."""
+    cut = looks.ends.align_corners
+    if cut is not None:
+        if given is not None and given != cut:
+            raise DataError(
+                f"{path}: its last Resize says {'' if cut else 'no '}aligned corners; leave out --align-corners and "
+                "--no-align-corners"
+            )
+        return cut, "file, by the Resize that was cut"
+    if given is not None:
+        return given, "given"
+    if stride == 1 and looks.full_grid == looks.size:
+        return False, "run: every pixel has its own"
+    return looks.resizes, "file, by its other Resizes"
+
+
+def _image(looks: Looks) -> npt.NDArray[np.float32]:
+    """The made-up frame that the network was looked at with, as the front graph takes it."""
+    given = looks.input
+    values = given.noise(looks.size)
+    values = values[0] if "N" in given.layout else values
+    planes = values.transpose(2, 0, 1) if given.layout.endswith("C") else values
+    return np.ascontiguousarray(np.broadcast_to(planes, (3, *looks.size))[None], np.float32)
+
+
+def _input(looks: Looks, is_widened: bool) -> str:
+    given = looks.input
+    precision = "half precision, computed in float32" if is_widened else str(given.dtype)
+    return f"{one_line(given.name)}: {given.layout}, {'grey' if given.channels == 1 else '3 channels'}, {precision}"
+
+
+def _batch(looks: Looks, is_alone: bool) -> list[Fact]:
+    if is_alone:
+        return [Fact("batch", "fixed, but one frame goes as well", "run")]
+    count = looks.input.batch or 1
+    return [Fact("batch", f"{count} frames: each is computed {count} times", "file")] if count > 1 else []
+
+
+def _values(looks: Looks, meaning: Meaning) -> str:
+    if meaning.kind == "labels":
+        return "labels alone: no error map"
+    shared = "softmax" if meaning.by == "softmax" else "sigmoid"
+    return f"{meaning.kind} of {looks.channels} channel{'s' * (looks.channels > 1)}, {shared}"
+
+
+def _below(looks: Looks) -> str:
+    return "below, a pixel is class 0" if looks.channels == 1 else "where no channel exceeds it, a pixel is class 0"
