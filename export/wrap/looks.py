@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,8 +49,11 @@ class Input:
 
     def noise(self, size: Size, seed: int = 0, batch: int | None = None) -> npt.NDArray[Any]:
         """An input of a size, made up."""
-        sides = {"N": batch or self.batch or 1, "C": self.channels, "H": size[0], "W": size[1]}
-        return noise([sides[axis] for axis in self.layout], self.dtype, seed)
+        sides = {"C": self.channels, "H": size[0], "W": size[1]}
+        shape = [sides[axis] for axis in self.layout if axis != "N"]
+        count = (batch or self.batch or 1) if "N" in self.layout else 1
+        frames = [noise(shape, self.dtype, seed + index) for index in range(count)]
+        return np.stack(frames) if "N" in self.layout else frames[0]
 
     @property
     def fixed(self) -> Size | None:
@@ -114,7 +116,7 @@ def look(model: onnx.ModelProto, path: Path, output: str | None, size: Size | No
     output = _output(graph, path, output)
     names = [name for name in tail(graph, output) if name not in {value.name for value in graph.input}]
     probe = Probe(model, names, str(path))
-    given, taken, found = _first_run(probe, list(_inputs(graph, path, size)), size)
+    given, taken, found = _first_run(probe, _inputs(graph, path, size), size)
     shapes = {name: tuple(array.shape) for name, array in found.items()}
     batch = given.batch or 1
     ends = find_ends(graph, output, shapes, taken, batch, opset(model), given.layout.endswith("C"))
@@ -204,15 +206,10 @@ def alone(model: onnx.ModelProto, path: Path, looks: Looks) -> tuple[onnx.ModelP
         value.type.tensor_type.ClearField("shape")
     try:
         changed = replace(looks, input=replace(given, batch=1))
-        found = _values(Probe(single, [looks.ends.tensor], str(path)), changed, _first(given, given.noise(looks.size)))
+        found = _values(Probe(single, [looks.ends.tensor], str(path)), changed, given.noise(looks.size, batch=1))
     except (DataError, ValueError):
         return model, looks, False
     return (single, replace(changed, values=found), True) if _alike(found, looks.values) else (model, looks, False)
-
-
-def _first(given: Input, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The first frame of a batch, as a batch."""
-    return images.take([0], axis=given.layout.index("N"))
 
 
 def check_frames_apart(model: onnx.ModelProto, path: Path, looks: Looks) -> None:
@@ -223,8 +220,7 @@ def check_frames_apart(model: onnx.ModelProto, path: Path, looks: Looks) -> None
     """
     given, ends, size = looks.input, looks.ends, looks.size
     run = partial(_values, Probe(model, [ends.tensor], str(path)), looks)
-    first = given.noise(size)
-    again = run(first)
+    again = run(given.noise(size))
     if not _alike(again, looks.values):
         raise DataError(
             f"{path}: gives other values for the same frame each time, as networks in training mode do; call eval() on "
@@ -232,10 +228,8 @@ def check_frames_apart(model: onnx.ModelProto, path: Path, looks: Looks) -> None
         )
     if "N" not in given.layout or given.batch == 1:
         return
-    count = given.batch or 2
-    beside = given.noise(size, seed=1, batch=count)
-    at = given.layout.index("N")
-    beside[(slice(None),) * at + (0,)] = first[(slice(None),) * at + (0,)]
+    beside = given.noise(size, batch=given.batch or 2)
+    beside[1:] = -beside[1:] if given.dtype.kind == "f" else 255 - beside[1:]
     try:
         together = run(beside)
     except DataError:
@@ -270,7 +264,7 @@ def _output(graph: onnx.GraphProto, path: Path, output: str | None) -> str:
     return output
 
 
-def _inputs(graph: onnx.GraphProto, path: Path, size: Size | None) -> Iterator[Input]:
+def _inputs(graph: onnx.GraphProto, path: Path, size: Size | None) -> list[Input]:
     """What the input may be, the likeliest first."""
     used = {name for node in every_node(graph) for name in node.input}
     values = [value for value in graph.input if value.name in used]
@@ -300,10 +294,15 @@ def _inputs(graph: onnx.GraphProto, path: Path, size: Size | None) -> Iterator[I
                 found.append((declared is None, channels != 3, item))
     if not found:
         raise DataError(f"{where} is no image of 3 channels, or 1; export it with the image as its only input")
-    for _, _, item in sorted(found, key=lambda each: each[:2]):
-        if size and any(side not in (None, wanted) for side, wanted in zip(item.size, size, strict=True)):
-            raise DataError(f"{where} takes no other size; leave out --size")
-        yield item
+    items = [item for _, _, item in sorted(found, key=lambda each: each[:2])]
+    fitting = [item for item in items if not size or all(map(_takes_side, item.size, size))]
+    if not fitting:
+        raise DataError(f"{where} takes no other size; leave out --size")
+    return fitting
+
+
+def _takes_side(side: int | None, wanted: int) -> bool:
+    return side in (None, wanted)
 
 
 def _first_run(
@@ -347,6 +346,3 @@ def _listed(graph: onnx.GraphProto) -> str:
 
 def _shown(sides: Any) -> str:
     return "x".join("?" if side is None else str(side) for side in sides) or "(no shape)"
-
-
-Report = Callable[[str], None]

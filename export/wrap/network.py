@@ -14,13 +14,13 @@ import onnx
 
 from errseg_rt.errors import DataError
 from errseg_rt.export.wrap.ends import grid_of
+from errseg_rt.export.wrap.float32 import to_float32
 from errseg_rt.export.wrap.front import front_graph
 from errseg_rt.export.wrap.looks import Looks, Size, alone, check_frames_apart, look, takes
 from errseg_rt.export.wrap.meaning import Meaning, meaning_of
 from errseg_rt.export.wrap.probe import Probe
 from errseg_rt.export.wrap.reading import load_model, opset
 from errseg_rt.export.wrap.tidy import tidied
-from errseg_rt.export.wrap.widen import widen
 from errseg_rt.system.lines import one_line
 
 _AGREEMENT = 0.999  # of the labels on a made-up input: converted graphs round otherwise
@@ -155,7 +155,7 @@ def read_network(path: Path, options: Options) -> Network:
         DataError: It is no network that can be run here, or the options do not fit it.
     """
     model = load_model(path)
-    is_widened = widen(model)
+    is_changed = to_float32(model)
     looks = look(model, path, options.output, options.size)
     model, looks, is_alone = alone(model, path, looks)
     check_frames_apart(model, path, looks)
@@ -174,7 +174,7 @@ def read_network(path: Path, options: Options) -> Network:
     elif options.multiple and any(side % options.multiple for side in size):
         raise DataError(f"{path}: --multiple {options.multiple}: its input is {size[0]}x{size[1]}; leave it out")
     facts = [
-        Fact("input", _input(looks, is_widened), "file"),
+        Fact("input", _input(looks, is_changed), "file"),
         Fact("size", f"{size[0]}x{size[1]}, to which frames are stretched" if size else "any", "file" if looks.input.fixed or not size else "given"),
         *([] if size else [Fact("sides", f"multiples of {multiple}", multiple_source)]),
         *_batch(looks, is_alone),
@@ -237,9 +237,9 @@ def _image(looks: Looks) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(np.broadcast_to(planes, (3, *looks.size))[None], np.float32)
 
 
-def _input(looks: Looks, is_widened: bool) -> str:
+def _input(looks: Looks, is_changed: bool) -> str:
     given = looks.input
-    precision = "half precision, computed in float32" if is_widened else str(given.dtype)
+    precision = "of other precision, computed in float32" if is_changed else str(given.dtype)
     return f"{one_line(given.name)}: {given.layout}, {'grey' if given.channels == 1 else '3 channels'}, {precision}"
 
 
