@@ -28,8 +28,8 @@ def wrap(
         str | None,
         typer.Option(
             metavar="N|FILE|NAME",
-            help="Classes: their number, a file (TOML, or a name a line), or camvid, cityscapes, ade20k; default: made-up "
-            "names, as many as the network has.",
+            help="Classes: their number, a file (TOML, or a name a line), or camvid, cityscapes, ade20k; default: "
+            "made-up names, as many as the network has.",
         ),
     ] = None,
     normalise: Annotated[
@@ -73,8 +73,8 @@ def wrap(
         bool | None,
         typer.Option(
             "--align-corners/--no-align-corners",
-            help="Whether the corner pixels of the network's grid lie on those of its input; asked for where its Resizes "
-            "do not say.",
+            help="Whether the corner pixels of the network's grid lie on those of its input; asked for where its "
+            "Resizes do not say.",
         ),
     ] = None,
     output: Annotated[
@@ -149,7 +149,9 @@ def wrap(
     _say(as_json, drawn, looked, answer)
     if as_json:
         return
-    print_table(f"Network {model.name}", ["", "value", "known from"], [[f["name"], f["value"], f["source"]] for f in facts])
+    print_table(
+        f"Network {model.name}", ["", "value", "known from"], [[f["name"], f["value"], f["source"]] for f in facts]
+    )
     where = shlex.quote(str(out))
     print(f"{out}: {answer['bytes']:,} bytes")
     if manifest.has_errors:

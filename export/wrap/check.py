@@ -53,9 +53,7 @@ def conventions(network: Network, given: Given) -> list[Given]:
     return [each for each in found if (each.normalise, each.color) != ("caffe", "rgb") and not missing(each, takes)]
 
 
-def tiles(
-    network: Network, given: Given, classes: ClassSet, frame: npt.NDArray[np.uint8]
-) -> Iterator[Tile]:
+def tiles(network: Network, given: Given, classes: ClassSet, frame: npt.NDArray[np.uint8]) -> Iterator[Tile]:
     """A frame, BGR `uint8 [H, W, 3]`, labelled under each of the `conventions`.
 
     Raises:

@@ -59,7 +59,9 @@ def _at_fault(model: onnx.ModelProto) -> str:
         inferred = model.graph
     values = {value.name: value for value in (*inferred.value_info, *inferred.input, *inferred.output)}
     for node in model.graph.node:
-        inputs = [values.get(name) or onnx.ValueInfoProto(name=name) for name in node.input if name and name not in known]
+        inputs = [
+            values.get(name) or onnx.ValueInfoProto(name=name) for name in node.input if name and name not in known
+        ]
         outputs = [values.get(name) or onnx.ValueInfoProto(name=name) for name in node.output if name]
         weights = [known[name] for name in node.input if name in known]
         alone = onnx.helper.make_graph([node], "alone", inputs, outputs, weights)

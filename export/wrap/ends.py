@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -134,9 +135,7 @@ def stride_of_pixels(pixels: int, size: tuple[int, int]) -> int | None:
 class _Walk:
     """One walk back."""
 
-    def __init__(
-        self, graph: onnx.GraphProto, shapes: Mapping[str, Shape], size: tuple[int, int], opset: int
-    ) -> None:
+    def __init__(self, graph: onnx.GraphProto, shapes: Mapping[str, Shape], size: tuple[int, int], opset: int) -> None:
         self.graph, self.shapes, self.size, self.opset = graph, shapes, size, opset
         self.made = producers(graph)
 
@@ -157,22 +156,23 @@ class _Walk:
     def _step(self, node: onnx.NodeProto, ends: Ends) -> Ends | None:
         """What is known before a node, if it may be cut."""
         op, says = node.op_type, attributes(node)
-        before, after = self.shapes[node.input[0]] if node.input[0] in self.shapes else (), self.shapes[node.output[0]]
+        before, after = self.shapes.get(node.input[0], ()), self.shapes[node.output[0]]
         if op in ("Identity", "Dropout", "Cast"):
             return ends
         if op == "Transpose":
             order = says.get("perm") or list(range(len(after)))[::-1]
             roles = [""] * len(after)
-            for role, axis in zip(ends.roles, order, strict=True):  # type: ignore[call-overload]
+            for role, axis in zip(ends.roles, order, strict=True):
                 roles[axis] = role
             return replace(ends, roles="".join(roles))
         if op in _MOVES:
             moved = _moved(ends.roles, after, before, self.size)
             return None if moved is None else replace(ends, roles=moved)
         if op in ("Softmax", "LogSoftmax"):
-            axis = int(says.get("axis", 1 if self.opset < _FLATTENS else -1)) % len(before)  # type: ignore[call-overload]
-            flattens = self.opset < _FLATTENS and any(side > 1 for side in before[axis + 1 :])
-            fits = ends.roles[axis] == "K" and before[axis] > 1 and not flattens and ends.activation is None
+            axis = int(says.get("axis", 1 if self.opset < _FLATTENS else -1)) % len(before)
+            # One over several axes at once has the same logits: what they all share is of no matter to a class.
+            over = ends.roles[axis:] if self.opset < _FLATTENS else ends.roles[axis]
+            fits = "K" in over and _side(ends.roles, before, "K") > 1 and ends.activation is None
             return replace(ends, activation="softmax") if fits else None
         if op == "Sigmoid":
             return replace(ends, activation="sigmoid") if ends.activation is None else None
@@ -186,10 +186,10 @@ class _Walk:
             return replace(ends, has_labels=True, threshold=float(level.reshape(-1)[0]))
         return self._before_resize(node, ends, before, after)
 
-    def _before_argmax(self, ends: Ends, says: Mapping[str, object], rank: int) -> Ends | None:
+    def _before_argmax(self, ends: Ends, says: Mapping[str, Any], rank: int) -> Ends | None:
         if ends.has_labels or ends.activation or ends.align_corners is not None:
             return None
-        axis = int(says.get("axis", 0)) % rank  # type: ignore[call-overload]
+        axis = int(says.get("axis", 0)) % rank
         roles = ends.roles.replace("K", "1")
         if not says.get("keepdims", 1):
             return replace(ends, has_labels=True, roles=roles[:axis] + "K" + roles[axis:])
@@ -214,7 +214,9 @@ class _Walk:
             exact = tuple(side * factor for side, factor in zip((before[rows], before[cols]), factors, strict=True))
             rounds = "floor" if asymmetric else says.get("nearest_mode", "round_prefer_floor")
             repeats = (coordinates, rounds) in _REPEATING and exact == (after[rows], after[cols])
-            fits = ends.nearest is None and not ends.has_labels and ends.align_corners is None and ends.activation is None
+            fits = (
+                ends.nearest is None and not ends.has_labels and ends.align_corners is None and ends.activation is None
+            )
             return replace(ends, nearest=factors) if fits and repeats else None
         grows = after[rows] >= before[rows] and after[cols] >= before[cols]
         stretches = says.get("keep_aspect_ratio_policy", "stretch") == "stretch"
@@ -226,7 +228,7 @@ class _Walk:
 
 def _is_float(node: onnx.NodeProto) -> bool:
     """Whether a Cast gives floats."""
-    return onnx.helper.tensor_dtype_to_np_dtype(int(attributes(node)["to"])).kind not in "iub"  # type: ignore[call-overload]
+    return onnx.helper.tensor_dtype_to_np_dtype(int(attributes(node)["to"])).kind not in "iub"
 
 
 def _side(roles: str, shape: Shape, role: str) -> int:

@@ -24,7 +24,10 @@ def _graph(graph: onnx.GraphProto) -> bool:
         if value.type.tensor_type.elem_type in _OTHERS:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
             found = True
-    return any([_graph(inner) for node in graph.node for inner in subgraphs(node)]) or found
+    for node in graph.node:
+        for inner in subgraphs(node):
+            found |= _graph(inner)
+    return found
 
 
 def _attributes(node: onnx.NodeProto) -> bool:

@@ -111,7 +111,9 @@ def _ordered(foot: Builder, name: str, looks: Looks) -> str:
         pixels = looks.grid[0] * looks.grid[1]
         height, width = grid_of(looks.size, stride_of_pixels(pixels, looks.size) or 1)
         shape = [0] * at + [height, width] + [0] * (len(roles) - at - 1)
-        shape = [looks.channels if role == "K" else side for role, side in zip(roles.replace("P", "HW"), shape, strict=True)]
+        shape = [
+            looks.channels if role == "K" else side for role, side in zip(roles.replace("P", "HW"), shape, strict=True)
+        ]
         name = foot.node("Reshape", [name, foot.constant(shape, np.int64)])
         roles = roles.replace("P", "HW")
     roles = resolved(roles)

@@ -1,8 +1,10 @@
-"""What is done with ONNX graphs here: who makes a tensor, what a constant holds, names that are free, what is needed."""
+"""What is done with ONNX graphs here: who makes a tensor, what a constant holds, what is needed, free names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,7 @@ def constant(graph: onnx.GraphProto, name: str) -> npt.NDArray[np.generic] | Non
     return None if found is None else numpy_helper.to_array(found)
 
 
-def attributes(node: onnx.NodeProto) -> dict[str, object]:
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes by name, texts as texts."""
     values = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
@@ -54,21 +56,33 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
 
 def prune(graph: onnx.GraphProto) -> None:
     """Leave what the graph's outputs need alone."""
-    needed = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(reads(node))
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
+    made = producers(graph)
+    needed, left = set(), [value.name for value in graph.output]
+    while left:
+        name = left.pop()
+        if name not in needed:
+            needed.add(name)
+            left += reads(made[name]) if name in made else ()
+            left += made[name].output if name in made else ()
+    for values in (graph.node, graph.initializer, graph.value_info):
+        kept = [each for each in values if needed.intersection(getattr(each, "output", ()) or [each.name])]
+        copies = [type(each).FromString(each.SerializeToString()) for each in kept]
+        del values[:]
+        values.extend(copies)
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put nodes behind those that they need, as ONNX wants it and not every exporter does it."""
+    index = {name: number for number, node in enumerate(graph.node) for name in node.output if name}
+    needs = {number: {index[name] for name in reads(node) if name in index} for number, node in enumerate(graph.node)}
+    if all(before < number for number, befores in needs.items() for before in befores):
+        return
+    nodes = [
+        onnx.NodeProto.FromString(graph.node[number].SerializeToString())
+        for number in TopologicalSorter(needs).static_order()
+    ]
     del graph.node[:]
     graph.node.extend(nodes)
-    for values in (graph.initializer, graph.value_info):
-        left = [value for value in values if value.name in needed]
-        if len(left) < len(values):
-            copies = [type(value).FromString(value.SerializeToString()) for value in left]
-            del values[:]
-            values.extend(copies)
 
 
 def tensor_names(graph: onnx.GraphProto) -> set[str]:
@@ -125,7 +139,7 @@ class Builder:
         self.graph, self._prefix, self._opset = onnx.GraphProto(), prefix, opset
         self._taken = set(taken)
 
-    def node(self, op: str, inputs: Iterable[str], output: str | None = None, **attributes: object) -> str:
+    def node(self, op: str, inputs: Iterable[str], output: str | None = None, **attributes: Any) -> str:
         """Append a node; gives the name of its output."""
         name = free_name(f"{self._prefix}{op}", self._taken)
         output = output or name

@@ -57,11 +57,15 @@ def meaning_of(looks: Looks, path: Path, activation: str | None, threshold: floa
         if activation not in (None, "labels"):
             raise DataError(f"{path}: gives whole numbers, which are labels, not {activation}; leave out --activation")
         if activation == "labels" and looks.channels > 1 and not ends.has_labels:
-            raise DataError(f"{path}: gives {looks.channels} channels a pixel, which are no labels; leave out --activation")
+            raise DataError(
+                f"{path}: gives {looks.channels} channels a pixel, which are no labels; leave out --activation"
+            )
         if looks.channels == 1:
             if threshold is not None:
                 raise DataError(f"{path}: gives labels, which need no threshold; leave out --threshold")
-            return Meaning("labels", None, None, None, "whole numbers" if looks.dtype.kind in "iub" else "given")
+            return Meaning(
+                "labels", None, None, None, "a run of it: whole numbers" if looks.dtype.kind in "iub" else "given"
+            )
     return _of_numbers(looks, path, None if activation == "labels" else activation, threshold)
 
 
@@ -74,7 +78,10 @@ def _of_numbers(looks: Looks, path: Path, activation: str | None, threshold: flo
     by = cut or activation or ("sigmoid" if one else "softmax")
     if by == "logits":
         by = "sigmoid" if one else "softmax"
-    kind, source = "logits", f"a {cut} at its end was cut" if cut else "given" if activation else "values below 0 or above 1"
+    kind, source = (
+        "logits",
+        "file" if cut else "given" if activation else "a run of it: below 0 or above 1",
+    )
     if not cut and activation != "logits":
         kind, source = _kind(looks, path, activation, source)
         by = by if activation else "sigmoid" if one else "softmax"
@@ -95,9 +102,9 @@ def _kind(looks: Looks, path: Path, activation: str | None, source: str) -> tupl
             raise DataError(f"{path}: its values sum to one but lie outside 0..1; give --activation logits")
         return "logits", source
     if not one and _sums_to_one(values) and activation in (None, "softmax"):
-        return "probabilities", "values that sum to one"
+        return "probabilities", "a run of it: they sum to one"
     if activation == "sigmoid":
-        return "probabilities", "given, and values in 0..1"
+        return "probabilities", "given, and a run of it: in 0..1"
     if activation == "softmax":
         return "logits", "given"
     raise DataError(

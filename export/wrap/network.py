@@ -14,6 +14,7 @@ import onnx
 
 from errseg_rt.errors import DataError
 from errseg_rt.export.wrap.ends import grid_of
+from errseg_rt.export.wrap.facts import FILE, GIVEN, RUN, Fact, facts_of
 from errseg_rt.export.wrap.float32 import to_float32
 from errseg_rt.export.wrap.front import front_graph
 from errseg_rt.export.wrap.looks import Looks, Size, alone, check_frames_apart, look, takes
@@ -46,21 +47,6 @@ class Options:
     align_corners: bool | None = None
     activation: str | None = None
     threshold: float | None = None
-
-
-@dataclass(frozen=True)
-class Fact:
-    """Something that is known of a network.
-
-    Attributes:
-        name: Of what.
-        value: What.
-        source: Who says so: `file`, `run`, `given` or `default`.
-    """
-
-    name: str
-    value: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -128,7 +114,9 @@ class Network:
         rows, cols = looks.ends.nearest or (1, 1)
         values = values.repeat(rows, axis=1).repeat(cols, axis=2)
         if logits.shape != (classes, *grid_of(looks.size, self.stride)):
-            raise DataError(f"{self.path}: its front graph gives {logits.shape} for an input of {looks.size}; report this")
+            raise DataError(
+                f"{self.path}: its front graph gives {logits.shape} for an input of {looks.size}; report this"
+            )
         if values.shape[1:] != logits.shape[1:]:
             return  # brought to the input's size
         if meaning.kind == "labels":
@@ -143,8 +131,8 @@ class Network:
         differs = differs and float(np.abs(logits - values).max()) > _ROUNDING * float(np.abs(values).max())
         if agreement < _AGREEMENT or differs:
             raise DataError(
-                f"{self.path}: converted from opset {opset(self.model)}, the network gives other values ({agreement:.1%} of "
-                "the labels agree); export it with opset 18 or newer"
+                f"{self.path}: converted from opset {opset(self.model)}, the network gives other values "
+                f"({agreement:.1%} of the labels agree); export it with opset 18 or newer"
             )
 
 
@@ -165,26 +153,26 @@ def read_network(path: Path, options: Options) -> Network:
         raise DataError(f"{path}: gives the pixels of a map in one row, whatever its size; give --size HxW")
     stride = looks.stride or _whole_input(path, looks)
     align, align_source = _alignment(path, looks, stride, options.align_corners)
-    multiple, multiple_source = 1, "run"
+    multiple, multiple_source = 1, RUN
     if not size:
         least = takes(model, path, looks)
-        multiple, multiple_source = (options.multiple, "given") if options.multiple else (least, "run")
+        multiple, multiple_source = (options.multiple, GIVEN) if options.multiple else (least, RUN)
         if multiple % least:
             raise DataError(f"{path}: --multiple {multiple}: it takes multiples of {least} alone")
     elif options.multiple and any(side % options.multiple for side in size):
         raise DataError(f"{path}: --multiple {options.multiple}: its input is {size[0]}x{size[1]}; leave it out")
-    facts = [
-        Fact("input", _input(looks, is_changed), "file"),
-        Fact("size", f"{size[0]}x{size[1]}, to which frames are stretched" if size else "any", "file" if looks.input.fixed or not size else "given"),
-        *([] if size else [Fact("sides", f"multiples of {multiple}", multiple_source)]),
-        *_batch(looks, is_alone),
-        Fact("output", one_line(looks.output), "given" if options.output else "file"),
-        *([Fact("cut off", " < ".join(looks.ends.cut[::-1]), "file")] if looks.ends.cut else []),
-        Fact("values", _values(looks, meaning), meaning.source),
-        *([] if meaning.threshold is None else [Fact("threshold", f"{meaning.threshold:.4g}: {_below(looks)}", "given" if options.threshold else "file" if looks.ends.threshold is not None else "default")]),
-        Fact("grid", f"stride {stride}", "run"),
-        *([] if align is None else [Fact("align corners", "yes" if align else "no", align_source)]),
-    ]  # fmt: skip
+    output, threshold = options.output, options.threshold
+    said = facts_of(looks, meaning, output=output, threshold=threshold, is_changed=is_changed, is_alone=is_alone)
+    facts = list(said)
+    if size:
+        facts.append(
+            Fact("size", f"{size[0]}x{size[1]}, to which frames are stretched", FILE if looks.input.fixed else GIVEN)
+        )
+    else:
+        facts.append(Fact("size", f"any; frames are padded to multiples of {multiple}", multiple_source))
+    facts.append(Fact("grid", f"stride {stride}", RUN))
+    if align is not None:
+        facts.append(Fact("align corners", "yes" if align else "no", align_source))
     data = path.read_bytes()
     provenance = {
         "file": path.name,
@@ -205,8 +193,8 @@ def _whole_input(path: Path, looks: Looks) -> int:
     step = max(1, height // rows)
     if height - rows * step >= step or width - cols * step >= step or rows > height or cols > width:
         raise DataError(
-            f"{path}: gives a map of {rows}x{cols} for an input of {height}x{width}, which is no grid over it; networks "
-            "that give less than they see cannot be wrapped"
+            f"{path}: gives a map of {rows}x{cols} for an input of {height}x{width}, which is no grid over it; "
+            "networks that give less than they see cannot be wrapped"
         )
     return 1
 
@@ -220,12 +208,12 @@ def _alignment(path: Path, looks: Looks, stride: int, given: bool | None) -> tup
                 f"{path}: its last Resize says {'' if cut else 'no '}aligned corners; leave out --align-corners and "
                 "--no-align-corners"
             )
-        return cut, "file, by the Resize that was cut"
+        return cut, f"{FILE}, by the Resize that was cut"
     if given is not None:
-        return given, "given"
+        return given, GIVEN
     if stride == 1 and looks.full_grid == looks.size:
-        return False, "run: every pixel has its own"
-    return looks.resizes, "file, by its other Resizes"
+        return False, f"{RUN}: every pixel has its own"
+    return looks.resizes, f"{FILE}, by its other Resizes"
 
 
 def _image(looks: Looks) -> npt.NDArray[np.float32]:
@@ -235,27 +223,3 @@ def _image(looks: Looks) -> npt.NDArray[np.float32]:
     values = values[0] if "N" in given.layout else values
     planes = values.transpose(2, 0, 1) if given.layout.endswith("C") else values
     return np.ascontiguousarray(np.broadcast_to(planes, (3, *looks.size))[None], np.float32)
-
-
-def _input(looks: Looks, is_changed: bool) -> str:
-    given = looks.input
-    precision = "of other precision, computed in float32" if is_changed else str(given.dtype)
-    return f"{one_line(given.name)}: {given.layout}, {'grey' if given.channels == 1 else '3 channels'}, {precision}"
-
-
-def _batch(looks: Looks, is_alone: bool) -> list[Fact]:
-    if is_alone:
-        return [Fact("batch", "fixed, but one frame goes as well", "run")]
-    count = looks.input.batch or 1
-    return [Fact("batch", f"{count} frames: each is computed {count} times", "file")] if count > 1 else []
-
-
-def _values(looks: Looks, meaning: Meaning) -> str:
-    if meaning.kind == "labels":
-        return "labels alone: no error map"
-    shared = "softmax" if meaning.by == "softmax" else "sigmoid"
-    return f"{meaning.kind} of {looks.channels} channel{'s' * (looks.channels > 1)}, {shared}"
-
-
-def _below(looks: Looks) -> str:
-    return "below, a pixel is class 0" if looks.channels == 1 else "where no channel exceeds it, a pixel is class 0"

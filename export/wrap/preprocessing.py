@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from errseg_rt.errors import DataError
+from errseg_rt.export.wrap.facts import FILE, GIVEN
 from errseg_rt.export.wrap.looks import Input
 
 Triple = tuple[float, float, float]
@@ -25,13 +26,13 @@ class Normalisation:
         mean: Of red, green and blue, in 0..1.
         std: Likewise.
         color: Order of the planes.
-        given: How it was said.
+        source: Who says so.
     """
 
     mean: Triple
     std: Triple
     color: str
-    given: str
+    source: str
 
 
 def _of_bytes(values: Triple) -> Triple:
@@ -97,14 +98,16 @@ def normalisation_of(given: Given, network: Input) -> Normalisation:
     if network.dtype.kind in "iu":
         if given.has_values and _name(given.normalise) != "0..255":
             raise DataError("the network takes whole numbers 0..255: leave out --normalise, --mean, --std and --scale")
-        return Normalisation((0.0,) * 3, (1 / 255,) * 3, color or "rgb", f"whole numbers{_said(color)}")
+        return Normalisation((0.0,) * 3, (1 / 255,) * 3, color or "rgb", FILE if color is None else GIVEN)
     if given.normalise is not None:
         if given.mean or given.std or given.scale:
             raise DataError("--normalise says mean, std and scale: leave them out, or --normalise")
         preset = PRESETS.get(_name(given.normalise) or "")
         if preset is None:
-            raise DataError(f"--normalise {given.normalise}: there are {', '.join(PRESETS)}; or give --mean, --std, --scale")
-        return Normalisation(preset.mean, preset.std, color or preset.color, preset.given + _said(color))
+            raise DataError(
+                f"--normalise {given.normalise}: there are {', '.join(PRESETS)}; or give --mean, --std, --scale"
+            )
+        return Normalisation(preset.mean, preset.std, color or preset.color, preset.source)
     mean, std = _triple("mean", given.mean or "0"), _triple("std", given.std or "1")
     scale = _number("scale", given.scale) if given.scale else _scale_of(mean if given.mean else None)
     if scale <= 0:
@@ -115,20 +118,17 @@ def normalisation_of(given: Given, network: Input) -> Normalisation:
     red, green, blue = (value / (255 * scale) for value in mean)
     of_red, of_green, of_blue = (value / (255 * scale) for value in std)
     if not all(-_LARGEST_MEAN <= value <= _LARGEST_MEAN for value in (red, green, blue)):
-        raise DataError(f"--mean {given.mean}: is no colour after --scale {given.scale}: means in 0..255 go with --scale 1")
+        raise DataError(
+            f"--mean {given.mean}: is no colour after --scale {given.scale}: means in 0..255 go with --scale 1"
+        )
     if min(of_red, of_green, of_blue) <= 0:
         raise DataError(f"--std {given.std}: wanted positive numbers")
-    words = [f"--{name} {getattr(given, name)}" for name in ("scale", "mean", "std") if getattr(given, name)]
-    return Normalisation((red, green, blue), (of_red, of_green, of_blue), color or "rgb", " ".join(words) + _said(color))
+    return Normalisation((red, green, blue), (of_red, of_green, of_blue), color or "rgb", GIVEN)
 
 
 def _name(text: str | None) -> str | None:
     """A preset's name, also as a range with a dash."""
     return {"0-1": "0..1", "-1-1": "-1..1", "0-255": "0..255"}.get(text or "", text)
-
-
-def _said(color: str | None) -> str:
-    return f" --color {color}" if color else ""
 
 
 def _scale_of(mean: Triple | None) -> float:

@@ -15,7 +15,6 @@ from errseg_rt.system.lines import one_line
 from errseg_rt.system.shortage import remedy
 
 _SILENT = 4
-_NODE = "Name:'"
 
 
 class Probe:
@@ -37,7 +36,10 @@ class Probe:
         options.enable_mem_pattern = False
         try:
             self._session = onnxruntime.InferenceSession(
-                with_outputs(model, outputs).SerializeToString(), options, providers=["CPUExecutionProvider"]
+                with_outputs(model, outputs).SerializeToString(),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # which would print
             )
         except Exception as error:
             if advice := remedy(error):
@@ -61,7 +63,7 @@ class Probe:
 
 def with_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
     """A copy of a model that gives these tensors, of whatever type and shape they are."""
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    copy: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
     known = {value.name: value for value in copy.graph.output}
     values = [known.get(name) or onnx.ValueInfoProto(name=name) for name in outputs]
     values = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in values]
@@ -74,7 +76,7 @@ def noise(shape: Sequence[int], dtype: npt.DTypeLike, seed: int) -> npt.NDArray[
     """A picture of nothing: blocks and grain, about as far from 0 as normalised frames are; 0..255 in whole numbers."""
     random = np.random.default_rng(seed)
     coarse = random.normal(size=[min(side, 7) for side in shape])
-    values = 0.3 * random.normal(size=shape)
+    values = 0.3 * random.standard_normal(shape, np.float32)
     values += coarse[np.ix_(*(np.arange(side) * min(side, 7) // side for side in shape))]
     if np.dtype(dtype).kind in "iu":
         return (127 + 50 * values).clip(0, 127 if np.dtype(dtype) == np.int8 else 255).astype(dtype)

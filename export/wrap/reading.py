@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 
 from errseg_rt.errors import DataError
-from errseg_rt.export.wrap.graph import attributes, constant, every_node, name_nodes
+from errseg_rt.export.wrap.graph import attributes, constant, every_node, name_nodes, sort_nodes
 from errseg_rt.system.lines import one_line
 
 _LFS = b"version https://git-lfs"
 _OLDEST_OPSET = 7
+_MOST_SAID = 200  # characters of what a library says of a file
 _LARGEST = 2**31 - 1  # bytes of a message of protobuf
 _OTHERS = (
-    (0, b"PK\x03\x04", "a zip, as torch.save writes them: weights or modules, not a graph; export it by torch.onnx.export"),
-    (0, b"\x80", "a pickle, as torch.save writes them: weights or modules, not a graph; export it by torch.onnx.export"),
+    (0, b"PK\x03\x04", "a zip, as torch.save writes them: weights or modules, no graph; export it by torch.onnx"),
+    (0, b"\x80", "a pickle, as torch.save writes them: weights or modules, no graph; export it by torch.onnx"),
     (0, b"\x89HDF", "HDF5, as Keras writes it; convert it by tf2onnx"),
     (0, b"<", "a web page or XML; download the file itself"),
     (0, b"\x1f\x8b", "gzip; unpack it first"),
     (4, b"TFL3", "TensorFlow Lite; convert it by tf2onnx"),
     (4, b"ORTM", "ONNX Runtime's own format; give the .onnx that it was made from"),
 )  # fmt: skip
-_FLOATS = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
+_RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 
 
 def load_model(path: Path) -> onnx.ModelProto:
@@ -38,20 +41,34 @@ def load_model(path: Path) -> onnx.ModelProto:
             weights is missing, or which node was exported in training mode.
     """
     model = _parse(path)
-    _load_external(model, path)
+    try:
+        _load_external(model, path)
+        model = _flat(model)
+        _check_versions(model, path)
+        _check_mode(model.graph, path)
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:  # what a damaged file makes of onnx
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: is damaged ({_short(error)}); copy or export it again") from error
+    return model
+
+
+def _flat(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model without functions, whose constants are neither nodes nor inputs, and whose nodes are in order."""
     if model.functions:
         from onnx.inliner import inline_local_functions
 
         model = inline_local_functions(model)
     graph = model.graph
+    sort_nodes(graph)
     _lift_constants(graph)
     constants = {tensor.name for tensor in graph.initializer}
-    inputs = [onnx.ValueInfoProto.FromString(each.SerializeToString()) for each in graph.input if each.name not in constants]
+    inputs = [
+        onnx.ValueInfoProto.FromString(each.SerializeToString()) for each in graph.input if each.name not in constants
+    ]
     del graph.input[:]
     graph.input.extend(inputs)
     name_nodes(graph)
-    _check_versions(model, path)
-    _check_mode(graph, path)
     return model
 
 
@@ -126,9 +143,8 @@ def _lift_constants(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def _constant_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    import numpy as np
-
+def _constant_of(node: onnx.NodeProto) -> Any:
+    """The tensor that a node makes of nothing; None where it is no tensor of numbers."""
     (attribute,) = node.attribute
     value = onnx.helper.get_attribute_value(attribute)
     if attribute.name == "value":
@@ -141,8 +157,8 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
     newest, version = onnx.defs.onnx_opset_version(), opset(model)
     if version > newest or model.ir_version > onnx.IR_VERSION:
         raise DataError(
-            f"{path}: opset {version}, IR version {model.ir_version}: the installed onnx {onnx.__version__} knows them up "
-            f"to {newest} and {onnx.IR_VERSION}; upgrade onnx and onnxruntime, or export with an older opset"
+            f"{path}: opset {version}, IR version {model.ir_version}: the installed onnx {onnx.__version__} knows them "
+            f"up to {newest} and {onnx.IR_VERSION}; upgrade onnx and onnxruntime, or export with an older opset"
         )
     if version < _OLDEST_OPSET:
         raise DataError(f"{path}: opset {version}, older than {_OLDEST_OPSET}; export it with a newer one")
@@ -161,10 +177,10 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _check_mode(graph: onnx.GraphProto, path: Path) -> None:
-    """Raise DataError where a node computes as in training."""
+    """Raise DataError where a node computes as in training: by the batch's statistics, or at random."""
     for node in every_node(graph):
         says = attributes(node)
-        trains = False
+        trains = node.op_type in _RANDOM
         if node.op_type == "BatchNormalization":
             trains = bool(says.get("training_mode", 0)) or len([name for name in node.output if name]) > 1
         elif node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
@@ -175,3 +191,8 @@ def _check_mode(graph: onnx.GraphProto, path: Path) -> None:
                 f"{path}: the network is in training mode (node {one_line(node.name)}, {node.op_type}); "
                 "call eval() on it before it is exported"
             )
+
+
+def _short(error: Exception) -> str:
+    text = one_line(error)
+    return text if len(text) < _MOST_SAID else f"{text[:_MOST_SAID]}..."

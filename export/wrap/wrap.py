@@ -16,7 +16,8 @@ from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.errors import DataError
 from errseg_rt.export.model_card import model_card
-from errseg_rt.export.wrap.network import Fact, Network
+from errseg_rt.export.wrap.facts import GIVEN, RUN, Fact
+from errseg_rt.export.wrap.network import Network
 from errseg_rt.export.wrap.preprocessing import Given, Normalisation, missing, normalisation_of
 
 _KNOTS = np.linspace(-16, 16, 65)  # 0.002 from the sigmoid at most
@@ -93,25 +94,26 @@ def classes_of(network: Network, classes: str | None) -> tuple[ClassSet, Fact]:
     found = open_classes(classes if classes is not None else str(count)).classes
     if count is not None and len(found) != count:
         channels = network.looks.channels
-        why = "" if count == channels else f" (class 0 is where no channel exceeds the threshold; {channels} in the file)"
+        why = (
+            "" if count == channels else f" (class 0 is where no channel exceeds the threshold; {channels} in the file)"
+        )
         raise DataError(f"{network.path}: has {count} classes{why}, not the {len(found)} of --classes {classes}")
     names = ", ".join(found.names[:4]) + (", ..." if len(found) > 4 else "")
-    source = "run" if classes is None else "given"
-    return found, Fact("classes", f"{len(found)}: {names}" + " (made-up names; --classes names them)" * (classes is None), source)
+    if classes is None:
+        return found, Fact("classes", f"{len(found)}: {names} (made-up names; --classes names them)", RUN)
+    return found, Fact("classes", f"{len(found)}: {names}", GIVEN)
 
 
 def spec_of(network: Network, values: Normalisation) -> InputSpec:
     """How frames become a network's input."""
-    return InputSpec(
-        multiple=network.multiple, mean=values.mean, std=values.std, color=values.color, size=network.size
-    )
+    return InputSpec(multiple=network.multiple, mean=values.mean, std=values.std, color=values.color, size=network.size)
 
 
 def _facts(network: Network, values: Normalisation) -> list[Fact]:
-    given = network.looks.input
-    facts = [Fact("normalised", f"mean {_shown(values.mean)}, std {_shown(values.std)} of red, green, blue in 0..1", values.given)]
-    if given.channels == 3:
-        facts.append(Fact("planes", values.color.upper(), values.given))
+    numbers = f"less {_shown(values.mean)}, over {_shown(values.std)} (red, green, blue in 0..1)"
+    facts = [Fact("normalised", numbers, values.source)]
+    if network.looks.input.channels == 3:
+        facts.append(Fact("channels", values.color.upper(), values.source))
     return facts
 
 

@@ -121,7 +121,9 @@ class Net:
         graph = helper.make_graph(self.nodes, "g", self.inputs, [], self.weights)
         graph.output.extend(onnx.ValueInfoProto(name=each) for each in outputs or (self.at,))
         opsets = [helper.make_opsetid("", self.opset)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=max(4, helper.find_min_ir_version_for(opsets)))
+        model = helper.make_model(
+            graph, opset_imports=opsets, ir_version=max(4, helper.find_min_ir_version_for(opsets))
+        )
         inferred = onnx.shape_inference.infer_shapes(model)
         known = {value.name: value for value in (*inferred.graph.value_info, *inferred.graph.output)}
         for value in model.graph.output:
@@ -139,11 +141,10 @@ def run(path: Path, image: npt.NDArray[Any], output: int | str = 0) -> npt.NDArr
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    (given,) = [each for each in session.get_inputs() if each.name not in {"weight"}][:1]
-    shape = given.shape
-    if shape[-1] in (1, 3) and shape[1] not in (1, 3):
+    given = next(each for each in session.get_inputs() if len(each.shape) == 4)
+    if given.shape[-1] in (1, 3) and given.shape[1] not in (1, 3):
         image = image.transpose(0, 2, 3, 1)
-    if isinstance(shape[0], int):
-        image = np.repeat(image, shape[0], axis=0)
+    if isinstance(given.shape[0], int):
+        image = np.repeat(image, given.shape[0], axis=0)
     name = output if isinstance(output, str) else session.get_outputs()[output].name
     return np.asarray(session.run([name], {given.name: image})[0])
