@@ -69,6 +69,7 @@ ON_A_GPU = {
 }
 _CI = ".ci/run installs and tests in a clean environment"
 _OPENCV = "changes what is installed; tests/cli/test_doctor.py looks at what doctor says of it"
+_WRAP = "wants a network's file; tests/cli/test_wrap.py makes one, and runs what docs/networks.md shows"
 _TRAIN = "takes hours; tests/cli/test_train.py trains a tiny recipe"
 _BENCHMARK = "measures, for minutes or hours; its parts are tested in tests/benchmarks, or run by hand"
 _PROVIDERS = "wants another package of onnxruntime; tests/engines/test_providers.py puts one in its stead"
@@ -105,9 +106,15 @@ ELSEWHERE = {
     "errseg-rt export runs/camvid/cascade.safetensors -o bundles/camvid --license LICENSE.md": (
         "wants a training; tests/cli/test_export.py exports a tiny one"
     ),
+    "errseg-rt wrap MODEL.onnx -o BUNDLE": _WRAP,
+    "errseg-rt wrap model.onnx -o mine --normalise imagenet --classes 19": _WRAP,
+    "errseg-rt segment frame.png -o out --bundle mine": _WRAP,
+    "errseg-rt calibrate mine --data DIR -o mine_calibrated": _WRAP,
+    "errseg-rt wrap model.onnx -o mine --check frame.png": _WRAP,
     "errseg-rt --version": "tests/cli/test_app.py",
     "errseg-rt evaluate": "names the command, without what it takes",
     "errseg-rt build-engine": "likewise",
+    "errseg-rt wrap": "likewise",
     "python -m benchmarks.accuracy --data camvid --init squeezenas_mac_large_cityscapes.pth --runs runs": _BENCHMARK,
     "python -m benchmarks.accuracy_tables": _BENCHMARK,
     "python benchmarks/run.py --json benchmarks/results/report.json --frames camvid/val/images "
