@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from errseg_rt.bundle.bundle import MANIFEST, Bundle
 from errseg_rt.bundle.classes import CLASS_SETS, IGNORE, ClassSet
 from errseg_rt.errors import DataError
 from errseg_rt.system.fields import nearest
@@ -39,26 +40,29 @@ class ClassFile:
 
 
 def open_classes(text: str, folder: Path | None = None) -> ClassFile:
-    """Classes by the name of a set, by their number, or from a file.
+    """Classes by the name of a set, by their number, from a file, or those of a bundle.
 
     Args:
         text: A key of `CLASS_SETS`; a whole number, whose classes are called `class 0` and so on; or the path of a
-            file, see `read_classes`.
+            file, see `read_classes`, or of a bundle's folder.
         folder: Where a relative path starts from; None: the working folder.
 
     Raises:
         DataError: It is none of these, or the file is no class set.
+        BundleError: The bundle is damaged.
     """
     if text in CLASS_SETS:
         return ClassFile(CLASS_SETS[text])
     if re.fullmatch("[0-9]{1,3}", text):
         return _class_set(text, [f"class {index}" for index in range(int(text))])
     path = (folder or Path()) / Path(text).expanduser()
+    if (path / MANIFEST).is_file():
+        return ClassFile(Bundle.open(path).manifest.classes)
     if not path.is_file():
         fault = "is a folder" if path.is_dir() else "no such file"
         known = ", ".join(sorted(CLASS_SETS))
         raise DataError(
-            f"{path}: {fault}; classes are given by a file, by their number, or by one of the names {known}"
+            f"{path}: {fault}; classes are given by a file, a bundle, their number, or one of the names {known}"
         )
     return read_classes(path)
 

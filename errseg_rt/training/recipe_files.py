@@ -14,7 +14,7 @@ from errseg_rt.bundle.classes import CLASS_SETS
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.datasets.label_map import NAMED_MAPS
 from errseg_rt.datasets.merge import MERGES, read_merge
-from errseg_rt.errors import DataError
+from errseg_rt.errors import DataError, ErrsegError
 from errseg_rt.networks.cascade import CascadeConfig
 from errseg_rt.system.fields import FieldError, nearest
 from errseg_rt.system.toml_text import parse_toml
@@ -151,7 +151,7 @@ def _with_files(table: dict[str, Any], section: str) -> dict[str, Any]:
         name = f"{section}.merge"
         if isinstance(merge, str) and merge:
             filled["merge"] = read_merge(merge)
-    except DataError as error:
+    except ErrsegError as error:
         raise FieldError(name, str(error).removeprefix(f"{name}: ")) from error
     if isinstance(filled.get("merge"), Mapping):
         filled["merge"] = {key: (of,) if isinstance(of, str) else of for key, of in filled["merge"].items()}

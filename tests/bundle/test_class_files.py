@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.bundle.class_files import ClassFile, classes_of_table, open_classes, read_classes
 from errseg_rt.bundle.classes import CAMVID, ClassSet
 from errseg_rt.errors import DataError
@@ -56,6 +57,10 @@ def test_by_name_or_number(text, count, name):
     found = open_classes(text).classes
     assert (len(found), found.names[0]) == (count, name)
     assert open_classes("camvid").classes is CAMVID
+
+
+def test_those_of_a_bundle(tiny_bundle):
+    assert open_classes(tiny_bundle.name, tiny_bundle.parent).classes == Bundle.open(tiny_bundle).manifest.classes
 
 
 def test_paths_start_from_the_folder_given(written, monkeypatch):

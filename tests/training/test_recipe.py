@@ -85,8 +85,9 @@ def test_recipes_of_the_package_load_and_fit_their_networks(name):
     assert len(recipe.initial_rows) in (0, len(recipe.classes))
     assert recipe.error.iterations
     assert recipe.detail.iterations
-    with torch.device("meta"):
-        assert Cascade(recipe.cascade).semantic.align_corners is recipe.input.plus_one
+    if name != "cityscapes":  # whose network is fed as its authors have it
+        with torch.device("meta"):
+            assert Cascade(recipe.cascade).semantic.align_corners is recipe.input.plus_one
     sides = {(side - recipe.input.plus_one) % recipe.input.multiple for side in recipe.augment.crop}
     assert sides == {0}
 
