@@ -23,8 +23,9 @@ import numpy as np
 from benchmarks.report import Row, finish
 from errseg_rt import Runtime
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.bundle.classes import IGNORE
+from errseg_rt.bundle.classes import CITYSCAPES
 from errseg_rt.datasets import CityscapesData, LabelledFrames, Sample, open_labelled
+from errseg_rt.datasets.merge import Merge
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.scenes import StreetScene
 
@@ -171,12 +172,8 @@ class _Merged:
     """Frames of Cityscapes with the classes of the bundle that merge them, as its recipe has it."""
 
     def __init__(self, frames: CityscapesData) -> None:
-        from errseg_rt.training.recipe_files import load_recipe
-
         self._frames, self.names = frames, frames.names
-        self._ids = np.full(256, IGNORE, np.uint8)
-        for merged, classes in enumerate(load_recipe("camvid").data.merge):
-            self._ids[list(classes)] = merged
+        self._ids = Merge.open("camvid", CITYSCAPES).to_coarse
 
     def __len__(self) -> int:
         return len(self._frames)

@@ -18,8 +18,10 @@ from errseg_rt.cli.labelled import (
     FirstIdOption,
     JsonFileOption,
     LabelMapOption,
+    MergeOption,
     SplitOption,
     VoidOption,
+    label_classes,
     open_frames,
     print_warnings,
     report_failures,
@@ -60,6 +62,7 @@ def calibrate(
     void: VoidOption = None,
     first_id: FirstIdOption = None,
     label_map: LabelMapOption = None,
+    merge: MergeOption = None,
     engine: EngineOption = "onnxruntime",
     precision: PrecisionOption = None,
     device: DeviceOption = None,
@@ -116,18 +119,20 @@ def calibrate(
             raise BundleError(f"{bundle}: has no detail branch, and so no t; leave out --save-threshold")
         if out is not None:
             check_replaceable(out)
+        classes, coarse = label_classes(merge, manifest.classes)
         frames = open_frames(
-            data, manifest.classes, split=split, void=void, first_id=first_id, label_map=label_map, reading=reading
+            data, classes, split=split, void=void, first_id=first_id, label_map=label_map, reading=reading
         )
         warm_up(runtime)
         evaluation = Evaluation(
-            len(manifest.classes),
+            len(classes),
             runtime.threshold,
             thresholds=THRESHOLDS,
             folds=FOLDS,
             row_work=runtime.row_work,
             threads=runtime.options.cores,
             branches=manifest.branches,
+            coarse=coarse,
         )
         done = evaluate_frames(runtime, frames, evaluation, "calibrate")
     pixels = evaluation.errors
@@ -140,12 +145,12 @@ def calibrate(
     new = cross_validated(() if is_few else evaluation.folds)
     notes = [_FEW_FRAMES.format(evaluation.frames_with_truth, FEWEST_FRAMES)] if is_few else []
     first = frames.label_map.first_id
-    warnings = doubts(evaluation.semantic.confusion.counts, manifest.classes, bundle, first)
+    warnings = doubts(evaluation.semantic.confusion.counts, classes, bundle, first)
     proposal = propose(evaluation.sweep, evaluation.semantic.confusion.miou())
-    scores = evaluation.to_dict(manifest.classes)
+    scores = evaluation.to_dict(classes)
     answer = {
         "bundle": opened.stamp(),
-        "data": {"folder": str(data), "split": split, "label_map": label_map, "first_id": first_id},
+        "data": {"folder": str(data), "split": split, "label_map": label_map, "first_id": first_id, "merge": merge},
         **stamp(runtime),
         "frames": len(done.scored),
         "threshold": manifest.threshold,

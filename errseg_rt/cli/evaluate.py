@@ -18,8 +18,10 @@ from errseg_rt.cli.labelled import (
     IdsOption,
     JsonFileOption,
     LabelMapOption,
+    MergeOption,
     SplitOption,
     VoidOption,
+    label_classes,
     open_frames,
     print_warnings,
     report_failures,
@@ -73,6 +75,7 @@ def evaluate(
     void: VoidOption = None,
     first_id: FirstIdOption = None,
     label_map: LabelMapOption = None,
+    merge: MergeOption = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
@@ -130,11 +133,11 @@ def evaluate(
     for file in (json_file, csv_file):
         check_file(file)
     check_apart(json_file, csv_file)
+    labelled: dict[str, Any] = {"split": split, "void": void, "first_id": first_id, "label_map": label_map}
     if predictions is not None:
         if plots is not None:
             raise typer.BadParameter("draws what a bundle does: leave it out.", param_hint="'--plots'")
-        labelled = {"split": split, "void": void, "first_id": first_id, "label_map": label_map}
-        score_files(bundle, data, predictions, ids, labelled, reading, json_file, csv_file)
+        score_files(bundle, data, predictions, ids, labelled, merge, reading, json_file, csv_file)
         return
     if plots is not None:
         check_plots()
@@ -142,32 +145,32 @@ def evaluate(
     factors = tuple(float(part) for part in scales.split(","))
     with Runtime(bundle, options=options) as runtime:
         manifest = runtime.manifest
-        frames = open_frames(
-            data, manifest.classes, split=split, void=void, first_id=first_id, label_map=label_map, reading=reading
-        )
+        classes, coarse = label_classes(merge, manifest.classes)
+        frames = open_frames(data, classes, reading=reading, **labelled)
         warm_up(runtime)
         evaluation = Evaluation(
-            len(manifest.classes),
+            len(classes),
             runtime.threshold,
             thresholds=THRESHOLDS,
             boundary=True,
             row_work=runtime.row_work,
             threads=runtime.options.cores,
             branches=manifest.branches,
+            coarse=coarse,
         )
         done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip)
         calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
-        scores = evaluation.to_dict(manifest.classes, calibrations)
+        scores = evaluation.to_dict(classes, calibrations)
         tables = figures_of(scores)
         notes = [_NO_BASELINES] if manifest.has_errors and not manifest.baseline_calibrations else []
         notes += doubts_of_map(runtime)
         first = frames.label_map.first_id
-        warnings = doubts(evaluation.semantic.confusion.counts, manifest.classes, bundle, first)
+        warnings = doubts(evaluation.semantic.confusion.counts, classes, bundle, first)
         outputs, drawn = Outputs(), list[Path]()
         if json_file is not None:
             answer = {
                 "bundle": runtime.bundle.stamp(),
-                "data": {"folder": str(data), "split": split, "label_map": label_map, "first_id": first_id},
+                "data": {"folder": str(data), **labelled, "merge": merge},
                 **stamp(runtime),
                 "scales": factors,
                 "flip": flip,

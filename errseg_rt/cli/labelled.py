@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -12,6 +12,9 @@ from errseg_rt.cli.faults import say
 from errseg_rt.system.lines import escaped
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from errseg_rt.bundle.classes import ClassSet
     from errseg_rt.datasets import LabelledFiles
     from errseg_rt.frames.reading import Reading
@@ -45,6 +48,14 @@ LabelMapOption = Annotated[
         '{"0": "void", "7": "road"}, or the labelmap.txt of an annotation tool.',
     ),
 ]
+MergeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="camvid|FILE",
+        help="Labels are of coarser classes, each of which merges some of the bundle's, as a TOML file says, a line a "
+        'class, as car = ["car", "truck"]; `camvid` are its 11 by the names of Cityscapes.',
+    ),
+]
 IdsOption = Annotated[
     str,
     typer.Option(
@@ -53,6 +64,28 @@ IdsOption = Annotated[
     ),
 ]
 JsonFileOption = Annotated[Path | None, typer.Option("--json", help="File for all figures, as JSON.")]
+
+
+class LabelClasses(NamedTuple):
+    """The classes of labels, and how a bundle's labels count among them.
+
+    Attributes:
+        classes: The labels' own.
+        coarse: What each of the bundle's labels counts as, as `Evaluation` takes it; None: as itself.
+    """
+
+    classes: ClassSet
+    coarse: npt.NDArray[np.uint8] | None
+
+
+def label_classes(merge: str | None, classes: ClassSet) -> LabelClasses:
+    """The classes of labels of a bundle's classes, or of those that a user's option merges them to."""
+    from errseg_rt.datasets.merge import Merge
+
+    if merge is None:
+        return LabelClasses(classes, None)
+    opened = Merge.open(merge, classes)
+    return LabelClasses(opened.coarse, opened.to_coarse)
 
 
 def open_frames(

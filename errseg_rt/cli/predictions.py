@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from errseg_rt.bundle.bundle import Bundle
-from errseg_rt.cli.labelled import open_frames, print_warnings, report_failures
+from errseg_rt.cli.labelled import label_classes, open_frames, print_warnings, report_failures
 from errseg_rt.cli.options import print_table
 from errseg_rt.cli.outputs import Outputs
 from errseg_rt.errors import DataError
@@ -21,6 +21,7 @@ def score_files(
     folder: Path,
     ids: str,
     labelled: Mapping[str, Any],
+    merge: str | None,
     reading: Reading,
     json_file: Path | None,
     csv_file: Path | None,
@@ -33,6 +34,7 @@ def score_files(
         folder: The predictions.
         ids: What their ids mean, as `LabelMap.open` takes it.
         labelled: Options of `open_frames`.
+        merge: As the option `--merge` takes it.
         reading: What is taken of image files.
         json_file: File for all figures; None: none.
         csv_file: File for the tables; None: none.
@@ -44,11 +46,11 @@ def score_files(
     from errseg_rt.evaluation.tables import label_figures, write_csv
 
     opened = Bundle.open(bundle)
-    classes = opened.manifest.classes
-    meaning = LabelMap.open(ids, classes)
+    meaning = LabelMap.open(ids, opened.manifest.classes)
+    classes, coarse = label_classes(merge, opened.manifest.classes)
     frames = open_frames(data, classes, reading=reading, **labelled)
     scores = LabelScores(len(classes), boundary=True, void_labels=True)
-    done = score_predictions(frames, pair_predictions(frames, folder), meaning, scores, "score predictions")
+    done = score_predictions(frames, pair_predictions(frames, folder), meaning, scores, "score predictions", coarse)
     figures = scores.to_dict(classes)
     tables = label_figures({"predictions": figures})
     warnings = doubts(scores.confusion.counts, classes, bundle, frames.label_map.first_id)
@@ -57,7 +59,7 @@ def score_files(
         accuracy = zip(done.scored, scores.frame_accuracy(), strict=True)
         answer = {
             "bundle": opened.stamp(),
-            "data": {"folder": str(data), **labelled},
+            "data": {"folder": str(data), **labelled, "merge": merge},
             "predictions": str(folder),
             "ids": ids,
             "frames": len(done.scored),

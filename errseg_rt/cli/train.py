@@ -43,6 +43,10 @@ def train(
             "VOC; default: rendered scenes."
         ),
     ] = None,
+    also: Annotated[
+        Path | None,
+        typer.Option(help="Folder of further frames to learn from, with labels of the network's own classes."),
+    ] = None,
     first_id: FirstIdOption = None,
     label_map: LabelMapOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
@@ -95,6 +99,7 @@ def train(
         out,
         init,
         command,
+        also=also,
         shared=shared,
         devices=devices,
         precision=precision,

@@ -18,6 +18,8 @@ from errseg_rt.errors import DataError
 _LABEL_IDS = 34  # label ids of Cityscapes are 0..33; what they call -1 is never drawn
 # The label ids that count, in the order of the training ids 0..18.
 _COUNTED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+NAMED_MAPS = ("labelIds", "ade20k", "trainIds", "palette")
+"""Names that `LabelMap.open` takes, where a file's path may stand."""
 _NO_CLASS = ("void", "ignore", "background", "unlabeled", "unlabelled")
 _MOST_NAMED = 10  # ids that a message lists
 
@@ -89,8 +91,8 @@ class LabelMap:
         return cls(ids, f"label ids of ADE20K are 1..{len(ADE20K)}, and 0 for other")
 
     @classmethod
-    def open(cls, text: str, classes: ClassSet) -> LabelMap:
-        """A map by name, else from a file; see `from_file`.
+    def open(cls, text: str, classes: ClassSet, void: Sequence[str] = ()) -> LabelMap:
+        """A map by name, else from a file; see `from_file`, whose arguments these are.
 
         `labelIds` are Cityscapes' label ids, `ade20k` those of its benchmark, `trainIds` the classes themselves, and
         `palette` these with the classes' colours.
@@ -110,10 +112,10 @@ class LabelMap:
         if text in ("trainIds", "palette"):
             ids = cls.of(len(classes), ())
             return cls(ids.ids, ids.known, dict(enumerate(classes.colors)) if text == "palette" else None, 0)
-        return cls.from_file(text, classes)
+        return cls.from_file(text, classes, void)
 
     @classmethod
-    def from_file(cls, path: str | Path, classes: ClassSet) -> LabelMap:
+    def from_file(cls, path: str | Path, classes: ClassSet, void: Sequence[str] = ()) -> LabelMap:
         """What each id means, by the names in a file of a kind that `read_names` knows; ids may share a name.
 
         `void`, `ignore`, `background` and `unlabeled` mean "no class", unless a class is called so; 255 does wherever
@@ -122,13 +124,14 @@ class LabelMap:
         Args:
             path: The file.
             classes: The classes that the names are of.
+            void: Further names that mean "no class".
 
         Raises:
             DataError: The file cannot be read, is of none of these kinds, an id is none, or a name is no class.
         """
         path = Path(path)
         names, colors = read_names(path)
-        ids = {IGNORE: IGNORE, **{label: _class_of(path, name, classes) for label, name in names.items()}}
+        ids = {IGNORE: IGNORE, **{label: _class_of(path, name, classes, void) for label, name in names.items()}}
         if set(ids.values()) == {IGNORE}:
             raise DataError(f"{path}: the label map names no class, only void")
         return cls(ids, f"{path.name} knows {_listed(sorted(ids))}", colors)
@@ -175,14 +178,21 @@ class LabelMap:
         return None
 
 
-def _class_of(path: Path, name: str, classes: ClassSet) -> int:
+def class_named(name: str, classes: ClassSet) -> int | None:
+    """Id of the class of a name, whatever its case and however its words are joined; None where there is none."""
     if name in classes.names:
         return classes.names.index(name)
     plain = [_plain(other) for other in classes.names]
-    if _plain(name) in plain:
-        return plain.index(_plain(name))
-    if _plain(name) in _NO_CLASS:
+    return plain.index(_plain(name)) if _plain(name) in plain else None
+
+
+def _class_of(path: Path, name: str, classes: ClassSet, void: Sequence[str]) -> int:
+    found = class_named(name, classes)
+    if found is not None:
+        return found
+    if _plain(name) in (*_NO_CLASS, *map(_plain, void)):
         return IGNORE
+    plain = [_plain(other) for other in classes.names]
     near = difflib.get_close_matches(_plain(name), [*plain, "void"], 1, 0.5)
     nearest = [*classes.names, "void"][[*plain, "void"].index(near[0])] if near else None
     hint = f"nearest is {nearest!r}; " if nearest else ""

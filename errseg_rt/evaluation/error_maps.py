@@ -46,8 +46,15 @@ class GridErrors:
     logits: Mapping[str, npt.NDArray[np.floating]]
 
     @classmethod
-    def of(cls, truth: npt.NDArray[np.uint8], branches: Branches) -> GridErrors:
+    def of(
+        cls,
+        truth: npt.NDArray[np.uint8],
+        branches: Branches,
+        coarse: npt.NDArray[np.uint8] | None = None,  # [256]
+    ) -> GridErrors:
         """From the true class ids of a frame, `uint8 [H, W]`, and what the branches say of it.
+
+        With `coarse`, what each label counts as, a label is wrong where it counts as another class than the true one.
 
         Raises:
             ValueError: They say nothing of errors.
@@ -58,7 +65,8 @@ class GridErrors:
         valid = on_grid != IGNORE
         semantic = branches.logits[:, valid]
         scores = {P_EP: branches.error_logit[valid], **baseline_logits(semantic)}
-        return cls(valid, semantic.argmax(axis=0) != on_grid[valid], scores)
+        labels = semantic.argmax(axis=0)
+        return cls(valid, (labels if coarse is None else coarse[labels]) != on_grid[valid], scores)
 
     @property
     def hard(self) -> npt.NDArray[np.bool_]:

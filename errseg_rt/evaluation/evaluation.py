@@ -16,7 +16,7 @@ from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.calibration import fit_calibrations
 from errseg_rt.evaluation.error_maps import P_EP, ErrorMaps, GridErrors
 from errseg_rt.evaluation.label_scores import LabelScores
-from errseg_rt.evaluation.labels import View, multi_scale_labels, native_labels
+from errseg_rt.evaluation.labels import View, coarsened, multi_scale_labels, native_labels
 from errseg_rt.evaluation.sweep import ThresholdSweep, flagged_share
 from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import fuse_labels
@@ -26,7 +26,7 @@ class Evaluation:
     """Scores of a cascade over any number of frames, in a memory that grows by a few numbers a frame.
 
     Args:
-        classes: Number of classes.
+        classes: Number of classes that the truth tells apart.
         threshold: t of eq. 4.
         thresholds: Other t to try beside it.
         boundary: Whether to score the outlines of semantic and fused labels.
@@ -35,6 +35,8 @@ class Evaluation:
         threads: CPU threads of fusion.
         branches: Which branches the cascade has, of `errseg_rt.bundle.contract.BRANCHES`. Without a detail branch the
             fused labels are the semantic ones, and there is no t to try.
+        coarse: For truth of coarser classes than the branches', the one that each of these counts as, `uint8 [256]`,
+            `IGNORE` for one that is always wrong; see `Merge.to_coarse`. None: they are the same.
 
     Attributes:
         semantic: Of the labels with nothing flagged.
@@ -57,15 +59,17 @@ class Evaluation:
         row_work: tuple[int, int, int] = (1, 1, 1),
         threads: int = 1,
         branches: Sequence[str] = BRANCHES,
+        coarse: npt.NDArray[np.uint8] | None = None,
     ) -> None:
         self.classes, self.threshold, self._threads, self._branches = classes, threshold, threads, branches
-        self.semantic, self.fused = (LabelScores(classes, boundary=boundary) for _ in range(2))
-        self.native = LabelScores(classes)
+        self._coarse, is_open = coarse, coarse is not None
+        self.semantic, self.fused = (LabelScores(classes, boundary=boundary, void_labels=is_open) for _ in range(2))
+        self.native = LabelScores(classes, void_labels=is_open)
         self.multi_scale: dict[str, LabelScores] = {}
         self.flagged: list[float] = []
         self.folds = [ErrorMaps() for _ in range(folds)]
         tried = thresholds if "detail" in branches else ()
-        self.sweep = ThresholdSweep(classes, tried, row_work=row_work, threads=threads)
+        self.sweep = ThresholdSweep(classes, tried, row_work=row_work, threads=threads, coarse=coarse)
 
     def add(
         self, truth: npt.NDArray[np.uint8], branches: Branches, *, views: Sequence[View] = (), fold: int = 0
@@ -82,7 +86,7 @@ class Evaluation:
             ValueError: The truth is not of the frame's size, an id is not a class, or a logit is NaN; nothing of the
                 frame is counted then.
         """
-        errors = GridErrors.of(truth, branches) if "error" in self._branches else None
+        errors = GridErrors.of(truth, branches, self._coarse) if "error" in self._branches else None
         if errors and errors.wrong.size and np.isnan(errors.logits[P_EP]).any():
             raise ValueError("the error logits hold NaN")
         geometry, threads = branches.geometry, self._threads
@@ -91,12 +95,12 @@ class Evaluation:
         fused = semantic
         if branches.detail_logits is not None:
             fused = fuse_labels(branches.logits, branches.detail_logits, flagged, geometry, threads=threads).labels
-        self.semantic.add(truth, semantic)
-        self.native.add(truth, native_labels(branches, threads))
-        self.fused.add(truth, fused)
+        self.semantic.add(truth, coarsened(semantic, self._coarse))
+        self.native.add(truth, coarsened(native_labels(branches, threads), self._coarse))
+        self.fused.add(truth, coarsened(fused, self._coarse))
         for name, threshold in {"semantic_ms": None, "fused_ms": self.threshold}.items() if views else ():
-            scores = self.multi_scale.setdefault(name, LabelScores(self.classes))
-            scores.add(truth, multi_scale_labels(views, threshold, threads))
+            scores = self.multi_scale.setdefault(name, LabelScores(self.classes, void_labels=self._coarse is not None))
+            scores.add(truth, coarsened(multi_scale_labels(views, threshold, threads), self._coarse))
         self.flagged.append(flagged_share(flagged, branches))
         if errors:
             self.folds[fold].add(errors)

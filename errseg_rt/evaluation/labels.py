@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
@@ -30,6 +31,16 @@ def native_labels(branches: Branches, threads: int = 1) -> npt.NDArray[np.uint8]
         `uint8 [H, W]`, the lowest class on ties.
     """
     return argmax_of(upsample(logits, branches.geometry, threads) for logits in branches.logits)
+
+
+def coarsened(labels: npt.NDArray[np.uint8], coarse: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
+    """Labels as the truth tells them apart.
+
+    Args:
+        labels: `uint8 [H, W]`.
+        coarse: What each label counts as, `uint8 [256]`; None: as itself.
+    """
+    return labels if coarse is None else np.asarray(cv2.LUT(labels, coarse), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from errseg_rt.datasets.frames import LabelledFiles
 from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.datasets.pairing import plain_name
 from errseg_rt.errors import DataError
 from errseg_rt.evaluation.label_scores import LabelScores
+from errseg_rt.evaluation.labels import coarsened
 from errseg_rt.evaluation.run import FAULTS, Done, reason
 from errseg_rt.frames.files import find_files
 from errseg_rt.frames.reading import read_labels
@@ -61,7 +63,12 @@ def pair_predictions(frames: LabelledFiles, folder: Path) -> list[Path]:
 
 
 def score_predictions(
-    frames: LabelledFiles, predictions: Sequence[Path], label_map: LabelMap, scores: LabelScores, title: str
+    frames: LabelledFiles,
+    predictions: Sequence[Path],
+    label_map: LabelMap,
+    scores: LabelScores,
+    title: str,
+    coarse: npt.NDArray[np.uint8] | None = None,
 ) -> Done:
     """Score every frame's prediction.
 
@@ -71,6 +78,7 @@ def score_predictions(
         label_map: What the ids in these mean; void ones are wrong wherever there is a true class.
         scores: Counts them; must take void labels.
         title: What the progress bar says.
+        coarse: What each of the classes that they mean counts as, as `Evaluation` takes it.
     """
     done = Done([], {})
     for index in track(range(len(frames)), title, len(frames)):
@@ -78,10 +86,10 @@ def score_predictions(
             _, truth = frames[index]
             path = predictions[index]
             raw = read_labels(path, (truth.shape[0], truth.shape[1]), frames.reading, label_map.colors)
-            labels = label_map.apply(raw, path)
+            labels = coarsened(label_map.apply(raw, path), coarse)
         except FAULTS as error:
             done.failed[frames.names[index]] = reason(error)
             continue
-        scores.add(truth, np.asarray(labels, np.uint8))
+        scores.add(truth, labels)
         done.scored.append(index)
     return done

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from errseg_rt.evaluation.error_maps import GridErrors
 from errseg_rt.evaluation.label_scores import LabelScores
+from errseg_rt.evaluation.labels import coarsened
 from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import fuse_labels
 from errseg_rt.kernels.select import select
@@ -76,6 +77,7 @@ class ThresholdSweep:
         thresholds: Thresholds on raw P_ep.
         row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3.
         threads: CPU threads of fusion.
+        coarse: What each label counts as, as `Evaluation` has it.
 
     Attributes:
         labels: Scores of the fused labels, by threshold.
@@ -90,8 +92,10 @@ class ThresholdSweep:
         *,
         row_work: tuple[int, int, int] = (1, 1, 1),
         threads: int = 1,
+        coarse: npt.NDArray[np.uint8] | None = None,
     ) -> None:
-        self.labels = {t: LabelScores(classes) for t in thresholds}
+        self.labels = {t: LabelScores(classes, void_labels=coarse is not None) for t in thresholds}
+        self._coarse = coarse
         self.flagged: dict[float, list[float]] = {t: [] for t in thresholds}
         self.work: dict[float, list[float]] = {t: [] for t in thresholds}
         self._row_work, self._threads = row_work, threads
@@ -115,7 +119,7 @@ class ThresholdSweep:
             fused = fuse_labels(
                 branches.logits, branches.detail_logits, flagged, branches.geometry, threads=self._threads
             )
-            labels.add(truth, fused.labels)
+            labels.add(truth, coarsened(fused.labels, self._coarse))
             self.flagged[t].append(flagged_share(flagged, branches))
             self.work[t].append(selection.work(self._row_work) / (flagged.size * sum(self._row_work)))
             on_valid = flagged[errors.valid]

@@ -31,6 +31,7 @@ class Inputs:
         train: Digests of picture and labels of every training frame, by name; None: not noted.
         val: The same of the frames that are scored on.
         label_map: Digest of what the recipe's label map says; None: it has none.
+        also: The same as `train` of the further frames that are learned from; None: there are none.
     """
 
     frames: str
@@ -39,6 +40,7 @@ class Inputs:
     train: Mapping[str, str] | None = None
     val: Mapping[str, str] | None = None
     label_map: str | None = None
+    also: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Raises FieldError for what is no digest and no size."""
@@ -117,6 +119,7 @@ def input_differences(folder: Path, inputs: Inputs) -> list[str]:
     found = [] if noted.init == inputs.init else ["--init: other weights"]
     if noted.label_map != inputs.label_map:
         found.append("label map: ids mean something else")
+    found += _differing_frames("also", noted.also or {}, inputs.also or {})
     if noted.train is not None:
         return found + _differing_frames("train", noted.train, inputs.train)
     if noted.frames != inputs.frames:

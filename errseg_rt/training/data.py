@@ -16,7 +16,7 @@ from errseg_rt.datasets import LabelledFrames, Sample
 from errseg_rt.scenes import StreetScene
 from errseg_rt.training.augmentation import random_crop
 from errseg_rt.training.recipe import Recipe
-from errseg_rt.training.sized import sizes_of
+from errseg_rt.training.sized import SizedFrames, shares_of, sizes_of
 
 SCENE_SIZE = (360, 480)
 """Height and width of rendered frames that stand beside no others."""
@@ -43,6 +43,7 @@ class CropStream(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, frames: LabelledFrames, recipe: Recipe, stage: int, start: int, length: int) -> None:
         self.frames, self.recipe, self.stage, self.start, self.length = frames, recipe, stage, start, length
         self._street_sizes = street_sizes(recipe, frames)
+        self._merge = recipe.merge
 
     def __len__(self) -> int:
         return self.length
@@ -53,8 +54,11 @@ class CropStream(Dataset[tuple[Tensor, Tensor]]):
         if not len(self.frames) or rng.random() < self.recipe.data.rendered:
             street = int(rng.integers(_STREETS)) % len(self._street_sizes)
             sample = rendered_sample(self._street_sizes[street], street, int(rng.integers(_SCENE_LENGTH)))
+            if self._merge is not None:
+                sample = sample[0], self._merge.to_truth[sample[1]]
         else:
-            sample = self.frames[int(rng.integers(len(self.frames)))]
+            count, shares = len(self.frames), shares_of(self.frames)
+            sample = self.frames[int(rng.integers(count) if shares is None else rng.choice(count, p=shares))]
         picture, labels = random_crop(sample, self.recipe.input, self.recipe.augment, rng)
         return normalise(picture, self.recipe.input), torch.from_numpy(labels.astype(np.int64))
 
@@ -125,6 +129,10 @@ class RenderedData:
     def names(self) -> list[str]:
         """Street and view of each frame."""
         return ["street{:03d}_{}".format(*divmod(self.first + index, _VIEWS)) for index in range(self.length)]
+
+    def relabelled(self, table: npt.NDArray[np.uint8]) -> SizedFrames:
+        """The same frames with other ids, those of a table `uint8 [256]`."""
+        return SizedFrames(self.names, self.sizes, self.__getitem__).relabelled(table)
 
     def __len__(self) -> int:
         return self.length

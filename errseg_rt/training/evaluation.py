@@ -35,12 +35,13 @@ def evaluate(
     Args:
         cascade: In eval mode.
         recipe: Its input, threshold and method.
-        frames: Frames with labels, or kept taps of such.
+        frames: Frames with labels of the classes that the recipe's labels have, or kept taps of such.
         progress: Wraps the loop over the frames in a bar.
         title: What the bar says.
         thresholds: Other t to try beside the recipe's.
     """
-    result = Evaluation(cascade.config.classes, recipe.threshold, thresholds=thresholds)
+    coarse = None if recipe.merge is None else recipe.merge.to_coarse
+    result = Evaluation(len(recipe.label_classes), recipe.threshold, thresholds=thresholds, coarse=coarse)
     for index in progress(range(len(frames)), title, len(frames)):
         if isinstance(frames, TapStore):
             truth, batch, geometry = frames.frames[index][1], frames.read(index), frames.geometry(index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade
+from errseg_rt.networks.registry import build_semantic
 from errseg_rt.training.torch_files import read_torch
 
 _NESTS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights")
@@ -40,11 +41,22 @@ def load_semantic_weights(cascade: Cascade, path: Path, merge: tuple[tuple[int, 
         raise DataError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; {_MEND}")
     wanted = cascade.semantic.state_dict()
     weights = _unwrapped(_read(path), wanted)
-    faults = _faults(weights, wanted, merge)
+    of_classes = _of_classes(cascade) if merge else set()
+    faults = _faults(weights, wanted, merge, of_classes)
     if faults:
         network = f"{cascade.config.semantic} of {cascade.config.classes} classes"
         raise DataError(f"{path}: does not fit the semantic network, {network}: {'; '.join(faults)}")
-    cascade.semantic.load_state_dict({name: _merged(weights[name], wanted[name], merge) for name in weights})
+    cascade.semantic.load_state_dict(
+        {name: _merged(weights[name], merge) if name in of_classes else weights[name] for name in weights}
+    )
+
+
+def _of_classes(cascade: Cascade) -> set[str]:
+    """Names of the tensors that have a row for each class: those that grow with the classes."""
+    config = cascade.config
+    with torch.device("meta"):
+        larger = build_semantic(config.semantic, config.classes + 1).state_dict()
+    return {name for name, own in cascade.semantic.state_dict().items() if own.shape != larger[name].shape}
 
 
 def _read(path: Path) -> Any:
@@ -74,7 +86,12 @@ def _unwrapped(found: Any, wanted: Mapping[str, Tensor]) -> dict[str, Any]:
     return {str(name): value for name, value in found.items()}
 
 
-def _faults(weights: Mapping[str, Any], wanted: Mapping[str, Tensor], merge: tuple[tuple[int, ...], ...]) -> list[str]:
+def _faults(
+    weights: Mapping[str, Any],
+    wanted: Mapping[str, Tensor],
+    merge: tuple[tuple[int, ...], ...],
+    of_classes: Collection[str],
+) -> list[str]:
     """What does not fit, kind by kind."""
     if not weights:
         return ["it holds no weights by name"]
@@ -86,7 +103,7 @@ def _faults(weights: Mapping[str, Any], wanted: Mapping[str, Tensor], merge: tup
     shapes = [
         f"{name} is {list(found.shape)}, wanted {list(own.shape)}"
         for name, found, own in tensors
-        if not _fits(found, own, merge)
+        if not _fits(found, own, merge if name in of_classes else ())
     ]
     broken = [name for name, found, _ in tensors if found.is_floating_point() and not found.isfinite().all()]
     faults = [
@@ -97,7 +114,9 @@ def _faults(weights: Mapping[str, Any], wanted: Mapping[str, Tensor], merge: tup
         *_listed("not finite", broken),
     ]
     if shapes and not (missing or unexpected):
-        faults.append("where its classes are others, data.merge says which of them, counted from 0, each class merges")
+        faults.append(
+            "where its classes are others, initial.classes and initial.merge say which of them each class merges"
+        )
     return faults
 
 
@@ -113,14 +132,17 @@ def _listed(kind: str, names: Iterable[str]) -> list[str]:
 
 def _fits(found: Tensor, own: Tensor, merge: tuple[tuple[int, ...], ...]) -> bool:
     """Whether a tensor has the network's shape, or will have it once its classes are merged."""
-    if found.shape == own.shape:
-        return True
-    if not merge or found.shape[1:] != own.shape[1:] or not found.ndim:
-        return False
-    return len(own) == len(merge) and max(max(rows) for rows in merge) < len(found)
+    if not _has_rows(found, merge):
+        return found.shape == own.shape
+    return found.shape[1:] == own.shape[1:] and len(own) == len(merge)
 
 
-def _merged(found: Tensor, own: Tensor, merge: tuple[tuple[int, ...], ...]) -> Tensor:
-    if found.shape == own.shape:
+def _has_rows(found: Tensor, merge: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether a tensor has the rows that are merged; else its classes may be the cascade's own."""
+    return bool(merge) and bool(found.ndim) and max(max(rows) for rows in merge) < len(found)
+
+
+def _merged(found: Tensor, merge: tuple[tuple[int, ...], ...]) -> Tensor:
+    if not _has_rows(found, merge):
         return found
     return torch.stack([found[list(rows)].mean(dim=0) for rows in merge])

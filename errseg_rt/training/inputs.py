@@ -31,6 +31,7 @@ class Splits:
         learned: Numbers of the training frames to learn from.
         held: Numbers of those kept back for calibration.
         label_map: What their label ids mean, where the recipe says so by a map.
+        also: Further frames to learn from, whose labels are of the network's classes.
     """
 
     data: Path | None
@@ -39,6 +40,7 @@ class Splits:
     learned: list[int]
     held: list[int]
     label_map: LabelMap | None = None
+    also: LabelledFrames = RenderedData(0)  # noqa: RUF009 - holds nothing
 
     @property
     def learned_names(self) -> list[str]:
@@ -51,25 +53,34 @@ class Frames:
     """Frames that were looked at.
 
     Attributes:
-        learned: To learn from.
+        learned: To learn from, with truth ids (see `Merge`) where the recipe merges classes.
+        also: How many of these, the last ones, are further frames.
         held: Kept back, for calibration.
         val: To score on.
         inputs: What they are, by content.
     """
 
     learned: SizedFrames
+    also: int
     held: LabelledFrames
     val: SizedFrames
     inputs: Inputs
 
 
-def open_splits(data: Path | None, recipe: Recipe, reading: Reading = Reading()) -> Splits:  # noqa: B008 - frozen
+def open_splits(
+    data: Path | None,
+    recipe: Recipe,
+    reading: Reading = Reading(),  # noqa: B008 - frozen
+    also: Path | None = None,
+) -> Splits:
     """Open a data set, all of whose labels mean what the recipe says.
 
     Args:
         data: Its folder; None: everything is rendered.
         recipe: The recipe.
         reading: What is taken of its files.
+        also: Folder of further frames to learn from, all of which are: the split `train` where it has splits. Its
+            labels are of the network's own classes, whatever the recipe merges.
 
     Raises:
         DataError: It or the label map cannot be opened, or it has too few frames; or there is none, and rendered scenes
@@ -78,9 +89,9 @@ def open_splits(data: Path | None, recipe: Recipe, reading: Reading = Reading())
     if data is None:
         if not recipe.can_render:
             raise DataError(f"recipe {recipe.name}: rendered scenes have the classes of camvid; give --data")
-        return Splits(None, RenderedData(0), RenderedData(0), [], [])
-    means, classes = recipe.data, recipe.classes
-    label_map = LabelMap.open(means.label_map, classes) if means.label_map is not None else None
+        return Splits(None, RenderedData(0), RenderedData(0), [], [], also=_open_also(also, recipe, reading))
+    means, classes = recipe.data, recipe.label_classes
+    label_map = LabelMap.open(means.label_map, classes, means.void_names) if means.label_map is not None else None
 
     def open_split(split: str) -> LabelledFiles:
         files = open_dataset(data, classes, split=split, void=means.void, first_id=means.first_id, label_map=label_map)
@@ -97,7 +108,16 @@ def open_splits(data: Path | None, recipe: Recipe, reading: Reading = Reading())
     places = (val_split, f"leftImg8bit/{val_split}", f"images/{val_split}", f"ImageSets/Segmentation/{val_split}.txt")
     has_val = any((data / place).exists() for place in places)
     val: LabelledFrames = open_split(val_split) if has_val else RenderedData(0)
-    return Splits(data, train, val, learned, held, label_map)
+    return Splits(data, train, val, learned, held, label_map, _open_also(also, recipe, reading))
+
+
+def _open_also(root: Path | None, recipe: Recipe, reading: Reading) -> LabelledFrames:
+    if root is None:
+        return RenderedData(0)
+    places = ("train", "images/train", "leftImg8bit/train", "ImageSets/Segmentation/train.txt")
+    split = "train" if any((root / place).exists() for place in places) else None
+    split = "training" if (root / "annotations").is_dir() else split
+    return open_dataset(root, recipe.classes, split=split, void=None).read_as(reading)
 
 
 def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: Progress) -> Frames:
@@ -108,10 +128,15 @@ def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: 
     """
     train = look_at(splits.train, f"{splits.data}, train", progress)
     val = look_at(splits.val, f"{splits.data}, val", progress)
-    check_usable(train, val)
+    also = look_at(splits.also, "the further frames", progress)
+    check_usable(train, val, also)
     for part, indices in (("to learn from", splits.learned), ("kept back for calibration", splits.held)):
         check_labelled([train.seen[index] for index in indices], f"{splits.data}: frames {part}")
     learned = train.sized.subset(splits.learned)
+    if recipe.merge is not None:
+        learned = learned.relabelled(recipe.merge.to_truth)
+    further = range(len(learned), len(learned) + len(also.frames))
+    learned = learned.followed_by(also.sized).weighed(further, recipe.data.also)
     held = train.sized.subset(splits.held) if splits.data else RenderedData(SCORED_RENDERED, first=SCORED_RENDERED)
     inputs = Inputs(
         # A name that is no UTF-8 has surrogates.
@@ -120,9 +145,10 @@ def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: 
         rendered=tuple(sorted({*street_sizes(recipe, learned), *rendered_views(recipe, learned).sizes})),
         train=_contents(train),
         val=_contents(val),
+        also=_contents(also) if len(also.frames) else None,
         label_map=None if splits.label_map is None else _meaning(splits.label_map),
     )
-    return Frames(learned, held, val.sized, inputs)
+    return Frames(learned, len(also.frames), held, val.sized, inputs)
 
 
 def _contents(look: Look) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -29,23 +30,30 @@ def adjust_logits(decoder: DetailBranch | DUpsampling, rarity: Tensor, strength:
     bias += strength * rarity.to(bias).repeat_interleave(len(bias) // len(rarity))  # DUpsampling: each class's patch
 
 
-def class_rarity(frames: LabelledFrames, classes: int) -> Tensor:
-    """Minus the logarithm of each class's share of the labelled pixels.
+def class_rarity(
+    frames: LabelledFrames,
+    classes: int,
+    sets: npt.NDArray[np.bool_] | None = None,  # [truth ids, classes]
+) -> Tensor:
+    """Minus the logarithm of each class's share of the labelled pixels; a pixel of a set counts for all its classes.
 
     Args:
         frames: Where the shares are counted.
         classes: Number of classes.
+        sets: Which classes are right where a truth id is true; None: the ids are the classes.
 
     Returns:
         `float32 [classes]`; a class that does not occur is as rare as the rarest that does, and all are zero without a
         labelled pixel.
     """
-    counts = np.zeros(classes)
+    sets = np.eye(classes, dtype=np.bool_) if sets is None else sets
+    pixels = np.zeros(len(sets))
     for index in range(len(frames)):
         labels = frames[index][1]
-        counts += np.bincount(labels[labels != IGNORE], minlength=classes)
+        pixels += np.bincount(labels[labels != IGNORE], minlength=len(sets))
+    counts = pixels @ sets
     present = counts > 0
     if not present.any():
         return torch.zeros(classes)
-    shares = np.where(present, counts, counts[present].min()) / counts.sum()
+    shares = np.where(present, counts, counts[present].min()) / pixels.sum()
     return torch.from_numpy(-np.log(shares)).float()

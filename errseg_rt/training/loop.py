@@ -55,6 +55,7 @@ _NORM_FRAMES = 48  # frames whose mean statistics a frozen norm keeps
 _SEMANTIC = (
     *(f"cascade.{name}" for name in BRANCH_FIELDS["semantic"]),
     "data",
+    "initial",
     "input",
     "augment",
     "semantic",
@@ -80,6 +81,7 @@ def train(
     init: Path | None = None,
     command: str = "",
     *,
+    also: Path | None = None,
     shared: Path | None = None,
     devices: int = 1,
     precision: str = "32-true",
@@ -95,6 +97,7 @@ def train(
         out: Folder of the checkpoints, logs and results.
         init: Weights to start the semantic branch from.
         command: The command that was given, for the record.
+        also: Folder of further frames to learn from, as `open_splits` takes it.
         shared: Folder of a training whose semantic branch is used, and whose folds, kept taps and error-prediction
             branch are where the recipe wants the same.
         devices: Number of devices that share each batch.
@@ -113,9 +116,9 @@ def train(
         raise DataError(f"score_rendered: wanted 0 or more frames, got {score_rendered}")
     if not recipe.semantic.iterations and init is None and shared is None:
         raise DataError(f"recipe {recipe.name} takes the semantic branch as it is given: give its weights by --init")
-    splits = open_splits(data, recipe, reading)
+    splits = open_splits(data, recipe, reading, also)
     dealt = folds(splits.learned_names, recipe.cross_fit)
-    _check_views(recipe, len(splits.learned), dealt)
+    _check_views(recipe, len(splits.learned), len(splits.also), dealt)
     check_shares(recipe, devices)
     # What Lightning says is about its own settings; the loss and the bar say how the training goes.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -124,7 +127,7 @@ def train(
     torch.set_float32_matmul_precision("high")
     cascade = _laid_out(Cascade(recipe.cascade))
     if init is not None:
-        load_semantic_weights(cascade, init, recipe.data.merge)
+        load_semantic_weights(cascade, init, recipe.initial_rows)
     if shared is not None:
         _check_shared(shared, recipe)
     check_outputs(out)
@@ -145,7 +148,7 @@ def train(
     _semantic(cascade, shared or out, partial(fit, "semantic", frames=learned))
 
     taps = shared if shared is not None and _is_common(shared, recipe, _TAPS) else out
-    store = _store(recipe, cascade, learned, rendered, dealt, start, taps, fit) if recipe.views else None
+    store = _store(recipe, cascade, learned, seen.also, rendered, dealt, start, taps, fit) if recipe.views else None
     for stage in STAGES[1:]:
         done = out / f"{stage}.safetensors"
         if shared is not None and stage.startswith("error") and _is_common(shared, recipe, _ERROR):
@@ -158,7 +161,9 @@ def train(
             fit(stage, cascade=cascade, frames=learned, out=out, store=store)
             save_cascade(done, cascade, {"recipe": recipe.name, "stage": stage})
     if recipe.method.adjustment:
-        adjust_logits(cascade.detail, class_rarity(learned, recipe.cascade.classes), recipe.method.adjustment)
+        members = None if recipe.merge is None else recipe.merge.members
+        rarity = class_rarity(learned, recipe.cascade.classes, members)
+        adjust_logits(cascade.detail, rarity, recipe.method.adjustment)
     count = min(score_rendered, SCORED_RENDERED) if recipe.can_render else 0
     sets = {"held_out": seen.held, "val": seen.val, "rendered": RenderedData(count, beside=learned.sizes)}
     notes = _notes(cascade.eval(), recipe, sets)
@@ -166,9 +171,9 @@ def train(
     return result
 
 
-def _check_views(recipe: Recipe, frames: int, dealt: Sequence[Fold]) -> None:
+def _check_views(recipe: Recipe, frames: int, also: int, dealt: Sequence[Fold]) -> None:
     """Raises DataError where the branches, or the semantic branch of a fold, would have no frame to learn from."""
-    if recipe.views and not frames + recipe.views.rendered:
+    if recipe.views and not frames + also + recipe.views.rendered:
         raise DataError(f"recipe {recipe.name} learns from views of frames: give --data, or set views.rendered")
     if frames and not all(fold.learned for fold in dealt):
         raise DataError(
@@ -230,6 +235,7 @@ def _store(
     recipe: Recipe,
     cascade: Cascade,
     learned: SizedFrames,
+    also: int,
     rendered: RenderedData,
     dealt: Sequence[Fold],
     start: dict[str, Tensor],
@@ -237,7 +243,9 @@ def _store(
     fit: Callable[..., None],
 ) -> TapStore:
     """Taps of the frames to learn from, each seen by the semantic branch of its fold, and of rendered ones."""
-    frames = learned.followed_by(rendered)
+    merge = recipe.merge
+    frames = learned.followed_by(rendered if merge is None else rendered.relabelled(merge.to_truth))
+    frames = frames.weighed(range(len(learned) - also, len(learned)), recipe.data.also)
     seen_by = [cascade] * len(frames)
     short = replace(recipe, semantic=replace(recipe.semantic, iterations=recipe.cross_fit.iterations))
     for number, fold in enumerate(dealt):
@@ -297,7 +305,7 @@ def _notes(cascade: Cascade, recipe: Recipe, sets: Mapping[str, LabelledFrames])
         "recipe": asdict(recipe),
         "calibration": asdict(fitted[P_EP]),
         "baseline_calibrations": {name: asdict(fitted[name]) for name in BASELINES},
-        "metrics": {name: evaluation.to_dict(recipe.classes) for name, evaluation in scored.items()},
+        "metrics": {name: evaluation.to_dict(recipe.label_classes) for name, evaluation in scored.items()},
         "finished": datetime.now(timezone.utc).date().isoformat(),
         "torch": torch.__version__,
     }

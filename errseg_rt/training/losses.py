@@ -12,11 +12,51 @@ from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.networks.cascade import error_map
 
 
+def cross_entropy(logits: Tensor, truth: Tensor, sets: Tensor | None = None) -> Tensor:
+    """Minus the logarithm of the true class's probability, or of the summed probability of the true set's classes.
+
+    Args:
+        logits: `[B, classes, h, w]`.
+        truth: Truth ids, `int64 [B, h, w]`, `IGNORE` where void.
+        sets: Which classes are right where a truth id is true, `bool [truth ids, classes]`, at least one in each row;
+            None: the ids are the classes.
+
+    Returns:
+        `[B, h, w]`; zero where void.
+    """
+    if sets is None:
+        return F.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="none")
+    outside = ~sets.to(truth.device)[_known(truth)].movedim(-1, 1)
+    of_set = logits.masked_fill(outside, -math.inf).logsumexp(dim=1)
+    return (logits.logsumexp(dim=1) - of_set).masked_fill(truth == IGNORE, 0)
+
+
+def wrong_pixels(labels: Tensor, truth: Tensor, sets: Tensor | None = None) -> Tensor:
+    """Eq. 1: where a label is not the true class, or not in the true set; never where void.
+
+    Args:
+        labels: Classes, `int64 [B, h, w]`.
+        truth: Truth ids, as `cross_entropy` takes them, with `sets`.
+        sets: As there.
+
+    Returns:
+        `bool [B, h, w]`.
+    """
+    wrong = error_map(labels, truth) if sets is None else ~sets.to(truth.device)[_known(truth), labels]
+    return wrong & (truth != IGNORE)
+
+
+def _known(truth: Tensor) -> Tensor:
+    """Truth ids, with some id where void."""
+    return truth.masked_fill(truth == IGNORE, 0)
+
+
 def error_loss(
     error_logit: Tensor,
     semantic_logits: Tensor,
     truth: Tensor,
     *,
+    sets: Tensor | None = None,
     rho: float = 0.95,
     easy_weight: float = 1.0,
     hard_weight: float = 1.5,
@@ -31,6 +71,7 @@ def error_loss(
         error_logit: `[B, 1, h, w]`.
         semantic_logits: `[B, classes, h, w]`.
         truth: Labels on the grid, `int64 [B, h, w]`, `IGNORE` where void.
+        sets: What truth ids mean, as in `cross_entropy`: an error is a label outside the true set.
         rho: Confidence from which an error is hard.
         easy_weight: w1.
         hard_weight: w2.
@@ -42,7 +83,7 @@ def error_loss(
     p_sb = semantic_logits.softmax(dim=1)
     confidence, labels = p_sb.max(dim=1)
     valid = truth != IGNORE
-    wrong = error_map(labels, truth) & valid
+    wrong = wrong_pixels(labels, truth, sets)
     count = valid.sum(dim=(1, 2)).clamp_min(1)
     balance = (
         torch.full_like(count, correct_weight, dtype=torch.float) if correct_weight else error_shares(wrong, valid)
@@ -58,8 +99,8 @@ def error_shares(wrong: Tensor, valid: Tensor) -> Tensor:
     return wrong.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)
 
 
-def detail_loss(detail_logits: Tensor, flagged: Tensor, truth: Tensor) -> Tensor:
-    """Eq. 3: cross-entropy over the flagged pixels.
+def detail_loss(detail_logits: Tensor, flagged: Tensor, truth: Tensor, sets: Tensor | None = None) -> Tensor:
+    """Eq. 3: cross-entropy over the flagged pixels; for sets, of the set's summed probability.
 
     The sum of the paper is divided by the number of its terms, so that the rate does not depend on the crop.
 
@@ -67,31 +108,35 @@ def detail_loss(detail_logits: Tensor, flagged: Tensor, truth: Tensor) -> Tensor
         detail_logits: `[B, classes, h, w]`.
         flagged: E_ep of eq. 4, `bool [B, h, w]`.
         truth: Labels on the grid, `int64 [B, h, w]`, `IGNORE` where void.
+        sets: What truth ids mean, as in `cross_entropy`.
 
     Returns:
         A scalar; zero when no valid pixel is flagged.
     """
     counted = flagged & (truth != IGNORE)
-    total = F.cross_entropy(detail_logits, truth.where(counted, IGNORE), ignore_index=IGNORE, reduction="sum")
+    total = cross_entropy(detail_logits, truth.where(counted, IGNORE), sets).sum()
     return total / counted.sum().clamp_min(1)
 
 
-def loss_rank_mining(logits: Tensor, truth: Tensor, share: float) -> Tensor:
+def loss_rank_mining(logits: Tensor, truth: Tensor, share: float, sets: Tensor | None = None) -> Tensor:
     """Cross-entropy over the valid pixels of the batch with the highest loss (Yu et al. 2018).
 
     Args:
         logits: `[B, classes, h, w]`.
         truth: `int64 [B, h, w]`, `IGNORE` where void.
         share: Share of the valid pixels that count, rounded up.
+        sets: What truth ids mean, as in `cross_entropy`.
 
     Returns:
         A scalar; zero when no pixel is valid.
     """
-    losses = _losses(logits, truth)
+    losses = _losses(logits, truth, sets)
     return _mean(losses.topk(_share(losses, share)).values)
 
 
-def bootstrapped_loss(logits: Tensor, truth: Tensor, probability: float, keep: float) -> Tensor:
+def bootstrapped_loss(
+    logits: Tensor, truth: Tensor, probability: float, keep: float, sets: Tensor | None = None
+) -> Tensor:
     """Online bootstrapping: cross-entropy over the hard pixels of the batch (Wu et al. 2016, eq. 1).
 
     Args:
@@ -99,18 +144,19 @@ def bootstrapped_loss(logits: Tensor, truth: Tensor, probability: float, keep: f
         truth: `int64 [B, h, w]`, `IGNORE` where void.
         probability: A pixel is hard where the probability of its true class is below this.
         keep: Where fewer than this share of the valid pixels are hard, rounded up, the hardest make it up.
+        sets: What truth ids mean, as in `cross_entropy`.
 
     Returns:
         A scalar; zero when no pixel is valid.
     """
-    losses = _losses(logits, truth).sort(descending=True).values
+    losses = _losses(logits, truth, sets).sort(descending=True).values
     hard = int((losses.detach() > -math.log(probability)).sum())
     return _mean(losses[: max(hard, _share(losses, keep))])
 
 
-def _losses(logits: Tensor, truth: Tensor) -> Tensor:
+def _losses(logits: Tensor, truth: Tensor, sets: Tensor | None) -> Tensor:
     """Cross-entropy of each valid pixel, `[N]`."""
-    return F.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="none")[truth != IGNORE]
+    return cross_entropy(logits, truth, sets)[truth != IGNORE]
 
 
 def _share(losses: Tensor, share: float) -> int:

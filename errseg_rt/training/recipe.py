@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from errseg_rt.bundle.classes import CAMVID, CLASS_SETS, ClassSet
 from errseg_rt.bundle.input_spec import LARGEST_SCALE, InputSpec
+from errseg_rt.datasets.merge import Merge
+from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import CascadeConfig
 from errseg_rt.system.fields import FieldError, check_fields, require
 
@@ -33,34 +35,86 @@ class DataConfig:
     """What is learned from.
 
     Attributes:
-        classes: Name of the class set, a key of `CLASS_SETS`.
+        classes: The network's classes: the name of a set, a key of `CLASS_SETS`, or classes of one's own.
         void: Label ids that mean "no class", where ids are the classes; None: as in `LabelMap.of`.
+        void_names: Names that mean "no class" in a label map's file, beside those that always do.
         first_id: Id of the first class, where ids are the classes; None: 0, or what the layout has.
-        label_map: What label ids mean, in the stead of these two: a name or a file, as in `LabelMap.open`.
+        label_map: What label ids mean, in the stead of `void` and `first_id`: a name or a file, as in `LabelMap.open`.
+        merge: Coarse classes, in the order of their label ids, and the network's classes that each merges; then the
+            labels are of these, but for those of `--also`. Empty: the labels are of the network's classes.
+        also: Share of the crops and views that are of the frames of `--also`; 0: each is as likely as any other frame.
         rendered: Share of the training crops that come from rendered street scenes.
-        merge: For each class, the classes of the initial weights' network that it merges; empty: they are the same.
     """
 
-    classes: str
+    classes: str | ClassSet
     void: tuple[int, ...] | None = ()
+    void_names: tuple[str, ...] = ()
     first_id: int | None = None
     label_map: str | None = None
+    merge: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    also: float = 0.0
     rendered: float = 0.0
-    merge: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         """Raises FieldError for an unknown class set, and for ids, shares and merges that cannot be."""
         check_fields(self)
-        require(self, "classes", self.classes in CLASS_SETS, f"one of {', '.join(sorted(CLASS_SETS))}")
+        _check_classes(self)
         require(self, "void", all(0 <= label <= 255 for label in self.void or ()), "label ids in 0..255")
         require(self, "first_id", self.first_id is None or 0 <= self.first_id <= 255, "a label id in 0..255")
         is_alone = self.label_map is None or (not self.void and self.first_id is None)
         require(self, "label_map", is_alone, "none beside void or first_id, as it says of each id what it means")
         require(self, "rendered", 0 <= self.rendered <= 1, "a share in 0..1")
-        classes = len(CLASS_SETS[self.classes])
-        require(self, "merge", len(self.merge) in (0, classes), f"a list for each of the {classes} classes")
-        is_given = all(rows and min(rows) >= 0 for rows in self.merge)
-        require(self, "merge", is_given, "lists of at least one of the initial weights' classes, counted from 0")
+        require(self, "also", 0 <= self.also < 1, "a share below 1")
+        _check_merge(self)
+
+    @property
+    def class_set(self) -> ClassSet:
+        """The network's classes."""
+        return _class_set(self)
+
+
+@dataclass(frozen=True)
+class InitialConfig:
+    """The network whose weights the semantic branch starts from, where its classes are others.
+
+    Attributes:
+        classes: Its classes, as `DataConfig` has them; empty: those of the cascade.
+        merge: For each class of the cascade, by name, the classes of that network whose classifier rows it starts from
+            the mean of.
+    """
+
+    classes: str | ClassSet = ""
+    merge: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises FieldError for unknown classes, and for one of `classes` and `merge` without the other."""
+        check_fields(self)
+        require(self, "merge", bool(self.merge) == bool(self.classes), "classes and merge, or neither")
+        if self.classes:
+            _check_classes(self)
+            _check_merge(self)
+
+    @property
+    def class_set(self) -> ClassSet:
+        """Its classes."""
+        return _class_set(self)
+
+
+def _check_classes(config: DataConfig | InitialConfig) -> None:
+    is_known = isinstance(config.classes, ClassSet) or config.classes in CLASS_SETS
+    require(config, "classes", is_known, f"one of {', '.join(sorted(CLASS_SETS))}, or a class set's file")
+
+
+def _check_merge(config: DataConfig | InitialConfig) -> None:
+    if config.merge:
+        try:
+            Merge.of(config.merge, config.class_set, "merge")
+        except DataError as error:
+            raise FieldError("merge", str(error).removeprefix("merge: ")) from error
+
+
+def _class_set(config: DataConfig | InitialConfig) -> ClassSet:
+    return config.classes if isinstance(config.classes, ClassSet) else CLASS_SETS[config.classes]
 
 
 @dataclass(frozen=True)
@@ -257,6 +311,7 @@ class Recipe:
         threshold: t of eq. 4, for training the detail branch.
         cascade: Shape of the networks.
         data: What is learned from.
+        initial: The network of the initial weights, where its classes are others.
         input: Input of the networks.
         augment: Random crops.
         semantic: Training of the semantic branch.
@@ -290,6 +345,7 @@ class Recipe:
     method: MethodConfig = MethodConfig()
     error_loss: ErrorLossConfig = ErrorLossConfig()
     bootstrap: BootstrapConfig = BootstrapConfig()
+    initial: InitialConfig = InitialConfig()
     bundle_threshold: float | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
@@ -311,23 +367,53 @@ class Recipe:
             wanted = f"a multiple of semantic.checkpoint_every, {self.semantic.checkpoint_every}"
             raise FieldError("cross_fit.iterations", f"wanted {wanted}, got {self.cross_fit.iterations}")
         if self.cascade.classes != len(self.classes):
-            wanted = f"{len(self.classes)}, those of {self.data.classes}"
+            wanted = f"{len(self.classes)}, those of {self._called}"
             raise FieldError("cascade.classes", f"wanted {wanted}, got {self.cascade.classes}")
         rendered = {"data.rendered": self.data.rendered, "views.rendered": self.views.rendered if self.views else 0}
         for name, share in rendered.items():
             if share and not self.can_render:
-                wanted = f"0, as rendered scenes have the classes of camvid, not of {self.data.classes}"
+                wanted = f"0, as rendered scenes have the classes of camvid, not of {self._called}"
                 raise FieldError(name, f"wanted {wanted}, got {share}")
+        strange = [name for name in self.initial.merge if name not in self.classes.names]
+        bare = [name for name in self.classes.names if self.initial.merge and name not in self.initial.merge]
+        if strange or bare:
+            wanted = f"a list for each of the {len(self.classes)} classes"
+            fault = f"none for {bare[0]!r}" if bare else f"one for {strange[0]!r}, which is none"
+            raise FieldError("initial.merge", f"wanted {wanted}, got {fault}")
 
     @property
     def classes(self) -> ClassSet:
-        """The class set that `data.classes` names."""
-        return CLASS_SETS[self.data.classes]
+        """The network's classes."""
+        return self.data.class_set
+
+    @property
+    def merge(self) -> Merge | None:
+        """The coarse classes of the labels; None: these are of the network's classes."""
+        return Merge.of(self.data.merge, self.classes) if self.data.merge else None
+
+    @property
+    def label_classes(self) -> ClassSet:
+        """The classes of the labels, which scores are of."""
+        return self.classes if self.merge is None else self.merge.coarse
+
+    @property
+    def initial_rows(self) -> tuple[tuple[int, ...], ...]:
+        """For each class, the rows of the initial classifier that it starts from the mean of; none: its own."""
+        if not self.initial.merge:
+            return ()
+        merge = Merge.of(self.initial.merge, self.initial.class_set)
+        return tuple(merge.sets[merge.coarse.names.index(name)] for name in self.classes.names)
 
     @property
     def can_render(self) -> bool:
-        """Whether rendered street scenes have the classes."""
-        return self.classes == CAMVID
+        """Whether rendered street scenes have the classes of the labels."""
+        return self.label_classes.names == CAMVID.names
+
+    @property
+    def _called(self) -> str:
+        if self.data.merge:
+            return "data.merge"
+        return "data.classes" if isinstance(self.data.classes, ClassSet) else self.data.classes
 
     @property
     def deployed(self) -> Recipe:

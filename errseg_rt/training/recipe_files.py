@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib.resources import files
@@ -10,11 +9,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from errseg_rt.bundle.class_files import classes_of_table, open_classes
 from errseg_rt.bundle.classes import CLASS_SETS
 from errseg_rt.bundle.input_spec import InputSpec
-from errseg_rt.errors import DataError
+from errseg_rt.datasets.label_map import NAMED_MAPS
+from errseg_rt.datasets.merge import MERGES, read_merge
+from errseg_rt.errors import DataError, ErrsegError
 from errseg_rt.networks.cascade import CascadeConfig
 from errseg_rt.system.fields import FieldError, nearest
+from errseg_rt.system.toml_text import parse_toml
 from errseg_rt.training.recipe import (
     STAGES,
     AugmentConfig,
@@ -22,18 +25,24 @@ from errseg_rt.training.recipe import (
     CrossFitConfig,
     DataConfig,
     ErrorLossConfig,
+    InitialConfig,
     MethodConfig,
     Recipe,
     StageConfig,
     ViewsConfig,
 )
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 T = TypeVar("T")
+
+_FILES = {
+    ("data", "classes"): CLASS_SETS,
+    ("data", "merge"): MERGES,
+    ("data", "label_map"): NAMED_MAPS,
+    ("initial", "classes"): CLASS_SETS,
+    ("initial", "merge"): MERGES,
+}
+"""Values that may be a file's path, and the names that they may have instead."""
+_TABLES = [path for path in _FILES if path[1] != "label_map"]  # where a table is one value, not a section
 
 
 def recipe_names() -> list[str]:
@@ -46,7 +55,8 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, changes: Sequence[str] = (), given: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
     """Read a recipe by its name in the package or by its path.
 
-    A recipe with a `base` is another recipe with some values changed; its path starts from the recipe's folder.
+    A recipe with a `base` is another recipe with some values changed. Paths in a recipe's file start from its folder,
+    those in changes from the working folder.
 
     Args:
         name: `camvid`, or the path of a TOML file.
@@ -68,8 +78,8 @@ def load_recipe(name: str, changes: Sequence[str] = (), given: Mapping[str, Any]
 
 def _parsed(change: str) -> dict[str, Any]:
     try:
-        table = tomllib.loads(change)
-    except (ValueError, RecursionError) as error:
+        table = parse_toml(change)
+    except ValueError as error:
         raise DataError(
             f"--set {change}: not TOML ({error}); wanted field=value, where a text stands in quotes, as "
             "\"data.classes='camvid'\", and what is true or false is so in lower case"
@@ -94,9 +104,11 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         names = ", ".join(recipe_names())
         raise DataError(f"{asked}no recipe is called {name!r}: choose from {names}, or give a .toml file")
     try:
-        table = tomllib.loads(source.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        table = parse_toml(source.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise DataError(f"recipe {name}: not TOML ({error})") from error
+    if path.suffix == ".toml":
+        table = _anchored(table, path.parent)
     base = table.pop("base", None)
     if base is None:
         return table
@@ -105,13 +117,45 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     return _merge(_read(str(path.parent / base) if base.endswith(".toml") else base, (*above, name)), table)
 
 
-def _merge(table: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _anchored(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A table whose files are looked for in the folder that it was found in."""
+    anchored = dict(table)
+    for (section, name), known in _FILES.items():
+        fields_of = anchored.get(section)
+        value = fields_of.get(name) if isinstance(fields_of, dict) else None
+        if isinstance(fields_of, dict) and isinstance(value, str) and value not in ("", *known) and not value.isdigit():
+            anchored[section] = {**fields_of, name: str(folder / Path(value).expanduser())}
+    return anchored
+
+
+def _merge(table: dict[str, Any], changes: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
     """A table with some values changed; sections are merged, all else takes the place of what was there."""
     merged = dict(table)
     for name, value in changes.items():
-        old = table.get(name)
-        merged[name] = _merge(old if isinstance(old, dict) else {}, value) if isinstance(value, dict) else value
+        old, here = table.get(name), (*path, name)
+        is_section = isinstance(value, dict) and here not in _TABLES
+        merged[name] = _merge(old if isinstance(old, dict) else {}, value, here) if is_section else value
     return merged
+
+
+def _with_files(table: dict[str, Any], section: str) -> dict[str, Any]:
+    """A section with what its files hold in the place of their paths."""
+    filled, name = dict(table), f"{section}.classes"
+    classes, merge = filled.get("classes"), filled.get("merge")
+    try:
+        if isinstance(classes, dict) or (isinstance(classes, str) and classes and classes not in CLASS_SETS):
+            found = open_classes(classes) if isinstance(classes, str) else classes_of_table(classes, name)
+            filled["classes"] = found.classes
+            if section == "data":
+                filled = {"void": list(found.void_ids), "void_names": list(found.void_names), **filled}
+        name = f"{section}.merge"
+        if isinstance(merge, str) and merge:
+            filled["merge"] = read_merge(merge)
+    except ErrsegError as error:
+        raise FieldError(name, str(error).removeprefix(f"{name}: ")) from error
+    if isinstance(filled.get("merge"), Mapping):
+        filled["merge"] = {key: (of,) if isinstance(of, str) else of for key, of in filled["merge"].items()}
+    return filled
 
 
 def parse_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
@@ -121,6 +165,9 @@ def parse_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         FieldError: A field is unknown, missing, or has an impossible value; it is a ValueError.
     """
     table = {"input": {}, "data": {}, "cascade": {}, **table}
+    for section in ("data", "initial"):
+        if isinstance(table.get(section), dict):
+            table[section] = _with_files(table[section], section)
     data = _build(DataConfig, table["data"], "data")
     sections: dict[str, Any] = {
         "cascade": CascadeConfig,
@@ -131,10 +178,11 @@ def parse_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         "method": MethodConfig,
         "error_loss": ErrorLossConfig,
         "bootstrap": BootstrapConfig,
+        "initial": InitialConfig,
         **dict.fromkeys(STAGES, StageConfig),
     }
     if isinstance(table["cascade"], dict):
-        table["cascade"] = {"classes": len(CLASS_SETS[data.classes]), **table["cascade"]}
+        table["cascade"] = {"classes": len(data.class_set), **table["cascade"]}
     built = {key: _build(kind, table[key], key) for key, kind in sections.items() if table.get(key) is not None}
     return _build(Recipe, {**table, "name": name, "data": data, **built})
 
@@ -158,4 +206,6 @@ def _build(kind: type[T], table: Any, section: str = "") -> T:
 
 
 def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _frozen(item) for name, item in value.items()}
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from errseg_rt.bundle.input_spec import Size
 from errseg_rt.datasets import LabelledFrames, Sample
@@ -17,11 +20,13 @@ class SizedFrames:
         names: Name of each.
         sizes: Height and width of each, in pixels.
         read: Frame and labels, by number.
+        shares: How likely each is to be drawn, `[frames]`; None: all alike.
     """
 
     names: Sequence[str]
     sizes: Sequence[Size]
     read: Callable[[int], Sample]
+    shares: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -37,6 +42,22 @@ class SizedFrames:
             [self.sizes[index] for index in indices],
             lambda index: self.read(indices[index]),
         )
+
+    def weighed(self, indices: Sequence[int], share: float) -> SizedFrames:
+        """The same frames, of which some make up a share of what is drawn, alike among themselves; 0: all alike."""
+        some = np.isin(np.arange(len(self)), indices)
+        if not share or some.all() or not some.any():
+            return replace(self, shares=None)
+        return replace(self, shares=np.where(some, share / some.sum(), (1 - share) / (~some).sum()))
+
+    def relabelled(self, table: npt.NDArray[np.uint8]) -> SizedFrames:
+        """The same frames with other ids, those of a table `uint8 [256]`."""
+
+        def read(index: int) -> Sample:
+            frame, labels = self.read(index)
+            return frame, table[labels]
+
+        return replace(self, read=read)
 
     def followed_by(self, others: LabelledFrames) -> SizedFrames:
         """These, and others after them."""
@@ -54,3 +75,8 @@ def sizes_of(frames: LabelledFrames) -> Sequence[Size]:
         return known
     shapes = (frames[index][1].shape for index in range(len(frames)))
     return [(shape[0], shape[1]) for shape in shapes]
+
+
+def shares_of(frames: LabelledFrames) -> npt.NDArray[np.float64] | None:
+    """How likely each frame is to be drawn, `[frames]`; None: all alike."""
+    return frames.shares if isinstance(frames, SizedFrames) else None

@@ -23,6 +23,7 @@ from errseg_rt.training.losses import (
     error_loss,
     error_shares,
     loss_rank_mining,
+    wrong_pixels,
 )
 from errseg_rt.training.methods import flagged_by
 from errseg_rt.training.recipe import STAGES, Recipe
@@ -57,6 +58,7 @@ class StageTraining(LightningModule):
         super().__init__()
         self.cascade, self.recipe, self.frames, self.store, self.devices = cascade, recipe, frames, store, devices
         self.stage = recipe.stage(self.name)
+        self.sets = None if recipe.merge is None else torch.from_numpy(recipe.merge.members)
         for name, branch in cascade.named_children():
             branch.requires_grad_(name == self.branch)
 
@@ -135,9 +137,8 @@ class SemanticTraining(StageTraining):
         full = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=align)
         bootstrap = self.recipe.bootstrap
         if bootstrap.probability:
-            return bootstrapped_loss(full, labels, bootstrap.probability, bootstrap.keep)
-        total = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="sum")
-        return total / (labels != IGNORE).sum().clamp_min(1)
+            return bootstrapped_loss(full, labels, bootstrap.probability, bootstrap.keep, self.sets)
+        return detail_loss(full, torch.ones_like(labels, dtype=torch.bool), labels, self.sets)
 
 
 class ErrorTraining(StageTraining):
@@ -153,6 +154,7 @@ class ErrorTraining(StageTraining):
             error_loss,
             semantic_logits=taps.logits.float(),
             truth=truth,
+            sets=self.sets,
             rho=weights.rho,
             easy_weight=weights.easy,
             hard_weight=weights.hard,
@@ -163,7 +165,7 @@ class ErrorTraining(StageTraining):
         corrected = branch.correct(image, taps).float()
         everywhere = torch.ones_like(truth, dtype=torch.bool)
         return eq2(branch.judge(taps.logits.float(), corrected)) + weights.classes * detail_loss(
-            corrected, everywhere, truth
+            corrected, everywhere, truth, self.sets
         )
 
     @torch.no_grad()
@@ -179,7 +181,7 @@ class ErrorTraining(StageTraining):
                 batch = self.transfer_batch_to_device(next(iter(self.train_dataloader())), self.device, 0)
                 _, taps, truth = self.frozen(batch)
                 valid = truth != IGNORE
-                wrong = (taps.logits.argmax(dim=1) != truth) & valid
+                wrong = wrong_pixels(taps.logits.argmax(dim=1), truth, self.sets)
                 shares = cast(Tensor, self.all_gather(error_shares(wrong, valid)))
                 balance = shares.mean().clamp_min(_LEAST_SHARE)
             error.offset.fill_(torch.log(weights.easy / balance))
@@ -196,13 +198,13 @@ class DetailTraining(StageTraining):
         method = self.recipe.method
         detail_logits = self.cascade.detail(taps).float()
         if method.learn == "hardest":
-            return loss_rank_mining(detail_logits, truth, method.hardest)
+            return loss_rank_mining(detail_logits, truth, method.hardest, self.sets)
         if method.learn == "everywhere":
-            return detail_loss(detail_logits, torch.ones_like(truth, dtype=torch.bool), truth)
+            return detail_loss(detail_logits, torch.ones_like(truth, dtype=torch.bool), truth, self.sets)
         with torch.no_grad():
             error_logit = self.cascade.error(image, taps)
         flagged = flagged_by(method, self.recipe.threshold, taps.logits, error_logit)
-        return detail_loss(detail_logits, flagged, truth)
+        return detail_loss(detail_logits, flagged, truth, self.sets)
 
 
 class FrozenErrorTraining(ErrorTraining):

@@ -26,7 +26,7 @@ from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.taps import Taps
 from errseg_rt.training.recipe import ViewsConfig
-from errseg_rt.training.sized import sizes_of
+from errseg_rt.training.sized import shares_of, sizes_of
 from errseg_rt.training.tensor_files import read_tensors, write_tensors
 
 _KEPT = {"image", "truth", *Taps._fields}
@@ -166,9 +166,12 @@ class TapStream(Dataset[FrozenBatch]):
         rng: np.random.Generator,
         sizes: npt.NDArray[np.int64],  # [frames, 2], of the inputs
     ) -> npt.NDArray[np.int64]:
-        """Frames of a batch: every one is as likely, and all have the size of the first."""
-        drawn = rng.integers(len(sizes), size=self.batch)
+        """Frames of a batch: every one is as likely as its share, and all have the size of the first."""
+        shares = shares_of(self.store.frames)
+        drawn = rng.integers(len(sizes), size=self.batch) if shares is None else rng.choice(len(sizes), 1, p=shares)
         alike = np.flatnonzero((sizes == sizes[drawn[0]]).all(axis=1))
+        if shares is not None:
+            return np.append(drawn, rng.choice(alike, self.batch - 1, p=shares[alike] / shares[alike].sum()))
         if len(alike) < len(sizes):
             drawn[1:] = alike[rng.integers(len(alike), size=self.batch - 1)]
         return drawn

@@ -39,6 +39,7 @@ HERE = {
         "errseg-rt evaluate camvid --data camvid/val --json scores.json --csv scores.csv --plots plots",
         "errseg-rt evaluate camvid --data camvid/val --plots plots",
     ],
+    "evaluate_merged": ["errseg-rt evaluate cityscapes --data camvid/val --merge camvid --json scores.json"],
     "files": [
         "errseg-rt segment photos -o out --exclude '*_mask.png'",
         "errseg-rt segment 'day*/*.jpg' -o out --resume",
@@ -71,6 +72,7 @@ ON_A_GPU = {
 }
 _CI = ".ci/run installs and tests in a clean environment"
 _OPENCV = "changes what is installed; tests/cli/test_doctor.py looks at what doctor says of it"
+_WRAP = "wants a network's file; tests/cli/test_wrap.py makes one, and runs what docs/networks.md shows"
 _TRAIN = "takes hours; tests/cli/test_train.py trains a tiny recipe"
 _BENCHMARK = "measures, for minutes or hours; its parts are tested in tests/benchmarks, or run by hand"
 _PROVIDERS = "wants another package of onnxruntime; tests/engines/test_providers.py puts one in its stead"
@@ -100,6 +102,8 @@ ELSEWHERE = {
     "errseg-rt train RECIPE --data DIR -o OUT": _TRAIN,
     "errseg-rt train camvid --data DIR --out runs/camvid --init squeezenas_mac_large_cityscapes.pth": _TRAIN,
     "errseg-rt train camvid --data camvid --out runs/camvid --init squeezenas_mac_large_cityscapes.pth": _TRAIN,
+    "errseg-rt train cityscapes --data camvid --also cityscapes --init squeezenas_mac_large_cityscapes.pth "
+    "--out runs/cityscapes": _TRAIN,
     "errseg-rt train my.toml": _TRAIN,
     "errseg-rt train ...": _TRAIN,
     "errseg-rt export CHECKPOINT -o BUNDLE": "wants a training; tests/cli/test_export.py exports a tiny one",
@@ -108,9 +112,15 @@ ELSEWHERE = {
     ),
     "errseg-rt video rtsp://user:password@camera/street -o seen.mp4 --overlay": _CAMERA,
     "errseg-rt video 0 -o seen --duration 10": _CAMERA,
+    "errseg-rt wrap MODEL.onnx -o BUNDLE": _WRAP,
+    "errseg-rt wrap model.onnx -o mine --normalise imagenet --classes 19": _WRAP,
+    "errseg-rt segment frame.png -o out --bundle mine": _WRAP,
+    "errseg-rt calibrate mine --data DIR -o mine_calibrated": _WRAP,
+    "errseg-rt wrap model.onnx -o mine --check frame.png": _WRAP,
     "errseg-rt --version": "tests/cli/test_app.py",
     "errseg-rt evaluate": "names the command, without what it takes",
     "errseg-rt build-engine": "likewise",
+    "errseg-rt wrap": "likewise",
     "python -m benchmarks.accuracy --data camvid --init squeezenas_mac_large_cityscapes.pth --runs runs": _BENCHMARK,
     "python -m benchmarks.accuracy_tables": _BENCHMARK,
     "python benchmarks/run.py --json benchmarks/results/report.json --frames camvid/val/images "

@@ -239,3 +239,99 @@ def test_predictions_have_no_plots(cli, write, tmp_path: Path) -> None:
     done = cli("evaluate", "camvid", "--data", write(same), "--predictions", tmp_path, "--plots", tmp_path / "plots")
     assert done.code == 2
     assert "draws what a bundle does: leave it out" in done.err
+
+
+MERGE = """
+ground = ["road", "Pavement"]
+green = "tree"
+sky = ["sky"]
+built = ["building", "fence", "pole", "sign"]
+"""
+OF = {
+    "ground": ("road", "pavement"),
+    "green": ("tree",),
+    "sky": ("sky",),
+    "built": ("building", "fence", "pole", "sign"),
+}
+
+
+@pytest.fixture
+def merge(tmp_path: Path) -> Path:
+    path = tmp_path / "merge.toml"
+    path.write_text(MERGE)
+    return path
+
+
+def coarse_of(labels: np.ndarray) -> np.ndarray:
+    """Coarse ids by the definition; 255 for a class that is in no set."""
+    found = np.full_like(labels, 255)
+    for index, names in enumerate(OF.values()):
+        found[np.isin(labels, [CAMVID.names.index(name) for name in names])] = index
+    return found
+
+
+def by_definition(pairs) -> tuple[dict[str, float], float]:
+    """IoU of each coarse class, and accuracy."""
+    pairs = [(truth[truth != 255], labels[truth != 255]) for truth, labels in pairs]
+    truth, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    iou = {
+        name: ((truth == index) & (labels == index)).sum() / ((truth == index) | (labels == index)).sum()
+        for index, name in enumerate(OF)
+    }
+    return iou, float((truth == labels).mean())
+
+
+def test_labels_of_merged_classes(scores, write, street, merge, runtime) -> None:
+    done, found = scores(write(coarse_of), "--merge", merge)
+    assert (done.code, done.err) == (0, "")
+    segmented = {name: runtime.segment(frame) for name, (frame, _) in street.items()}
+    iou, accuracy = by_definition(
+        [(coarse_of(truth), coarse_of(segmented[name].labels)) for name, (_, truth) in street.items()]
+    )
+    assert found["fused"]["iou"] == pytest.approx(iou, abs=1e-3)
+    assert found["fused"]["accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    assert found["data"]["merge"] == str(merge)
+    assert list(found["fused"]["boundary_iou"]) == list(OF)
+
+
+def test_predictions_of_merged_classes(scores, write, street, merge, tmp_path: Path) -> None:
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    predicted = {name: rng.integers(0, 11, labels.shape, np.uint8) for name, (_, labels) in street.items()}
+    for name, labels in predicted.items():
+        cv2.imwrite(str(folder / f"{name}.png"), labels)
+    _, found = scores(write(coarse_of), "--merge", merge, "--predictions", folder)
+    pairs = [(coarse_of(truth), coarse_of(predicted[name])) for name, (_, truth) in street.items()]
+    iou, accuracy = by_definition(pairs)
+    assert found["iou"] == pytest.approx(iou)
+    assert found["accuracy"] == pytest.approx(accuracy)
+
+
+def test_calibration_on_merged_classes(cli, write, merge, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    file = tmp_path / "calibration.json"
+    done = cli(
+        "calibrate", "camvid", "--data", write(coarse_of), "--merge", merge, "--threads", "1", "--out", out,
+        "--json", file,
+    )  # fmt: skip
+    assert done.code == 0
+    assert json.loads(file.read_text())["data"]["merge"] == str(merge)
+    assert (out / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('ground = ["road"]', "two coarse classes or more"),
+        ('a = ["rode"]\nb = ["sky"]', "a: the network has no class 'rode'; did you mean road"),
+        ('a = ["road"]\nb = ["sky", "road"]', "'road' stands in a and in b"),
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_merges_that_do_not_fit_are_one_line(cli, write, tmp_path: Path, command, text, fault) -> None:
+    path = tmp_path / "merge.toml"
+    path.write_text(text)
+    done = cli(command, "camvid", "--data", write(same), "--merge", path)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert fault in done.err

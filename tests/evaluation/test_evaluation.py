@@ -156,3 +156,38 @@ def test_a_bad_frame_counts_for_nothing(sample, classes: ClassSet, change, messa
     with pytest.raises(ValueError, match=message):
         evaluation.add(*change(*sample(1)))
     assert evaluation.to_dict(classes) == before
+
+
+COARSE = np.array([0, 0, 1, IGNORE, *[IGNORE] * 252], np.uint8)
+"""Of four classes, two are one for the truth, one is another, and one is wrong everywhere."""
+
+
+def test_truth_of_coarser_classes(sample, geometry) -> None:
+    """A label is wrong outside the true set: as scores and error maps count it, by loops over pixels."""
+    samples = [sample(seed, geometry, 4) for seed in range(6)]
+    samples = [(np.where(truth == 3, IGNORE, COARSE[truth]).astype(np.uint8), branches) for truth, branches in samples]
+    two = ClassSet(("a or b", "c"), ((1, 0, 0), (0, 0, 1)))
+    evaluation = Evaluation(2, 0.6, thresholds=(0.6,), coarse=COARSE)
+    hits, of_truth, of_labels = np.zeros(2), np.zeros(2), np.zeros(2)
+    wrong, logits = [], []
+    for truth, branches in samples:
+        evaluation.add(truth, branches, views=[View(branches)])
+        labels = fuse_labels(branches.logits, branches.detail_logits, branches.flagged(0.6), branches.geometry).labels
+        for true, label in zip(truth.flat, labels.flat, strict=True):
+            if true != IGNORE:
+                of_truth[true] += 1
+                hits[true] += COARSE[label] == true
+                if label != 3:
+                    of_labels[COARSE[label]] += 1
+        on_grid = truth_on_grid(truth, branches.geometry)
+        for place in zip(*np.nonzero(on_grid != IGNORE), strict=True):
+            wrong.append(COARSE[branches.logits[(slice(None), *place)].argmax()] != on_grid[place])
+            logits.append(branches.error_logit[place])
+    scores = evaluation.to_dict(two)
+    assert list(scores["fused"]["iou"].values()) == pytest.approx(hits / (of_truth + of_labels - hits))
+    assert scores["fused"]["accuracy"] == pytest.approx(hits.sum() / of_truth.sum())
+    assert scores["fused_ms"]["accuracy"] == pytest.approx(scores["fused"]["accuracy"], abs=0.1)
+    assert scores["thresholds"][0]["miou"] == pytest.approx(scores["fused"]["miou"])
+    assert scores["errors"]["rate"] == pytest.approx(np.mean(wrong))
+    assert scores["errors"]["aupr"] == pytest.approx(average_precision_score(wrong, logits), rel=1e-3)
+    assert evaluation.calibrations()["p_ep"] is not None

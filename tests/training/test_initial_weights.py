@@ -51,6 +51,21 @@ def test_merged_classes_start_at_the_mean_of_their_rows(cascade, recipe, tmp_pat
             torch.testing.assert_close(row, sum(weights[name][old] for old in merged) / len(merged))
 
 
+def test_as_many_classes_in_another_order_change_their_rows(cascade, recipe, tmp_path):
+    weights = semantic_file(recipe, tmp_path / "w.pth", 11)
+    order = [(index + 3) % 11 for index in range(11)]
+    load_semantic_weights(cascade, tmp_path / "w.pth", tuple((old,) for old in order))
+    for name, tensor in cascade.semantic.state_dict().items():
+        moved = weights[name][order] if "_TR." in name or "_BR." in name else weights[name]
+        torch.testing.assert_close(tensor, moved, rtol=0, atol=0)
+
+
+def test_weights_of_the_cascades_own_classes_are_taken_as_they_are(cascade, recipe, tmp_path):
+    weights = semantic_file(recipe, tmp_path / "w.pth", 11)
+    load_semantic_weights(cascade, tmp_path / "w.pth", tuple((old,) for old in range(8, 19)))
+    assert_same_weights(cascade.semantic.state_dict(), weights)
+
+
 @pytest.mark.parametrize(
     ("classes", "merge"), [(19, ()), (19, ((0,), (1,))), (19, ((99,),) * 11)], ids=["none", "too_few", "out_of_range"]
 )
@@ -59,7 +74,7 @@ def test_semantic_weights_of_other_classes(cascade, recipe, tmp_path, classes, m
     message = (
         r"w\.pth: does not fit the semantic network, squeezenas of 11 classes: of another shape "
         r"decoder\._1x1_TR\.weight is \[19, 128, 1, 1\], wanted \[11, 128, 1, 1\], .*; where its classes are others, "
-        r"data\.merge says which of them, counted from 0, each class merges$"
+        r"initial\.classes and initial\.merge say which of them each class merges$"
     )
     with pytest.raises(DataError, match=message):
         load_semantic_weights(cascade, tmp_path / "w.pth", merge)

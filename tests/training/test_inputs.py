@@ -144,3 +144,42 @@ def test_files_are_taken_as_is_asked_for(recipe, tmp_path):
     with pytest.raises(DataError, match=r"00\.png: "):
         seen(tmp_path, recipe)
     assert len(seen(tmp_path, recipe, Reading(allow_damaged=True)).val) == 2
+
+
+MERGE = {"ground": ("road", "pavement"), "sky": ("sky",), "thing": ("car", "pole")}
+
+
+def test_merged_labels_are_truth_ids_where_they_are_learned_from(recipe, tmp_path):
+    """Scores are of the coarse classes; what is learned from tells a class from a set of several."""
+    merged = replace(recipe, data=replace(recipe.data, merge=MERGE, void=(3,)))
+    drawn = write_data(tmp_path, "folder", range(4))
+    frames = seen(tmp_path, merged)
+    for index, ids in enumerate(drawn):
+        np.testing.assert_array_equal(frames.val[index][1], np.where(ids == 3, IGNORE, ids))
+    sky = CAMVID.names.index("sky")
+    learned = {*np.unique([frames.learned[index][1] for index in range(len(frames.learned))]).tolist()}
+    assert learned == {11, sky, 13, IGNORE}
+    held = {*np.unique([frames.held[index][1] for index in range(len(frames.held))]).tolist()}
+    assert held == {0, 1, 2, IGNORE}
+
+
+def test_further_frames_are_learned_from_and_have_the_networks_classes(recipe, tmp_path, write_folder):
+    merged = replace(recipe, data=replace(recipe.data, merge=MERGE, void=(3,), also=0.25))
+    write_data(tmp_path / "data", "folder", range(4))
+    pictures, labels = write_folder(tmp_path / "more", 3, size=(5, 6))
+    splits = open_splits(tmp_path / "data", merged, Reading(), tmp_path / "more")
+    frames = look_at_splits(splits, merged, None, bare)
+    without = seen(tmp_path / "data", merged)
+    assert (frames.also, len(frames.learned)) == (3, len(without.learned) + 3)
+    for index in range(3):
+        picture, ids = frames.learned[len(without.learned) + index]
+        np.testing.assert_array_equal(picture, pictures[index])
+        np.testing.assert_array_equal(ids, labels[index])
+    assert frames.learned.shares[-3:] == pytest.approx([0.25 / 3] * 3)
+    assert frames.learned.shares.sum() == pytest.approx(1)
+    assert without.learned.shares is None
+    assert len(frames.held) == len(without.held)
+    # They are a part of what the training is of.
+    claim(tmp_path / "out", merged, frames.inputs, is_finished=False)
+    assert input_differences(tmp_path / "out", frames.inputs) == []
+    assert input_differences(tmp_path / "out", without.inputs) == ["also: f000 and 2 more gone"]

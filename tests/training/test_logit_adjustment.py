@@ -29,6 +29,12 @@ def test_rarity_is_minus_the_logarithm_of_a_share():
     assert rarity[3] == rarity[present].max()  # as rare as the rarest that occurs
 
 
+def test_a_pixel_of_a_set_counts_for_each_of_its_classes():
+    sets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], bool)
+    rarity = class_rarity(labelled([[0, 1, 1, 3], [3, 3, 2, IGNORE]]), 3, sets).numpy()
+    np.testing.assert_allclose(np.exp(-rarity), [4 / 7, 5 / 7, 1 / 7], rtol=1e-6)
+
+
 @pytest.mark.parametrize("frames", [[], labelled(np.full((2, 3), IGNORE))], ids=["no_frames", "void_everywhere"])
 def test_rarity_of_nothing_is_zero(frames):
     assert class_rarity(frames, 3).tolist() == [0, 0, 0]

@@ -28,6 +28,7 @@ from errseg_rt.training.recipe import (
     StageConfig,
     ViewsConfig,
 )
+from errseg_rt.training.recipe_files import parse_recipe
 from errseg_rt.training.stages import STAGE_TRAININGS, StageTraining
 from errseg_rt.training.taps import TapStore
 from tests.training.conftest import assert_same_training, assert_same_weights
@@ -493,3 +494,24 @@ def test_views_of_nothing_are_refused(recipe, tmp_path, steps):
 def test_missing_initial_weights(recipe, tmp_path):
     with pytest.raises(DataError, match=r"w\.pth: no such file; --init wants"):
         train(recipe, None, tmp_path / "out", init=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("views", [None, ViewsConfig(scales=(1.0,), flip=False)], ids=["crops", "views"])
+def test_merged_classes_beside_the_networks_own_are_learned_and_scored(recipe, write_folder, tmp_path, views):
+    merge = {"ground": ("road", "pavement"), "sky": ("sky",), "thing": ("car", "pole", "sign")}
+    data = replace(recipe.data, merge=merge, void=(), also=0.5)
+    method = MethodConfig(adjustment=0.1)
+    coarse = replace(recipe, data=data, views=views, method=method, semantic=replace(recipe.semantic, iterations=2))
+    for index, (split, count) in enumerate({"train": 20, "val": 2}.items()):
+        write_folder(tmp_path / "data" / split, count, classes=3, seed=index)
+    write_folder(tmp_path / "also", 2, size=(64, 48), seed=5)
+    result = train(coarse, tmp_path / "data", tmp_path / "out", also=tmp_path / "also", score_rendered=0)
+    cascade, notes = load_cascade(result)
+    assert cascade.config.classes == 11
+    assert list(notes["metrics"]["val"]["fused"]["iou"]) == ["ground", "sky", "thing"]
+    assert 0 < notes["metrics"]["held_out"]["errors"]["rate"] < 1
+    assert Calibration.from_dict(notes["calibration"]).probabilities
+    with pytest.raises(DataError, match=r"holds another training \(also: f000 and 1 more gone\)"):
+        train(coarse, tmp_path / "data", tmp_path / "out", score_rendered=0)
+    # What was learned may be exported: its recipe is read back from the notes.
+    assert parse_recipe("tiny", {key: value for key, value in notes["recipe"].items() if key != "name"}).merge.sets

@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from errseg_rt.bundle.classes import IGNORE
-from errseg_rt.training.losses import bootstrapped_loss, detail_loss, error_loss, loss_rank_mining
+from errseg_rt.training.losses import (
+    bootstrapped_loss,
+    cross_entropy,
+    detail_loss,
+    error_loss,
+    loss_rank_mining,
+    wrong_pixels,
+)
 
 
 def probabilities(logits):
@@ -306,3 +313,98 @@ def test_absent_classes_do_no_harm():
         "bootstrapped": bootstrapped_by_definition(logits, truth, 0.7, 0.1),
     }
     assert losses == pytest.approx(wanted, **CLOSE)
+
+
+SETS = np.array(
+    [
+        [1, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 1],
+        [1, 0, 0, 1, 0],  # a set of two classes
+        [0, 1, 1, 0, 1],  # and one of three
+    ],
+    bool,
+)
+
+
+def set_losses_by_definition(logits, truth):
+    """Minus the logarithm of the summed probability of the true set's classes, of each valid pixel."""
+    places = zip(*np.nonzero(truth != IGNORE), strict=True)
+    return [
+        -math.log(np.dot(probabilities(logits[(i, slice(None), *place)].tolist()), SETS[truth[(i, *place)]]))
+        for i, *place in places
+    ]
+
+
+def set_operands(void=0.2, seed=3):
+    error_logit, logits, truth = operands(classes=5, void=void, seed=seed)
+    rng = np.random.default_rng(seed)
+    return error_logit, logits, np.where(truth == IGNORE, IGNORE, rng.integers(0, len(SETS), truth.shape))
+
+
+def test_cross_entropy_of_sets_is_that_of_their_summed_probability():
+    _, logits, truth = set_operands()
+    values, ids = tensors(logits, truth)
+    losses = cross_entropy(values.requires_grad_(), ids, torch.from_numpy(SETS))
+    np.testing.assert_allclose(losses.detach()[ids != IGNORE], set_losses_by_definition(logits, truth), rtol=1e-12)
+    assert not losses.detach()[ids == IGNORE].any()
+    losses.sum().backward()
+    assert values.grad.isfinite().all()
+
+
+def test_detail_loss_of_sets():
+    _, logits, truth = set_operands()
+    flagged = np.random.default_rng(1).random(truth.shape) < 0.4
+    found = detail_loss(*tensors(logits, flagged, truth), torch.from_numpy(SETS))
+    wanted = set_losses_by_definition(logits, np.where(flagged, truth, IGNORE))
+    assert float(found) == pytest.approx(sum(wanted) / len(wanted), rel=1e-12)
+
+
+def test_an_error_is_a_label_outside_the_true_set():
+    _, logits, truth = set_operands()
+    labels = logits.argmax(axis=1)
+    wanted = [truth[place] != IGNORE and not SETS[truth[place], labels[place]] for place in np.ndindex(truth.shape)]
+    found = wrong_pixels(*tensors(labels, truth), torch.from_numpy(SETS))
+    assert found.flatten().tolist() == wanted
+
+
+def test_error_loss_of_sets():
+    error_logit, logits, truth = set_operands()
+    labels = logits.argmax(axis=1)
+    # Eq. 2 asks of the truth only whether a label is wrong, and whether there is one.
+    wrong = np.array([t != IGNORE and not SETS[t, label] for t, label in zip(truth.flat, labels.flat, strict=True)])
+    as_classes = np.where(truth == IGNORE, IGNORE, (labels + wrong.reshape(truth.shape)) % 5)
+    found = error_loss(*tensors(error_logit, logits, truth), sets=torch.from_numpy(SETS))
+    assert float(found) == pytest.approx(error_loss_by_definition(error_logit, logits, as_classes), rel=1e-6)
+
+
+def test_hard_pixels_of_sets():
+    _, logits, truth = set_operands()
+    losses = sorted(set_losses_by_definition(logits, truth), reverse=True)
+    values, ids, sets = *tensors(logits, truth), torch.from_numpy(SETS)
+    kept = losses[: math.ceil(0.3 * len(losses))]
+    assert float(loss_rank_mining(values, ids, 0.3, sets)) == pytest.approx(sum(kept) / len(kept), rel=1e-12)
+    hard = [loss for loss in losses if loss > -math.log(0.4)]
+    assert float(bootstrapped_loss(values, ids, 0.4, 0.01, sets)) == pytest.approx(sum(hard) / len(hard), rel=1e-12)
+
+
+def test_sets_of_one_class_each_are_the_classes():
+    error_logit, logits, truth = tensors(*operands(classes=4))
+    singles = torch.eye(4, dtype=torch.bool)
+    flagged = torch.ones_like(truth, dtype=torch.bool)
+    found, wanted = (float(detail_loss(logits, flagged, truth, sets)) for sets in (singles, None))
+    assert found == pytest.approx(wanted)
+    assert error_loss(error_logit, logits, truth, sets=singles) == error_loss(error_logit, logits, truth)
+
+
+@pytest.mark.parametrize("gain", [200.0, 1000.0])
+def test_cross_entropy_of_sets_of_large_logits_is_finite(gain):
+    _, logits, truth = operands(classes=5, gain=gain)
+    values = torch.from_numpy(logits).float().requires_grad_()
+    losses = cross_entropy(values, torch.from_numpy(truth), torch.from_numpy(SETS))
+    losses.sum().backward()
+    assert losses.isfinite().all()
+    assert (losses >= 0).all()
+    assert values.grad.isfinite().all()

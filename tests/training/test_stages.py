@@ -160,6 +160,39 @@ def test_losses_are_those_of_the_equations(cascade, recipe, batch, kept):
             torch.testing.assert_close(training.loss(given), wanted[BRANCH_OF[stage]], rtol=1e-5, atol=1e-6)
 
 
+MERGE = {"ground": ("road", "pavement"), "sky": ("sky",), "vertical": ("building", "tree", "fence")}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("learn", ["flagged", "everywhere", "hardest"])
+def test_every_loss_takes_merged_classes(cascade, recipe, batch, learn):
+    """Truth ids above the classes are sets: each stage's loss is the equations' for these."""
+    merged = replace(recipe, data=replace(recipe.data, merge=MERGE), method=MethodConfig(learn=learn))
+    image, labels = batch
+    labels = torch.where(labels == IGNORE, IGNORE, labels + 3)  # all classes but three, and the three sets
+    torch.nn.init.normal_(cascade.error.head.weight)
+    torch.nn.init.normal_(cascade.detail.head.weight)
+    kept, sets = kept_of(cascade, (image, labels)), torch.from_numpy(merged.merge.members)
+    front = cascade.eval().front(image)
+    detail = cascade.detail.refine(front.logits, front.low, front.coarse, front.gate)
+    full = F.interpolate(front.logits, size=(65, 65), mode="bilinear", align_corners=True)
+    merged = replace(merged, threshold=front.error_logit.median().sigmoid().item())
+    flagged, truth = flag(front.error_logit[:, 0], merged.threshold), kept.truth
+    wanted = {
+        "semantic": detail_loss(full, torch.ones_like(labels, dtype=torch.bool), labels, sets),
+        "error": error_loss(front.error_logit, front.logits, truth, sets=sets),
+        "detail": {
+            "flagged": detail_loss(detail, flagged, truth, sets),
+            "everywhere": detail_loss(detail, torch.ones_like(flagged), truth, sets),
+            "hardest": loss_rank_mining(detail, truth, merged.method.hardest, sets),
+        }[learn],
+    }
+    for stage in STAGES:
+        training = STAGE_TRAININGS[stage](cascade, merged, []).eval()
+        for given in ((image, labels), kept)[: 1 + (stage != "semantic")]:
+            torch.testing.assert_close(training.loss(given), wanted[BRANCH_OF[stage]], rtol=1e-5, atol=1e-6)
+
+
 @torch.no_grad()
 def test_methods_count_the_pixels_they_say(cascade, recipe, batch):
     torch.nn.init.normal_(cascade.detail.head.weight)

@@ -19,6 +19,7 @@ from errseg_rt.errors import DataError
 from errseg_rt.networks import Cascade
 from errseg_rt.training.data import normalise
 from errseg_rt.training.recipe import ViewsConfig
+from errseg_rt.training.sized import SizedFrames
 from errseg_rt.training.taps import TapStore, TapStream, View, all_views
 
 SPEC = InputSpec(multiple=16, plus_one=True)
@@ -341,3 +342,25 @@ def test_taps_of_another_size_are_named(store, mixed):
         DataError, match=r"damaged \(no taps of an input of 49x65\); remove it, and it is computed again"
     ):
         store.read(0)
+
+
+def test_frames_that_make_up_a_share_are_drawn_by_it(mixed, draws):
+    mixed.frames = SizedFrames(list(MIXED), mixed.sizes, mixed.frames.__getitem__).weighed([1, 2], 0.6)
+    stream = TapStream(mixed, ViewsConfig(scales=(1.0,), flip=False), batch=1, seed=[7], start=0, length=2000)
+    for number in range(len(stream)):
+        stream[number]
+    counts = Counter(index for index, _ in draws)
+    wanted = {index: 0.3 if index in (1, 2) else 0.4 / 5 for index in range(7)}
+    assert all(
+        abs(counts[index] / 2000 - share) <= 4 * (share * (1 - share) / 2000) ** 0.5 for index, share in wanted.items()
+    )
+    draws.clear()
+    stream = TapStream(mixed, VIEWS, batch=3, seed=[7], start=0, length=30)
+    for number in range(len(stream)):
+        stream[number]
+        assert len({mixed.geometry(index, view).input_size for index, view in draws[-3:]}) == 1
+
+
+@pytest.mark.parametrize(("indices", "share"), [([1], 0.0), ([], 0.5), (range(7), 0.5)])
+def test_no_share_is_all_alike(mixed, indices, share):
+    assert SizedFrames(list(MIXED), mixed.sizes, mixed.frames.__getitem__).weighed(indices, share).shares is None
