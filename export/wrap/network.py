@@ -17,7 +17,7 @@ from errseg_rt.export.wrap.ends import grid_of
 from errseg_rt.export.wrap.facts import FILE, GIVEN, RUN, Fact, facts_of
 from errseg_rt.export.wrap.float32 import to_float32
 from errseg_rt.export.wrap.front import front_graph
-from errseg_rt.export.wrap.looks import Looks, Size, alone, check_frames_apart, look, takes
+from errseg_rt.export.wrap.looks import Looks, Size, alone, frames_apart, look, takes
 from errseg_rt.export.wrap.meaning import Meaning, meaning_of
 from errseg_rt.export.wrap.probe import Probe
 from errseg_rt.export.wrap.reading import load_model, opset
@@ -146,7 +146,7 @@ def read_network(path: Path, options: Options) -> Network:
     is_changed = to_float32(model)
     looks = look(model, path, options.output, options.size)
     model, looks, is_alone = alone(model, path, looks)
-    check_frames_apart(model, path, looks)
+    looks = frames_apart(model, path, looks)
     meaning = meaning_of(looks, path, options.activation, options.threshold)
     size = looks.input.fixed or options.size
     if "P" in looks.ends.roles and not size:

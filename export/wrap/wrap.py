@@ -92,6 +92,10 @@ def classes_of(network: Network, classes: str | None) -> tuple[ClassSet, Fact]:
     """
     count = network.meaning.classes
     found = open_classes(classes if classes is not None else str(count)).classes
+    if count is None and (highest := int(network.looks.values.max())) >= len(found):
+        raise DataError(
+            f"{network.path}: gives the label {highest}, beyond the {len(found)} of --classes {classes}; give them all"
+        )
     if count is not None and len(found) != count:
         channels = network.looks.channels
         why = (

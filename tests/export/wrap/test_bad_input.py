@@ -256,7 +256,7 @@ def test_what_was_said_does_not_fit(tmp_path: Path) -> None:
 
 def test_what_has_to_be_said_is_named_in_one_line(tmp_path: Path) -> None:
     net = Net(stride=4).add("ArgMax", axis=1, keepdims=0)
-    net.add("Mul", net.weight(1, "int64"))
+    net.add("Abs")
     path = net.save(tmp_path / "net.onnx")
     text = fault(path, given=Given())
     for option in (
@@ -268,6 +268,11 @@ def test_what_has_to_be_said_is_named_in_one_line(tmp_path: Path) -> None:
         assert option in text
     assert "--color rgb|bgr" in fault(path, given=Given(mean="0.5"))
     assert "--color" not in fault(path, given=Given(normalise="imagenet"))
+
+
+def test_labels_beyond_the_classes(tmp_path: Path) -> None:
+    path = Net().add("ArgMax", axis=1, keepdims=0).add("Abs").save(tmp_path / "net.onnx")
+    assert "gives the label 4, beyond the 3 of --classes 3; give them all" in fault(path, classes="3")
 
 
 def test_values_that_may_be_probabilities_or_not(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from errseg_rt.evaluation.error_maps import baseline_logits
 from errseg_rt.export.wrap.network import Network, Options, read_network
@@ -101,6 +102,11 @@ def test_a_form(form: str, street: np.ndarray, tmp_path: Path) -> None:
     assert result.error_probability is not None
 
 
+def scaled(net: Net, factor: int) -> Net:
+    """Labels as grey levels of a picture."""
+    return net.add("Mul", net.weight(factor, "int64")).cast("uint8")
+
+
 LABELS = {
     "int64": Net().add("ArgMax", axis=1, keepdims=0),
     "channel_axis": Net().add("ArgMax", axis=1, keepdims=1),
@@ -111,6 +117,7 @@ LABELS = {
     "of_a_softmax": Net().add("Softmax", axis=1).add("ArgMax", axis=1, keepdims=0).cast("uint8"),
     "no_batch_axis": Net(batch=1).add("ArgMax", axis=1, keepdims=0).squeeze(0),
     "another_axis": Net().add("ArgMax", axis=1, keepdims=0).squeeze(1, "Unsqueeze").cast("uint8"),
+    "spread": scaled(Net().add("ArgMax", axis=1, keepdims=0), 40),
     "channels_last": Net().add("ArgMax", axis=1, keepdims=1).add("Transpose", perm=[0, 2, 3, 1]).cast("int32"),
 }  # fmt: skip
 
@@ -121,7 +128,8 @@ def test_labels_are_cut_back_to_logits(form: str, street: np.ndarray, tmp_path: 
     path = LABELS[form].save(tmp_path / "net.onnx")
     network = wrap(path)
     assert "ArgMax" in facts(network)["cut off its end"]
-    result = check(path, street, run(path, normalised(street)).reshape(SIZE))
+    right = run(path, normalised(street)).reshape(SIZE)
+    result = check(path, street, right // 40 if form == "spread" else right)
     assert result.error_probability is not None
     assert len(result.classes) == 5
 
@@ -152,6 +160,39 @@ def test_a_threshold_in_the_file_is_read(street: np.ndarray, tmp_path: Path) -> 
         assert result.error_probability is not None
 
 
+def test_a_mask_of_0_and_255(street: np.ndarray, tmp_path: Path) -> None:
+    net = Net(1, seed=3).add("Sigmoid")
+    net.add("Greater", net.weight(0.4)).cast("uint8")
+    net.nodes.append(helper.make_node("Mul", [net.weight(255, "uint8"), net.at], ["mask"]))
+    net.at = "mask"
+    path = net.save(tmp_path / "net.onnx")
+    wrap(path)
+    assert check(path, street, run(path, normalised(street)).reshape(SIZE) > 0).error_probability is not None
+
+
+@pytest.mark.parametrize("order", ["pixels_of_classes", "classes_of_pixels"])
+@pytest.mark.parametrize("stride", [1, 4])
+def test_pixels_in_one_row(order: str, stride: int, street: np.ndarray, tmp_path: Path) -> None:
+    """As Keras' networks give them."""
+    net = Net(stride=stride, size=SIZE)
+    if order == "pixels_of_classes":
+        net.add("Transpose", perm=[0, 2, 3, 1])
+    net.add("Reshape", net.weight([1, -1, 5] if order == "pixels_of_classes" else [1, 5, -1], "int64"))
+    path = net.add("Softmax", axis=2 if order == "pixels_of_classes" else 1).save(tmp_path / "net.onnx")
+    network = wrap(path, Options(align_corners=False))
+    assert "Reshape" in facts(network)["cut off its end"]
+    found = run(path, normalised(street))[0]
+    found = found.T if order == "pixels_of_classes" else found
+    right = labels_of(found.reshape(5, SIZE[0] // stride, SIZE[1] // stride), SIZE)
+    check(path, street, right)
+
+    # And where what made the row is not to be seen.
+    path = net.add("Neg").add("Neg").save(tmp_path / "net.onnx")
+    network = wrap(path, Options(align_corners=False))
+    assert "cut off its end" not in facts(network)
+    check(path, street, right)
+
+
 def test_several_sigmoid_channels_with_a_threshold_have_a_background(street: np.ndarray, tmp_path: Path) -> None:
     path = Net(3).add("Sigmoid").save(tmp_path / "net.onnx")
     found = run(path, normalised(street))[0]
@@ -162,7 +203,7 @@ def test_several_sigmoid_channels_with_a_threshold_have_a_background(street: np.
 
 def test_probabilities_that_cannot_be_cut_become_logits(street: np.ndarray, tmp_path: Path) -> None:
     net = Net().add("Softmax", axis=1)
-    path = net.add("Mul", net.weight(1.0)).save(tmp_path / "net.onnx")
+    path = net.add("Mul", net.weight(1.0)).save(tmp_path / "net.onnx")  # which may be any factor
     network = wrap(path)
     assert facts(network)["values"].startswith("probabilities")
     found = run(path, normalised(street))[0]
@@ -179,7 +220,7 @@ def test_probabilities_that_cannot_be_cut_become_logits(street: np.ndarray, tmp_
 def test_labels_that_cannot_be_cut_have_no_error_map(street: np.ndarray, tmp_path: Path) -> None:
     for dtype in ("int64", "uint8", "int32", "float32"):
         net = Net().add("ArgMax", axis=1, keepdims=0)
-        net.add("Mul", net.weight(1, "int64"))
+        net.add("Add", net.weight(1, "int64"))
         path = net.cast(dtype).save(tmp_path / f"{dtype}.onnx")
         asked = Options(activation="labels" if dtype == "float32" else None)
         wrap(path, asked, classes="7")
