@@ -61,6 +61,13 @@ def wrap(
             metavar="HxW", help="Height and width to which frames are stretched, for a network that takes any size."
         ),
     ] = None,
+    reduce: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bilinear|area",
+            help="How larger frames are made smaller for a network of one size; default: bilinear, as most are used.",
+        ),
+    ] = None,
     multiple: Annotated[
         int | None,
         typer.Option(
@@ -120,7 +127,7 @@ def wrap(
         raise DataError(f"--activation {activation}: there are {', '.join(ACTIVATIONS)}")
     if threshold is not None and not 0 < threshold < 1:
         raise DataError(f"--threshold {threshold}: wanted a probability between 0 and 1")
-    given = Given(normalise, mean, std, scale, color)
+    given = Given(normalise, mean, std, scale, color, reduce)
     check_folder(out)
     check_replaceable(out)
     options = Options(output, _size(size), multiple, align_corners, activation, threshold)

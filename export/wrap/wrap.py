@@ -16,9 +16,9 @@ from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.errors import DataError
 from errseg_rt.export.model_card import model_card
-from errseg_rt.export.wrap.facts import GIVEN, RUN, Fact
+from errseg_rt.export.wrap.facts import DEFAULT, GIVEN, RUN, Fact
 from errseg_rt.export.wrap.network import Network
-from errseg_rt.export.wrap.preprocessing import Given, Normalisation, missing, normalisation_of
+from errseg_rt.export.wrap.preprocessing import REDUCES, Given, Normalisation, missing, normalisation_of
 
 _KNOTS = np.linspace(-16, 16, 65)  # 0.002 from the sigmoid at most
 _THRESHOLD = 0.5
@@ -79,8 +79,8 @@ def complete(network: Network, given: Given, classes: str | None) -> Wrapped:
         raise DataError(f"{network.path}: the file does not say how it is to be used; give {'; '.join(wanted)}")
     found, fact = classes_of(network, classes)
     values = normalisation_of(given, network.looks.input)
-    spec = spec_of(network, values)
-    facts = (*network.facts, fact, *_facts(network, values))
+    spec = spec_of(network, values, given)
+    facts = (*network.facts, fact, *_facts(network, values, given))
     return Wrapped(network, found, spec, facts)
 
 
@@ -108,16 +108,32 @@ def classes_of(network: Network, classes: str | None) -> tuple[ClassSet, Fact]:
     return found, Fact("classes", f"{len(found)}: {names}", GIVEN)
 
 
-def spec_of(network: Network, values: Normalisation) -> InputSpec:
-    """How frames become a network's input."""
-    return InputSpec(multiple=network.multiple, mean=values.mean, std=values.std, color=values.color, size=network.size)
+def spec_of(network: Network, values: Normalisation, given: Given) -> InputSpec:
+    """How frames become a network's input.
+
+    Raises:
+        DataError: There is no such way to make them smaller.
+    """
+    if given.reduce not in (None, *REDUCES):
+        raise DataError(f"--reduce {given.reduce}: there are {' and '.join(REDUCES)}")
+    return InputSpec(
+        multiple=network.multiple,
+        mean=values.mean,
+        std=values.std,
+        color=values.color,
+        reduce=given.reduce or REDUCES[0],
+        size=network.size,
+    )
 
 
-def _facts(network: Network, values: Normalisation) -> list[Fact]:
+def _facts(network: Network, values: Normalisation, given: Given) -> list[Fact]:
     numbers = f"less {_shown(values.mean)}, over {_shown(values.std)} (red, green, blue in 0..1)"
     facts = [Fact("normalised", numbers, values.source)]
     if network.looks.input.channels == 3:
         facts.append(Fact("channels", values.color.upper(), values.source))
+    if network.size:
+        way = f"larger frames are reduced by {given.reduce or REDUCES[0]} interpolation (--reduce)"
+        facts.append(Fact("reducing", way, GIVEN if given.reduce else DEFAULT))
     return facts
 
 

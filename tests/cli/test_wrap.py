@@ -98,6 +98,7 @@ WRONG = {
     "--threshold 1.5": "--threshold 1.5: wanted a probability between 0 and 1",
     "--size 512": "--size 512: wanted HEIGHTxWIDTH, as 512x1024",
     "--normalise coffee": "--normalise coffee: there are imagenet, 0..1, -1..1, 0..255, caffe",
+    "--reduce sharply": "--reduce sharply: there are bilinear and area",
     "--color grey": "--color grey: wanted rgb or bgr",
     "--classes 300": "a class set has 2 to 255 classes, got 300",
     "--classes nowhere.txt": "nowhere.txt: no such file",

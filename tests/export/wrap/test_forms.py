@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from onnx import helper
@@ -306,11 +307,19 @@ def test_odd_sizes_with_aligned_corners(tmp_path: Path) -> None:
     check(path, frame, np.argmax(right, axis=0))
 
 
-def test_frames_of_other_sizes_are_stretched_to_a_fixed_one(tmp_path: Path) -> None:
-    frame = StreetScene(7, 150, 211).frame(0).frame
+@pytest.mark.parametrize("reduce", [None, "bilinear", "area"])
+def test_frames_of_other_sizes_are_stretched_to_a_fixed_one(reduce: str | None, tmp_path: Path) -> None:
+    frame = StreetScene(7, 250, 311).frame(0).frame
     path = Net(size=SIZE).save(tmp_path / "net.onnx")
-    wrap(path)
-    check(path, frame, labels_of(softmax(run(path, normalised(frame, size=SIZE))[0]), (150, 211)))
+    network = read_network(path, Options())
+    wrapped = complete(network, Given(normalise="-1..1", reduce=reduce), None)
+    write(wrapped, tmp_path / "bundle", "bundle")
+    way = cv2.INTER_AREA if reduce == "area" else cv2.INTER_LINEAR
+    image = normalised(frame, size=SIZE, way=way)
+    check(path, frame, labels_of(softmax(run(path, image)[0]), (250, 311)))
+    facts = {fact.name: fact for fact in wrapped.facts}
+    assert (reduce or "bilinear") in facts["reducing"].value
+    assert facts["reducing"].source == ("given" if reduce else "default")
 
 
 def test_a_size_may_be_given_for_a_network_that_takes_any(tmp_path: Path) -> None:
