@@ -28,7 +28,7 @@ SIZE = (96, 128)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network, labels alone, and a picture."""
     folder = tmp_path_factory.mktemp("wrap")
-    Net(3, 4).resize(4).save(folder / "net.onnx")
+    Net(3, 4, size=None).resize(4).save(folder / "net.onnx")
     net = Net(3).add("ArgMax", axis=1, keepdims=0)
     net.add("Abs").save(folder / "labels.onnx")
     cv2.imwrite(str(folder / "street.png"), StreetScene(4, *SIZE).frame(0).frame)
@@ -161,7 +161,7 @@ def test_what_the_document_shows(cli, tmp_path: Path, monkeypatch: pytest.Monkey
     text = re.split(r"^## ", text, flags=re.M)[1]
     assert text.startswith("From an ONNX file to a bundle")
     monkeypatch.chdir(tmp_path)
-    Net(19, 4).resize(4).save(Path("model.onnx"))
+    Net(19, 4, size=None).resize(4).save(Path("model.onnx"))
     scene = StreetScene(4, *SIZE)
     for part in ("images", "labels"):
         (Path("DIR") / part).mkdir(parents=True)

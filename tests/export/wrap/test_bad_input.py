@@ -169,7 +169,7 @@ def test_several_inputs(tmp_path: Path) -> None:
 
 
 SHAPES: dict[str, tuple[Callable[[], Net], str]] = {
-    "four_channels": (lambda: Net(channels=4), r"input \?x4x\?x\? is no image of 3 channels, or 1"),
+    "four_channels": (lambda: Net(channels=4, size=None), r"input \?x4x\?x\? is no image of 3 channels, or 1"),
     "scores_of_a_picture": (lambda: scores(), "which is no map of classes"),
     "cropped_borders": (lambda: cropped(), "gives a map of 40x60 for an input of 64x96"),
 }  # fmt: skip
@@ -284,13 +284,13 @@ def test_values_that_may_be_probabilities_or_not(tmp_path: Path) -> None:
 
 
 def test_a_size_at_which_alone_it_runs(tmp_path: Path) -> None:
-    net = Net(stride=4)
+    net = Net(stride=4, size=None)
     path = net.to_size((60, 100), 5, "asymmetric").save(tmp_path / "net.onnx")
     assert re.search("gives a map of 60x100|give --size HxW|which is no map", fault(path))
 
 
 def test_a_multiple_that_it_does_not_take(tmp_path: Path) -> None:
-    net = Net()
+    net = Net(size=None)
     logits = net.logits
     net.add("MaxPool", kernel_shape=[4, 4], strides=[4, 4])
     net.resize(4, "nearest", "asymmetric", nearest_mode="floor").add("Add", logits)

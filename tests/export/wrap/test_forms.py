@@ -14,11 +14,10 @@ from errseg_rt.export.wrap.network import Network, Options, read_network
 from errseg_rt.export.wrap.preprocessing import Given
 from errseg_rt.export.wrap.wrap import complete, write
 from errseg_rt.scenes import StreetScene
-from tests.export.wrap.networks import Net, run
+from tests.export.wrap.networks import SIZE, Net, run
 from tests.export.wrap.pipeline import labels_of, normalised, segmented, softmax
 
 pytest.importorskip("onnx")
-SIZE = (96, 128)
 HALF = Given(normalise="-1..1")
 LEAST = 0.999
 
@@ -49,14 +48,14 @@ def facts(network: Network) -> dict[str, str]:
 
 FORMS = {
     "plain": Net(),
-    "fixed_size": Net(size=SIZE),
+    "any_size": Net(size=None),
     "fixed_batch": Net(batch=3),
-    "fixed_batch_and_size": Net(batch=2, size=SIZE),
+    "fixed_batch_any_size": Net(batch=2, size=None),
     "channels_last_in": Net(by_pixel=True),
     "channels_last_in_and_out": Net(by_pixel=True).add("Transpose", perm=[0, 2, 3, 1]),
     "half_precision": Net(dtype="float16"),
     "double_precision": Net(dtype="float64"),
-    "no_batch_axis_out": Net(size=SIZE, batch=1).squeeze(0),
+    "no_batch_axis_out": Net(batch=1).squeeze(0),
     "opset_7": Net(opset=7),
     "opset_8": Net(opset=8),
     "opset_9": Net(opset=9),
@@ -175,7 +174,7 @@ def test_a_mask_of_0_and_255(street: np.ndarray, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stride", [1, 4])
 def test_pixels_in_one_row(order: str, stride: int, street: np.ndarray, tmp_path: Path) -> None:
     """As Keras' networks give them."""
-    net = Net(stride=stride, size=SIZE)
+    net = Net(stride=stride)
     if order == "pixels_of_classes":
         net.add("Transpose", perm=[0, 2, 3, 1])
     net.add("Reshape", net.weight([1, -1, 5] if order == "pixels_of_classes" else [1, 5, -1], "int64"))
@@ -233,9 +232,9 @@ def test_labels_that_cannot_be_cut_have_no_error_map(street: np.ndarray, tmp_pat
 @pytest.mark.parametrize("stride", [2, 4, 8, 16, 32])
 def test_grids_of_every_stride(stride: int, street: np.ndarray, tmp_path: Path) -> None:
     """Logits on the grid; the plain way interpolates probabilities."""
-    path = Net(stride=stride).save(tmp_path / "net.onnx")
+    path = Net(stride=stride, size=None).save(tmp_path / "net.onnx")
     network = wrap(path, Options(align_corners=False))
-    assert network.stride == stride
+    assert (network.stride, network.size) == (stride, None)
     check(path, street, labels_of(softmax(run(path, normalised(street))[0]), SIZE))
 
 
@@ -255,7 +254,7 @@ def test_a_last_resize_is_cut_where_the_grid_can_lie_so(
     network = wrap(path, Options(output=net.at))
     assert (network.stride, network.align_corners) == (4, way == "align_corners")
     probabilities = softmax(run(path, normalised(street), logits)[0]).astype(np.float32)
-    resized = Net(5, opset=17)
+    resized = Net(5, size=None)
     resized.nodes, resized.weights, resized.at = [], [], "input"
     resized.inputs[0].type.tensor_type.shape.dim[1].dim_value = 5
     right = run(resized.resize(4, way=way).save(tmp_path / "resize.onnx"), probabilities[None])[0]
@@ -324,7 +323,7 @@ def test_frames_of_other_sizes_are_stretched_to_a_fixed_one(reduce: str | None, 
 
 def test_a_size_may_be_given_for_a_network_that_takes_any(tmp_path: Path) -> None:
     frame = StreetScene(7, 150, 211).frame(0).frame
-    path = Net().save(tmp_path / "net.onnx")
+    path = Net(size=None).save(tmp_path / "net.onnx")
     assert wrap(path, Options(size=SIZE)).size == SIZE
     check(path, frame, labels_of(softmax(run(path, normalised(frame, size=SIZE))[0]), (150, 211)))
 
