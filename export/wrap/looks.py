@@ -30,6 +30,7 @@ _SIZES: tuple[Size, ...] = (
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 14, 28, 56)  # powers of two, and patches of vision transformers
 _SIDES = (193, 230, 199, 238)  # the least of the inputs that are tried for a multiple
 _LEAST_SIDE = 8  # of an input
+_ONE_SCALE = "DynamicQuantizeLinear"  # for the whole batch: such networks are right for one frame at a time
 _SAME = 1e-3  # of the largest value: more is no rounding
 _ALIGNMENTS = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
 
@@ -223,7 +224,7 @@ def frames_apart(model: onnx.ModelProto, path: Path, looks: Looks) -> Looks:
     """Hold a network to giving a frame the same values whatever frames are beside it.
 
     Returns:
-        What was read, with a batch of 1 where the file says any number and the graph takes that alone.
+        What was read, with a batch of 1 where the file says any number and the graph is right for that alone.
 
     Raises:
         DataError: It does not.
@@ -231,6 +232,8 @@ def frames_apart(model: onnx.ModelProto, path: Path, looks: Looks) -> Looks:
     given, size = looks.input, looks.size
     if "N" not in given.layout or given.batch == 1:
         return looks
+    if given.batch is None and any(node.op_type == _ONE_SCALE for node in every_node(model.graph)):
+        return replace(looks, input=replace(given, batch=1))
     beside = given.noise(size, batch=given.batch or 2)
     beside[1:] = -beside[1:] if given.dtype.kind == "f" else 255 - beside[1:]
     try:

@@ -90,7 +90,7 @@ class Network:
         Raises:
             DataError: It cannot be converted, or computes something else then.
         """
-        graph = front_graph(self.model, self.path, self.looks, self.meaning, classes, self.stride)
+        graph = self._front(classes)
         self._check(graph, classes)
         return graph
 
@@ -100,10 +100,13 @@ class Network:
         Raises:
             DataError: As `front`.
         """
-        graph = tidied(self.front(classes))
+        graph = tidied(self._front(classes))
         onnx.checker.check_model(graph)
         self._check(graph, classes)
         return graph
+
+    def _front(self, classes: int) -> onnx.ModelProto:
+        return front_graph(self.model, self.path, self.looks, self.meaning, classes, self.stride)
 
     def _check(self, front: onnx.ModelProto, classes: int) -> None:
         """Hold a front graph to what the file gave for the same frame."""

@@ -11,7 +11,7 @@ import numpy as np
 from errseg_rt.bundle.bundle import Bundle, write_bundle
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.class_files import open_classes
-from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.errors import DataError
@@ -91,6 +91,10 @@ def classes_of(network: Network, classes: str | None) -> tuple[ClassSet, Fact]:
         DataError: There are not as many as it has.
     """
     count = network.meaning.classes
+    if count is not None and count > IGNORE:
+        raise DataError(
+            f"{network.path}: gives {count} classes a pixel, more than the {IGNORE} that labels have room for"
+        )
     found = open_classes(classes if classes is not None else str(count)).classes
     if count is None and (highest := int(network.looks.values.max())) >= len(found):
         raise DataError(

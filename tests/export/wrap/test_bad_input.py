@@ -171,6 +171,7 @@ def test_several_inputs(tmp_path: Path) -> None:
 SHAPES: dict[str, tuple[Callable[[], Net], str]] = {
     "four_channels": (lambda: Net(channels=4, size=None), r"input \?x4x\?x\? is no image of 3 channels, or 1"),
     "scores_of_a_picture": (lambda: scores(), "which is no map of classes"),
+    "too_many_classes": (lambda: Net(256), "gives 256 classes a pixel, more than the 255 that labels have room for"),
     "cropped_borders": (lambda: cropped(), "gives a map of 40x60 for an input of 64x96"),
 }  # fmt: skip
 

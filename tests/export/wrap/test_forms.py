@@ -6,8 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from errseg_rt.evaluation.error_maps import baseline_logits
 from errseg_rt.export.wrap.network import Network, Options, read_network
@@ -17,7 +18,6 @@ from errseg_rt.scenes import StreetScene
 from tests.export.wrap.networks import SIZE, Net, run
 from tests.export.wrap.pipeline import labels_of, normalised, segmented, softmax
 
-pytest.importorskip("onnx")
 HALF = Given(normalise="-1..1")
 LEAST = 0.999
 
@@ -168,6 +168,70 @@ def test_a_mask_of_0_and_255(street: np.ndarray, tmp_path: Path) -> None:
     path = net.save(tmp_path / "net.onnx")
     wrap(path)
     assert check(path, street, run(path, normalised(street)).reshape(SIZE) > 0).error_probability is not None
+
+
+def test_networks_in_int8(street: np.ndarray, tmp_path: Path) -> None:
+    """By nodes around each operator, by operators of their own, and with scales that are found on the way."""
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_dynamic,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.feeds = iter([{"input": normalised(street)}])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.feeds, None)
+
+    path = str(Net().save(tmp_path / "net.onnx"))
+    for name in ("QDQ", "QOperator"):
+        quantize_static(path, tmp_path / f"{name}.onnx", Reader(), quant_format=QuantFormat[name])
+    quantize_dynamic(path, tmp_path / "dynamic.onnx", weight_type=QuantType.QUInt8)
+    for name in ("QDQ", "QOperator", "dynamic"):
+        wrap(tmp_path / f"{name}.onnx")
+        check(tmp_path / name, street, run(tmp_path / f"{name}.onnx", normalised(street))[0].argmax(axis=0))
+
+
+def inside_an_if(net: Net) -> Net:
+    """Its logits, read from within a node's own graphs."""
+    branches = []
+    for name in ("then", "else"):
+        node = helper.make_node("Identity", [net.at], [name])
+        output = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        branches.append(helper.make_graph([node], name, [], [output]))
+    net.nodes.append(
+        helper.make_node("If", [net.weight(True, "bool")], ["image"], then_branch=branches[0], else_branch=branches[1])
+    )
+    net.at = "image"
+    return net
+
+
+@pytest.mark.parametrize("form", ["if", "function", "unsorted", "operators_of_onnxruntime"])
+def test_graphs_of_every_kind(form: str, street: np.ndarray, tmp_path: Path) -> None:
+    net = Net()
+    model = (inside_an_if(net) if form == "if" else net.add("Relu")).model()
+    if form == "function":
+        add = helper.make_node("Add", ["x", "x"], ["y"])
+        model.functions.append(
+            helper.make_function("mine", "Twice", ["x"], ["y"], [add], [helper.make_opsetid("", 17)])
+        )
+        model.graph.node[-1].CopyFrom(helper.make_node("Twice", [net.logits], [net.at], domain="mine"))
+        model.opset_import.append(helper.make_opsetid("mine", 1))
+    if form == "operators_of_onnxruntime":
+        model.graph.node[-1].CopyFrom(helper.make_node("Gelu", [net.logits], [net.at], domain="com.microsoft"))
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    if form == "unsorted":
+        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in model.graph.node]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes[::-1])
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    wrap(path)
+    check(path, street, run(path, normalised(street))[0].argmax(axis=0))
 
 
 @pytest.mark.parametrize("order", ["pixels_of_classes", "classes_of_pixels"])
@@ -328,11 +392,12 @@ def test_a_size_may_be_given_for_a_network_that_takes_any(tmp_path: Path) -> Non
     check(path, frame, labels_of(softmax(run(path, normalised(frame, size=SIZE))[0]), (150, 211)))
 
 
-def test_the_error_logit_is_that_of_the_largest_softmax_also_where_it_saturates(tmp_path: Path) -> None:
-    net = Net(size=SIZE)
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_the_error_logit_is_that_of_the_largest_softmax_also_where_it_saturates(classes: int, tmp_path: Path) -> None:
+    net = Net(classes)
     path = net.add("Mul", net.weight(300.0)).save(tmp_path / "net.onnx")
     network = read_network(path, Options())
-    graph = network.tidy_front(5)
+    graph = network.tidy_front(classes)
     (tmp_path / "front.onnx").write_bytes(graph.SerializeToString())
     image = normalised(StreetScene(5, *SIZE).frame(0).frame)
     logits, error = (run(tmp_path / "front.onnx", image, name)[0] for name in ("logits", "error_logit"))
@@ -344,8 +409,6 @@ def test_the_error_logit_is_that_of_the_largest_softmax_also_where_it_saturates(
 
 
 def test_weights_in_a_file_beside_the_model(street: np.ndarray, tmp_path: Path) -> None:
-    import onnx
-
     path = tmp_path / "net.onnx"
     onnx.save_model(
         FORMS["plain"].model(), str(path), save_as_external_data=True, location="net.data", size_threshold=0
@@ -355,8 +418,6 @@ def test_weights_in_a_file_beside_the_model(street: np.ndarray, tmp_path: Path) 
 
 
 def test_initialisers_listed_as_inputs(street: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    import onnx
-
     model = Net(opset=8).model()
     for tensor in model.graph.initializer:
         model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
