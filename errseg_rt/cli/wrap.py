@@ -37,8 +37,9 @@ def wrap(
         typer.Option(
             "--normalise",
             "--normalize",
-            metavar="imagenet|0..1|-1..1|0..255|caffe",
-            help="What becomes of pixels, by a name; in RGB, but caffe in BGR, unless --color says otherwise.",
+            metavar="NAME",
+            help="What becomes of pixels: imagenet, 0..1, -1..1 or 0..255, in RGB unless --color says bgr, or caffe, "
+            "in BGR.",
         ),
     ] = None,
     mean: Annotated[
@@ -73,7 +74,7 @@ def wrap(
         typer.Option(
             metavar="N",
             min=1,
-            help="Pad frames to multiples of N; default: the least power of two that the network takes.",
+            help="Pad frames to multiples of N; default: the least that the network takes.",
         ),
     ] = None,
     align_corners: Annotated[
