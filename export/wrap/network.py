@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx
 
 from errseg_rt.errors import DataError
+from errseg_rt.export.wrap.convert import OPSET
 from errseg_rt.export.wrap.ends import grid_of
 from errseg_rt.export.wrap.facts import FILE, GIVEN, RUN, Fact, facts_of
 from errseg_rt.export.wrap.float32 import to_float32
@@ -167,6 +168,8 @@ def read_network(path: Path, options: Options) -> Network:
     output, threshold = options.output, options.threshold
     said = facts_of(looks, meaning, output=output, threshold=threshold, is_changed=is_changed, is_alone=is_alone)
     facts = list(said)
+    before = opset(model)
+    facts.append(Fact("opset", f"{before}, converted to {OPSET}" if before < OPSET else str(before), FILE))
     if size:
         facts.append(
             Fact("size", f"{size[0]}x{size[1]}, to which frames are stretched", FILE if looks.input.fixed else GIVEN)
@@ -181,7 +184,7 @@ def read_network(path: Path, options: Options) -> Network:
         "file": path.name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "made_by": one_line(f"{model.producer_name} {model.producer_version}".strip() or "unknown"),
-        "opset": opset(model),
+        "opset": before,
     }
     return Network(path, model, looks, meaning, stride, align, multiple, size, tuple(facts), provenance)
 

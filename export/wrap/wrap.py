@@ -156,13 +156,19 @@ def write(wrapped: Wrapped, folder: Path, name: str, license_file: Path | None =
     """
     manifest = wrapped.manifest(name)
     files = {"graphs/front.onnx": wrapped.network.tidy_front(len(wrapped.classes)).SerializeToString()}
-    files["MODEL_CARD.md"] = model_card(manifest).encode()
+    files["MODEL_CARD.md"] = (model_card(manifest) + "\n" + _known(wrapped.facts)).encode()
     if license_file is not None:
         try:
             files["LICENSE.md"] = license_file.read_bytes()
         except OSError as error:
             raise DataError(f"{license_file}: cannot be read ({error.strerror})") from error
     return write_bundle(folder, manifest, files)
+
+
+def _known(facts: tuple[Fact, ...]) -> str:
+    """A part of the model card: what is known of the network, and who says so."""
+    rows = [f"| {fact.name} | {fact.value.replace('|', '/')} | {fact.source} |" for fact in facts]
+    return "\n".join(["## What is known of the network", "", "| | | known from |", "| --- | --- | --- |", *rows, ""])
 
 
 def _shown(values: tuple[float, ...]) -> str:

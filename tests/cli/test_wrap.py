@@ -55,7 +55,10 @@ def test_from_a_file_to_pictures(folder: Path, cli, tmp_path: Path) -> None:
     assert (manifest.is_calibrated, manifest.has_detail, manifest.error) == (False, False, "max_softmax")
     assert manifest.provenance["file"] == "net.onnx"
     assert "Mine." in (out / "LICENSE.md").read_text()
-    assert "not calibrated yet" in (out / "MODEL_CARD.md").read_text()
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "not calibrated yet" in card
+    assert "| normalised | less 0.5, over 0.5 (red, green, blue in 0..1) | --normalise -1..1 |" in card
+    assert table["opset"] == "17, converted to 18"
 
     (tried,) = re.findall(r"Try it: errseg-rt (.*)", done.out)
     words = tried.replace("frame.png", str(folder / "street.png")).replace("-o out", f"-o {tmp_path / 'out'}").split()
