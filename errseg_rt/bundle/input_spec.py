@@ -25,11 +25,13 @@ class Normalisation(NamedTuple):
         mean: Mean colour in 0..1, in the order of the planes.
         std: Standard deviation, likewise.
         color: The frame's channel order for planes in RGB; the other one, for planes in BGR.
+        reduce: How a frame is made smaller.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     color: str
+    reduce: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class InputSpec:
         mean: Mean colour, RGB in 0..1; also what the padding holds.
         std: Standard deviation of the colours, RGB in 0..1.
         color: Order of the planes that the network takes, `"rgb"` or `"bgr"`.
+        reduce: How a frame is made smaller where no side grows: `"area"`, which keeps what is thin, or `"bilinear"`, as
+            many networks saw their frames in training.
         size: Height and width, where the network takes no other: the frame is stretched to it, and not padded. None: it
             takes any.
     """
@@ -60,6 +64,7 @@ class InputSpec:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     color: str = "rgb"
+    reduce: str = "area"
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -70,6 +75,7 @@ class InputSpec:
             require(self, name, getattr(self, name) >= least, f"{least} or more")
         require(self, "std", min(self.std) > 0, "positive numbers")
         require(self, "color", self.color in ("rgb", "bgr"), "rgb or bgr")
+        require(self, "reduce", self.reduce in ("area", "bilinear"), "area or bilinear")
         require(self, "size", self.size is None or min(self.size) > 0, "two numbers of 1 or more")
 
     def content_size(self, frame: Size) -> Size:
@@ -112,10 +118,11 @@ class InputSpec:
     def normalisation(self, color: str) -> Normalisation:
         """How a frame of a channel order, `"bgr"` or `"rgb"`, becomes the planes that the network takes."""
         if self.color == "rgb":
-            return Normalisation(self.mean, self.std, color)
+            return Normalisation(self.mean, self.std, color, self.reduce)
         # Planes in the other order are those of a frame whose channels are taken for the other ones.
         (red, green, blue), (of_red, of_green, of_blue) = self.mean, self.std
-        return Normalisation((blue, green, red), (of_blue, of_green, of_red), "rgb" if color == "bgr" else "bgr")
+        other = "rgb" if color == "bgr" else "bgr"
+        return Normalisation((blue, green, red), (of_blue, of_green, of_red), other, self.reduce)
 
     def _padded(self, side: int) -> int:
         extra = int(self.plus_one)

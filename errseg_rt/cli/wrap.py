@@ -37,8 +37,9 @@ def wrap(
         typer.Option(
             "--normalise",
             "--normalize",
-            metavar="imagenet|0..1|-1..1|0..255|caffe",
-            help="What becomes of pixels, by a name; in RGB, but caffe in BGR, unless --color says otherwise.",
+            metavar="NAME",
+            help="What becomes of pixels: imagenet, 0..1, -1..1 or 0..255, in RGB unless --color says bgr, or caffe, "
+            "in BGR.",
         ),
     ] = None,
     mean: Annotated[
@@ -61,12 +62,19 @@ def wrap(
             metavar="HxW", help="Height and width to which frames are stretched, for a network that takes any size."
         ),
     ] = None,
+    reduce: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bilinear|area",
+            help="How larger frames are made smaller for a network of one size; default: bilinear, as most are used.",
+        ),
+    ] = None,
     multiple: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=1,
-            help="Pad frames to multiples of N; default: the least power of two that the network takes.",
+            help="Pad frames to multiples of N; default: the least that the network takes.",
         ),
     ] = None,
     align_corners: Annotated[
@@ -120,7 +128,7 @@ def wrap(
         raise DataError(f"--activation {activation}: there are {', '.join(ACTIVATIONS)}")
     if threshold is not None and not 0 < threshold < 1:
         raise DataError(f"--threshold {threshold}: wanted a probability between 0 and 1")
-    given = Given(normalise, mean, std, scale, color)
+    given = Given(normalise, mean, std, scale, color, reduce)
     check_folder(out)
     check_replaceable(out)
     options = Options(output, _size(size), multiple, align_corners, activation, threshold)

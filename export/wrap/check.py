@@ -64,7 +64,7 @@ def tiles(network: Network, given: Given, classes: ClassSet, frame: npt.NDArray[
     align = bool(network.align_corners)
     for each in conventions(network, given):
         values = normalisation_of(each, network.looks.input)
-        spec, size = spec_of(network, values), (frame.shape[0], frame.shape[1])
+        spec, size = spec_of(network, values, each), (frame.shape[0], frame.shape[1])
         content, padded = spec.sizes(size)
         image = preprocess(frame, content, padded, **spec.normalisation("bgr")._asdict())
         logits = probe.run({"image": np.asarray(image, np.float32)})["logits"][0]
@@ -114,5 +114,5 @@ def _write(cell: npt.NDArray[np.uint8], text: str, baseline: int) -> None:
 
 def _options(given: Given) -> str:
     """What to type."""
-    said = {name: getattr(given, name) for name in ("normalise", "scale", "mean", "std", "color")}
+    said = {name: getattr(given, name) for name in ("normalise", "scale", "mean", "std", "color", "reduce")}
     return " ".join(f"--{name} {value}" for name, value in said.items() if value)

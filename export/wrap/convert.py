@@ -74,5 +74,5 @@ def _at_fault(model: onnx.ModelProto) -> str:
 
 
 def _short(error: Exception) -> str:
-    text = re.sub(r"^.*?\] ", "", one_line(error))
+    text = re.sub(r"^(.*? failed: |.*?\] )", "", one_line(error))  # without places in the converter's sources
     return text[:200]

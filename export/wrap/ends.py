@@ -18,8 +18,8 @@ from errseg_rt.export.wrap.graph import attributes, constant, producers
 
 Shape = tuple[int, ...]
 _PASSED = {
-    "ArgMax", "Cast", "Dropout", "Flatten", "Greater", "GreaterOrEqual", "Identity", "LogSoftmax", "Reshape", "Resize",
-    "Sigmoid", "Softmax", "Squeeze", "Transpose", "Unsqueeze", "Upsample",
+    "ArgMax", "Cast", "Dropout", "Flatten", "Greater", "GreaterOrEqual", "Identity", "LogSoftmax", "Mul", "Reshape",
+    "Resize", "Sigmoid", "Softmax", "Squeeze", "Transpose", "Unsqueeze", "Upsample",
 }  # fmt: skip
 _MOVES = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 _ALIGNMENTS = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
@@ -60,8 +60,15 @@ def tail(graph: onnx.GraphProto, output: str) -> list[str]:
     """Tensors that a walk back from an output may come to, the output first."""
     made, names = producers(graph), [output]
     while (node := made.get(names[-1])) is not None and node.op_type in _PASSED:
-        names.append(node.input[0])
+        names.append(_data(graph, node))
     return names
+
+
+def _data(graph: onnx.GraphProto, node: onnx.NodeProto) -> str:
+    """What a node works on."""
+    if node.op_type == "Mul" and constant(graph, node.input[0]) is not None:
+        return str(node.input[1])
+    return str(node.input[0])
 
 
 def find_ends(
@@ -141,24 +148,30 @@ class _Walk:
 
     def back(self, ends: Ends) -> Ends:
         """The farthest that can be gone."""
-        best, is_rounded = ends, False  # labels that were rounded are none without what made them so
+        best, is_pending = ends, False  # what only labels may be put through, before what makes them is found
         while (node := self.made.get(ends.tensor)) is not None and node.op_type in _PASSED:
-            step = self._step(node, ends)
-            if step is None or node.input[0] not in self.shapes:
+            before = _data(self.graph, node)
+            step = self._step(node, before, ends)
+            if step is None or before not in self.shapes:
                 break
-            if node.op_type == "Cast" and not ends.has_labels:
-                is_rounded = is_rounded or not _is_float(node)
-            ends = replace(step, tensor=node.input[0], cut=(node.op_type, *ends.cut))
-            if ends.has_labels or not is_rounded:
+            if not ends.has_labels and (node.op_type == "Mul" or (node.op_type == "Cast" and not _is_float(node))):
+                is_pending = True
+            ends = replace(step, tensor=before, cut=(node.op_type, *ends.cut))
+            if ends.has_labels or not is_pending:
                 best = ends
         return best
 
-    def _step(self, node: onnx.NodeProto, ends: Ends) -> Ends | None:
+    def _step(self, node: onnx.NodeProto, data: str, ends: Ends) -> Ends | None:
         """What is known before a node, if it may be cut."""
         op, says = node.op_type, attributes(node)
-        before, after = self.shapes.get(node.input[0], ()), self.shapes[node.output[0]]
+        before, after = self.shapes.get(data, ()), self.shapes[node.output[0]]
         if op in ("Identity", "Dropout", "Cast"):
             return ends
+        if op == "Mul":  # as of a mask of 0 and 255; of logits it would change what softmax makes of them
+            other = next((each for each in node.input if each != data), data)
+            factor = constant(self.graph, other)
+            scales = factor is not None and factor.size == 1 and bool(factor.reshape(-1)[0] > 0)
+            return ends if scales and not ends.has_labels and not ends.activation else None
         if op == "Transpose":
             order = says.get("perm") or list(range(len(after)))[::-1]
             roles = [""] * len(after)

@@ -19,10 +19,18 @@ from errseg_rt.system.fields import nearest
 from errseg_rt.system.lines import one_line
 
 Size = tuple[int, int]
-_SIZES: tuple[Size, ...] = ((256, 384), (257, 385), (512, 768), (513, 769))  # tried where a network takes any
-_MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
+_SIZES: tuple[Size, ...] = (
+    (256, 384),
+    (257, 385),
+    (512, 768),
+    (513, 769),
+    (224, 336),
+    (448, 672),
+)  # tried where a network takes any
+_MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 14, 28, 56)  # powers of two, and patches of vision transformers
 _SIDES = (193, 230, 199, 238)  # the least of the inputs that are tried for a multiple
 _LEAST_SIDE = 8  # of an input
+_ONE_SCALE = "DynamicQuantizeLinear"  # for the whole batch: such networks are right for one frame at a time
 _SAME = 1e-3  # of the largest value: more is no rounding
 _ALIGNMENTS = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
 
@@ -163,7 +171,7 @@ def resolved(roles: str) -> str:
 
 
 def takes(model: onnx.ModelProto, path: Path, looks: Looks) -> int:
-    """The least number, a power of two, of which both sides of an input must be multiples.
+    """The least number of which both sides of an input must be multiples.
 
     Raises:
         DataError: It takes no sizes but the one at which it was looked at.
@@ -212,28 +220,34 @@ def alone(model: onnx.ModelProto, path: Path, looks: Looks) -> tuple[onnx.ModelP
     return (single, replace(changed, values=found), True) if _alike(found, looks.values) else (model, looks, False)
 
 
-def check_frames_apart(model: onnx.ModelProto, path: Path, looks: Looks) -> None:
+def frames_apart(model: onnx.ModelProto, path: Path, looks: Looks) -> Looks:
     """Hold a network to giving a frame the same values whatever frames are beside it.
+
+    Returns:
+        What was read, with a batch of 1 where the file says any number and the graph is right for that alone.
 
     Raises:
         DataError: It does not.
     """
     given, size = looks.input, looks.size
     if "N" not in given.layout or given.batch == 1:
-        return
+        return looks
+    if given.batch is None and any(node.op_type == _ONE_SCALE for node in every_node(model.graph)):
+        return replace(looks, input=replace(given, batch=1))
     beside = given.noise(size, batch=given.batch or 2)
     beside[1:] = -beside[1:] if given.dtype.kind == "f" else 255 - beside[1:]
     try:
         together = _values(Probe(model, [looks.ends.tensor], str(path)), looks, beside)
-    except DataError:
-        if given.batch is None:  # the file says any number, and knows one alone
-            return
+    except (DataError, ValueError):
+        if given.batch is None:
+            return replace(looks, input=replace(given, batch=1))
         raise
     if not _alike(together, looks.values):
         raise DataError(
             f"{path}: what it gives for a frame depends on the other frames of its batch, as with batch statistics in "
             "training mode; call eval() on it before it is exported"
         )
+    return looks
 
 
 def _values(probe: Probe, looks: Looks, image: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

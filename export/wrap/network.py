@@ -13,11 +13,12 @@ import numpy.typing as npt
 import onnx
 
 from errseg_rt.errors import DataError
+from errseg_rt.export.wrap.convert import OPSET
 from errseg_rt.export.wrap.ends import grid_of
 from errseg_rt.export.wrap.facts import FILE, GIVEN, RUN, Fact, facts_of
 from errseg_rt.export.wrap.float32 import to_float32
 from errseg_rt.export.wrap.front import front_graph
-from errseg_rt.export.wrap.looks import Looks, Size, alone, check_frames_apart, look, takes
+from errseg_rt.export.wrap.looks import Looks, Size, alone, frames_apart, look, takes
 from errseg_rt.export.wrap.meaning import Meaning, meaning_of
 from errseg_rt.export.wrap.probe import Probe
 from errseg_rt.export.wrap.reading import load_model, opset
@@ -90,7 +91,7 @@ class Network:
         Raises:
             DataError: It cannot be converted, or computes something else then.
         """
-        graph = front_graph(self.model, self.path, self.looks, self.meaning, classes, self.stride)
+        graph = self._front(classes)
         self._check(graph, classes)
         return graph
 
@@ -100,10 +101,13 @@ class Network:
         Raises:
             DataError: As `front`.
         """
-        graph = tidied(self.front(classes))
+        graph = tidied(self._front(classes))
         onnx.checker.check_model(graph)
         self._check(graph, classes)
         return graph
+
+    def _front(self, classes: int) -> onnx.ModelProto:
+        return front_graph(self.model, self.path, self.looks, self.meaning, classes, self.stride)
 
     def _check(self, front: onnx.ModelProto, classes: int) -> None:
         """Hold a front graph to what the file gave for the same frame."""
@@ -146,7 +150,7 @@ def read_network(path: Path, options: Options) -> Network:
     is_changed = to_float32(model)
     looks = look(model, path, options.output, options.size)
     model, looks, is_alone = alone(model, path, looks)
-    check_frames_apart(model, path, looks)
+    looks = frames_apart(model, path, looks)
     meaning = meaning_of(looks, path, options.activation, options.threshold)
     size = looks.input.fixed or options.size
     if "P" in looks.ends.roles and not size:
@@ -164,6 +168,8 @@ def read_network(path: Path, options: Options) -> Network:
     output, threshold = options.output, options.threshold
     said = facts_of(looks, meaning, output=output, threshold=threshold, is_changed=is_changed, is_alone=is_alone)
     facts = list(said)
+    before = opset(model)
+    facts.append(Fact("opset", f"{before}, converted to {OPSET}" if before < OPSET else str(before), FILE))
     if size:
         facts.append(
             Fact("size", f"{size[0]}x{size[1]}, to which frames are stretched", FILE if looks.input.fixed else GIVEN)
@@ -178,7 +184,7 @@ def read_network(path: Path, options: Options) -> Network:
         "file": path.name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "made_by": one_line(f"{model.producer_name} {model.producer_version}".strip() or "unknown"),
-        "opset": opset(model),
+        "opset": before,
     }
     return Network(path, model, looks, meaning, stride, align, multiple, size, tuple(facts), provenance)
 

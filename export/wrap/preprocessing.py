@@ -16,6 +16,8 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _TERM = re.compile(rf"({_NUMBER})(?:([*/])({_NUMBER}))?")
 _LARGEST_MEAN = 1.5  # in 0..1: what lies beyond was given in other units
 COLORS = ("rgb", "bgr")
+REDUCES = ("bilinear", "area")
+"""How frames are made smaller for a network of one size: the first, as most are used, unless the user says another."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Given:
         std: Likewise.
         scale: What a pixel of 0..255 is multiplied with first.
         color: `"rgb"` or `"bgr"`.
+        reduce: How larger frames are made smaller, one of `REDUCES`.
     """
 
     normalise: str | None = None
@@ -69,6 +72,7 @@ class Given:
     std: str | None = None
     scale: str | None = None
     color: str | None = None
+    reduce: str | None = None
 
     @property
     def has_values(self) -> bool:

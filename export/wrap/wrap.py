@@ -11,14 +11,14 @@ import numpy as np
 from errseg_rt.bundle.bundle import Bundle, write_bundle
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.class_files import open_classes
-from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.errors import DataError
 from errseg_rt.export.model_card import model_card
-from errseg_rt.export.wrap.facts import GIVEN, RUN, Fact
+from errseg_rt.export.wrap.facts import DEFAULT, GIVEN, RUN, Fact
 from errseg_rt.export.wrap.network import Network
-from errseg_rt.export.wrap.preprocessing import Given, Normalisation, missing, normalisation_of
+from errseg_rt.export.wrap.preprocessing import REDUCES, Given, Normalisation, missing, normalisation_of
 
 _KNOTS = np.linspace(-16, 16, 65)  # 0.002 from the sigmoid at most
 _THRESHOLD = 0.5
@@ -79,8 +79,8 @@ def complete(network: Network, given: Given, classes: str | None) -> Wrapped:
         raise DataError(f"{network.path}: the file does not say how it is to be used; give {'; '.join(wanted)}")
     found, fact = classes_of(network, classes)
     values = normalisation_of(given, network.looks.input)
-    spec = spec_of(network, values)
-    facts = (*network.facts, fact, *_facts(network, values))
+    spec = spec_of(network, values, given)
+    facts = (*network.facts, fact, *_facts(network, values, given))
     return Wrapped(network, found, spec, facts)
 
 
@@ -91,7 +91,15 @@ def classes_of(network: Network, classes: str | None) -> tuple[ClassSet, Fact]:
         DataError: There are not as many as it has.
     """
     count = network.meaning.classes
+    if count is not None and count > IGNORE:
+        raise DataError(
+            f"{network.path}: gives {count} classes a pixel, more than the {IGNORE} that labels have room for"
+        )
     found = open_classes(classes if classes is not None else str(count)).classes
+    if count is None and (highest := int(network.looks.values.max())) >= len(found):
+        raise DataError(
+            f"{network.path}: gives the label {highest}, beyond the {len(found)} of --classes {classes}; give them all"
+        )
     if count is not None and len(found) != count:
         channels = network.looks.channels
         why = (
@@ -104,16 +112,32 @@ def classes_of(network: Network, classes: str | None) -> tuple[ClassSet, Fact]:
     return found, Fact("classes", f"{len(found)}: {names}", GIVEN)
 
 
-def spec_of(network: Network, values: Normalisation) -> InputSpec:
-    """How frames become a network's input."""
-    return InputSpec(multiple=network.multiple, mean=values.mean, std=values.std, color=values.color, size=network.size)
+def spec_of(network: Network, values: Normalisation, given: Given) -> InputSpec:
+    """How frames become a network's input.
+
+    Raises:
+        DataError: There is no such way to make them smaller.
+    """
+    if given.reduce not in (None, *REDUCES):
+        raise DataError(f"--reduce {given.reduce}: there are {' and '.join(REDUCES)}")
+    return InputSpec(
+        multiple=network.multiple,
+        mean=values.mean,
+        std=values.std,
+        color=values.color,
+        reduce=given.reduce or REDUCES[0],
+        size=network.size,
+    )
 
 
-def _facts(network: Network, values: Normalisation) -> list[Fact]:
+def _facts(network: Network, values: Normalisation, given: Given) -> list[Fact]:
     numbers = f"less {_shown(values.mean)}, over {_shown(values.std)} (red, green, blue in 0..1)"
     facts = [Fact("normalised", numbers, values.source)]
     if network.looks.input.channels == 3:
         facts.append(Fact("channels", values.color.upper(), values.source))
+    if network.size:
+        way = f"larger frames are reduced by {given.reduce or REDUCES[0]} interpolation (--reduce)"
+        facts.append(Fact("reducing", way, GIVEN if given.reduce else DEFAULT))
     return facts
 
 
@@ -132,13 +156,19 @@ def write(wrapped: Wrapped, folder: Path, name: str, license_file: Path | None =
     """
     manifest = wrapped.manifest(name)
     files = {"graphs/front.onnx": wrapped.network.tidy_front(len(wrapped.classes)).SerializeToString()}
-    files["MODEL_CARD.md"] = model_card(manifest).encode()
+    files["MODEL_CARD.md"] = (model_card(manifest) + "\n" + _known(wrapped.facts)).encode()
     if license_file is not None:
         try:
             files["LICENSE.md"] = license_file.read_bytes()
         except OSError as error:
             raise DataError(f"{license_file}: cannot be read ({error.strerror})") from error
     return write_bundle(folder, manifest, files)
+
+
+def _known(facts: tuple[Fact, ...]) -> str:
+    """A part of the model card: what is known of the network, and who says so."""
+    rows = [f"| {fact.name} | {fact.value.replace('|', '/')} | {fact.source} |" for fact in facts]
+    return "\n".join(["## What is known of the network", "", "| | | known from |", "| --- | --- | --- |", *rows, ""])
 
 
 def _shown(values: tuple[float, ...]) -> str:

@@ -25,6 +25,7 @@ def preprocess(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     color: str = "bgr",
+    reduce: str = "area",
     dtype: str = "float32",
     threads: int = 1,
 ) -> npt.NDArray[Any]: ...
@@ -39,6 +40,7 @@ def preprocess(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     color: str = "bgr",
+    reduce: str = "area",
     dtype: str = "float32",
 ) -> torch.Tensor: ...
 
@@ -51,6 +53,7 @@ def preprocess(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     color: str = "bgr",
+    reduce: str = "area",
     dtype: str = "float32",
     threads: int = 1,
 ) -> Any:  # [1, 3, Hi, Wi]
@@ -58,10 +61,11 @@ def preprocess(
 
         image = preprocess(frame, (720, 1280), (736, 1280), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
-    The frame is resized as OpenCV does, by area where no side grows (`INTER_AREA`), else bilinearly (`INTER_LINEAR`),
-    and padded at bottom and right with the mean colour. NumPy arrays are worked on by the CPU, CUDA tensors by their
-    GPU, in its current stream and without waiting for it, as the operator `torch.ops.errseg_rt.preprocess`. The GPU
-    does not round resized levels to whole ones as OpenCV does: inputs differ by up to one level.
+    The frame is resized as OpenCV does, by area where no side grows (`INTER_AREA`), else bilinearly (`INTER_LINEAR`);
+    bilinearly throughout with `reduce="bilinear"`, for networks that saw frames made smaller that way when they were
+    trained. It is padded at bottom and right with the mean colour. NumPy arrays are worked on by the CPU, CUDA tensors
+    by their GPU, in its current stream and without waiting for it, as the operator `torch.ops.errseg_rt.preprocess`.
+    The GPU does not round resized levels to whole ones as OpenCV does: inputs differ by up to one level.
 
     Args:
         frame: `uint8 [H, W, 3]`, of any strides.
@@ -70,6 +74,7 @@ def preprocess(
         mean: Mean colour, RGB in 0..1; also what the padding holds.
         std: Standard deviation of the colours, RGB in 0..1.
         color: Channel order of the frame, `"bgr"` or `"rgb"`.
+        reduce: How a frame is made smaller, `"area"` or `"bilinear"`.
         dtype: Of the input: `"float32"` or `"float16"`, on the GPU also `"bfloat16"`.
         threads: How many threads share the rows; on the CPU alone. OpenCV's resizing keeps its own setting.
 
@@ -85,11 +90,13 @@ def preprocess(
     if is_tensor("frame", frame):
         from errseg_rt.kernels.preprocess import torch_op
 
-        return torch_op.preprocess(frame, content_size, input_size, mean=mean, std=std, color=color, dtype=dtype)
+        return torch_op.preprocess(
+            frame, content_size, input_size, mean=mean, std=std, color=color, reduce=reduce, dtype=dtype
+        )
     from errseg_rt.kernels.preprocess import cpu
 
     return cpu.preprocess(
-        frame, content_size, input_size, mean=mean, std=std, color=color, dtype=dtype, threads=threads
+        frame, content_size, input_size, mean=mean, std=std, color=color, reduce=reduce, dtype=dtype, threads=threads
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from errseg_rt.kernels.arrays import check_array
 
+REDUCTIONS = ("area", "bilinear")
+
 
 def check(
     frame: Any,
@@ -16,6 +18,7 @@ def check(
     mean: Sequence[float],
     std: Sequence[float],
     color: str,
+    reduce: str,
     dtype: str,
     dtypes: Sequence[str],
 ) -> None:
@@ -25,6 +28,8 @@ def check(
         raise ValueError(f"frame must have pixels, got {list(frame.shape)}")
     if color not in ("bgr", "rgb"):
         raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
+    if reduce not in REDUCTIONS:
+        raise ValueError(f"reduce must be {' or '.join(REDUCTIONS)}, got {reduce!r}")
     if dtype not in dtypes:
         raise ValueError(f"dtype must be {' or '.join(dtypes)}, got {dtype!r}")
     if any(not 1 <= content <= padded for content, padded in zip(content_size, input_size, strict=True)):

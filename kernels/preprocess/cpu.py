@@ -22,15 +22,16 @@ def preprocess(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     color: str = "bgr",
+    reduce: str = "area",
     dtype: str = "float32",
     threads: int = 1,
 ) -> npt.NDArray[Any]:  # [1, 3, Hi, Wi]
     """Preprocess a NumPy array; `errseg_rt.kernels.preprocess` says it in full."""
-    check(frame, content_size, input_size, mean, std, color, dtype, DTYPES)
+    check(frame, content_size, input_size, mean, std, color, reduce, dtype, DTYPES)
     is_bgr = color == "bgr"
     if frame.strides[2] < 0:  # say `frame[..., ::-1]`, whose copy would take longer than all the rest
         frame, is_bgr = frame[..., ::-1], not is_bgr
-    content = np.ascontiguousarray(resize(frame, content_size))
+    content = np.ascontiguousarray(resize(frame, content_size, reduce))
     if is_bgr:
         mean, std = mean[::-1], std[::-1]
     levels = np.arange(256) / 255

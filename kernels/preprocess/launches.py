@@ -20,6 +20,7 @@ def enqueue_preprocess(
     mean: Sequence[float],
     std: Sequence[float],
     color: str,
+    reduce: str = "area",
     dtype: str,
 ) -> Any:  # [1, 3, Hi, Wi]
     """Preprocess a frame; `errseg_rt.kernels.preprocess` says it in full."""
@@ -27,7 +28,7 @@ def enqueue_preprocess(
     planes = launcher.empty((1, 3, *input_size), dtype)
     if (height, width) == tuple(content_size):
         resize = COPY
-    elif content_size[0] <= height and content_size[1] <= width:
+    elif reduce == "area" and content_size[0] <= height and content_size[1] <= width:
         resize = AREA
     else:
         resize = BILINEAR

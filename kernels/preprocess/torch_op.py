@@ -22,12 +22,13 @@ def preprocess(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     color: str = "bgr",
+    reduce: str = "area",
     dtype: str = "float32",
 ) -> torch.Tensor:  # [1, 3, Hi, Wi]
     """Preprocess a CUDA tensor; `errseg_rt.kernels.preprocess` says it in full."""
-    check(frame, content_size, input_size, mean, std, color, dtype, tuple(DTYPES))
+    check(frame, content_size, input_size, mean, std, color, reduce, dtype, tuple(DTYPES))
     planes: torch.Tensor = torch.ops.errseg_rt.preprocess(
-        frame, content_size, input_size, mean, std, color, DTYPES[dtype]
+        frame, content_size, input_size, mean, std, color, reduce, DTYPES[dtype]
     )
     return planes
 
@@ -40,11 +41,20 @@ def _preprocess(
     mean: Sequence[float],
     std: Sequence[float],
     color: str,
+    reduce: str,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     launcher = TorchLauncher(frame.device)
     planes: torch.Tensor = enqueue_preprocess(
-        launcher, frame, content_size, input_size, mean=mean, std=std, color=color, dtype=dtype_name(dtype)
+        launcher,
+        frame,
+        content_size,
+        input_size,
+        mean=mean,
+        std=std,
+        color=color,
+        reduce=reduce,
+        dtype=dtype_name(dtype),
     )
     return planes
 
@@ -57,6 +67,7 @@ def _(
     mean: Sequence[float],
     std: Sequence[float],
     color: str,
+    reduce: str,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     return frame.new_empty((1, 3, *input_size), dtype=dtype)

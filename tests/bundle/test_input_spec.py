@@ -185,3 +185,11 @@ def test_sizes_scale_the_content_and_pad_it(frame, scale):
 def test_sizes_of_no_scale_are_refused(scale):
     with pytest.raises(ValueError, match=r"scale: wanted a (positive|finite) number"):
         InputSpec().sizes((4, 4), scale)
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_preprocessing_is_told_how_to_reduce(color) -> None:
+    assert InputSpec(color=color).normalisation("bgr").reduce == "area"
+    assert InputSpec(color=color, reduce="bilinear").normalisation("bgr").reduce == "bilinear"
+    with pytest.raises(ValueError, match="area or bilinear"):
+        InputSpec(reduce="nearest")

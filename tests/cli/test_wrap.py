@@ -28,9 +28,9 @@ SIZE = (96, 128)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network, labels alone, and a picture."""
     folder = tmp_path_factory.mktemp("wrap")
-    Net(3, 4).resize(4).save(folder / "net.onnx")
+    Net(3, 4, size=None).resize(4).save(folder / "net.onnx")
     net = Net(3).add("ArgMax", axis=1, keepdims=0)
-    net.add("Mul", net.weight(1, "int64")).save(folder / "labels.onnx")
+    net.add("Abs").save(folder / "labels.onnx")
     cv2.imwrite(str(folder / "street.png"), StreetScene(4, *SIZE).frame(0).frame)
     (folder / "classes.txt").write_text("road\nsky\nhouse: 255,0,0\n")
     (folder / "TERMS.md").write_text("Mine.")
@@ -55,7 +55,10 @@ def test_from_a_file_to_pictures(folder: Path, cli, tmp_path: Path) -> None:
     assert (manifest.is_calibrated, manifest.has_detail, manifest.error) == (False, False, "max_softmax")
     assert manifest.provenance["file"] == "net.onnx"
     assert "Mine." in (out / "LICENSE.md").read_text()
-    assert "not calibrated yet" in (out / "MODEL_CARD.md").read_text()
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "not calibrated yet" in card
+    assert "| normalised | less 0.5, over 0.5 (red, green, blue in 0..1) | --normalise -1..1 |" in card
+    assert table["opset"] == "17, converted to 18"
 
     (tried,) = re.findall(r"Try it: errseg-rt (.*)", done.out)
     words = tried.replace("frame.png", str(folder / "street.png")).replace("-o out", f"-o {tmp_path / 'out'}").split()
@@ -98,6 +101,7 @@ WRONG = {
     "--threshold 1.5": "--threshold 1.5: wanted a probability between 0 and 1",
     "--size 512": "--size 512: wanted HEIGHTxWIDTH, as 512x1024",
     "--normalise coffee": "--normalise coffee: there are imagenet, 0..1, -1..1, 0..255, caffe",
+    "--reduce sharply": "--reduce sharply: there are bilinear and area",
     "--color grey": "--color grey: wanted rgb or bgr",
     "--classes 300": "a class set has 2 to 255 classes, got 300",
     "--classes nowhere.txt": "nowhere.txt: no such file",
@@ -160,7 +164,7 @@ def test_what_the_document_shows(cli, tmp_path: Path, monkeypatch: pytest.Monkey
     text = re.split(r"^## ", text, flags=re.M)[1]
     assert text.startswith("From an ONNX file to a bundle")
     monkeypatch.chdir(tmp_path)
-    Net(19, 4).resize(4).save(Path("model.onnx"))
+    Net(19, 4, size=None).resize(4).save(Path("model.onnx"))
     scene = StreetScene(4, *SIZE)
     for part in ("images", "labels"):
         (Path("DIR") / part).mkdir(parents=True)

@@ -63,6 +63,7 @@ def test_equals_the_definition_at_any_size(data) -> None:
     padded = tuple(side + data.draw(st.integers(0, 9)) for side in content)
     colors = st.tuples(*[st.floats(0.01, 1)] * 3)
     kind = {"mean": data.draw(colors), "std": data.draw(colors), "color": data.draw(st.sampled_from(["bgr", "rgb"]))}
+    kind["reduce"] = data.draw(st.sampled_from(["area", "bilinear"]))
     given = preprocess(frame, content, padded, **kind, threads=data.draw(st.integers(1, 3)))
     wanted = preprocess_reference(frame, content, padded, **kind)
     np.testing.assert_allclose(given, wanted, rtol=1e-7, atol=1e-30)
@@ -131,6 +132,15 @@ def test_resizing_is_by_area_to_shrink_and_bilinear_to_enlarge() -> None:
     np.testing.assert_array_equal(resize(frame, (13, 5)), cv2.resize(frame, (5, 13), interpolation=cv2.INTER_LINEAR))
 
 
+@pytest.mark.parametrize("content", [(5, 7), (12, 9), (15, 30)])
+@pytest.mark.parametrize("implementation", [preprocess, preprocess_reference])
+def test_reducing_bilinearly_is_opencvs(implementation, content) -> None:
+    frame = random_frame((12, 20))
+    planes = implementation(frame, content, content, mean=(0, 0, 0), std=(1, 1, 1), color="rgb", reduce="bilinear")
+    wanted = cv2.resize(frame, content[::-1], interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(255 * planes[0].transpose(1, 2, 0), wanted, atol=2e-5)
+
+
 FRAME = np.zeros((4, 4, 3), np.uint8)
 WANTED = r"frame must be uint8 \[H, W, 3\], got "
 REFUSED = {
@@ -143,6 +153,7 @@ REFUSED = {
     "too_wide": ({"content_size": (4, 5)}, "must fit in the input"),
     "no_content": ({"content_size": (0, 4)}, "must fit in the input"),
     "color": ({"color": "hsv"}, "color must be 'bgr' or 'rgb', got 'hsv'"),
+    "reduce": ({"reduce": "nearest"}, "reduce must be area or bilinear, got 'nearest'"),
     "mean": ({"mean": (0.5, 0.5)}, r"mean must be three finite numbers, got \(0.5, 0.5\)"),
     "mean_nan": ({"mean": (0.5, 0.5, float("nan"))}, "mean must be three finite numbers"),
     "std": ({"std": (0.5, 0.0, 0.5)}, r"std must be three positive numbers, got \(0.5, 0.0, 0.5\)"),

@@ -36,8 +36,8 @@ class Definition:
     def knots(self, logits, probabilities):
         return logits, probabilities
 
-    def preprocess(self, frame, content_size, input_size, *, mean, std, color, dtype):
-        return preprocess_reference(frame, content_size, input_size, mean=mean, std=std, color=color).astype(dtype)
+    def preprocess(self, frame, content_size, input_size, *, dtype, **colors):
+        return preprocess_reference(frame, content_size, input_size, **colors).astype(dtype)
 
     def select(self, error_logit, bounds, *, seen, row_work):
         return select_reference(error_logit, bounds.threshold, seen=seen, row_work=row_work, budget=bounds.budget)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 FLOATS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "float64": TensorProto.DOUBLE}
 INTS = {"uint8": TensorProto.UINT8, "int32": TensorProto.INT32, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
-_CLIP_HAS_INPUTS = 11
+SIZE = (96, 128)
 
 
 class Net:
@@ -38,7 +38,7 @@ class Net:
         classes: int = 5,
         stride: int = 1,
         *,
-        size: tuple[int, int] | None = None,
+        size: tuple[int, int] | None = SIZE,
         batch: int | None = None,
         channels: int = 3,
         dtype: str = "float32",

@@ -15,11 +15,12 @@ from tests.export.wrap.networks import run
 Labels = npt.NDArray[np.uint8]
 
 
-def normalised(frame: npt.NDArray[np.uint8], mean=0.5, std=0.5, scale=1 / 255, color="rgb", size=None) -> np.ndarray:
+def normalised(
+    frame: npt.NDArray[np.uint8], mean=0.5, std=0.5, scale=1 / 255, color="rgb", size=None, way=cv2.INTER_LINEAR
+) -> np.ndarray:
     """`[1, 3, H, W]` of a frame in BGR; mean and std in the order of the planes."""
     if size:
-        shrinks = size[0] <= frame.shape[0] and size[1] <= frame.shape[1]
-        frame = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        frame = cv2.resize(frame, size[::-1], interpolation=way)
     planes = frame[..., ::-1] if color == "rgb" else frame
     return ((planes * scale - np.asarray(mean)) / np.asarray(std)).transpose(2, 0, 1)[None].astype(np.float32)
 

@@ -51,13 +51,13 @@ def difference_in_levels(given, wanted):
 
 
 @every_size
-@pytest.mark.parametrize("color", ["bgr", "rgb"])
-def test_equals_the_definition(frame_size, content, padded, color) -> None:
+@pytest.mark.parametrize(("color", "reduce"), [("bgr", "area"), ("rgb", "area"), ("bgr", "bilinear")])
+def test_equals_the_definition(frame_size, content, padded, color, reduce) -> None:
     frame = random_frame(frame_size)
     tensor = torch.from_numpy(frame).to(DEVICE)
-    given = torch_op.preprocess(tensor, content, padded, **COLORS, color=color)
+    given = torch_op.preprocess(tensor, content, padded, **COLORS, color=color, reduce=reduce)
     assert (given.dtype, given.shape, given.is_contiguous()) == (torch.float32, (1, 3, *padded), True)
-    wanted = preprocess_reference(frame, content, padded, **COLORS, color=color)
+    wanted = preprocess_reference(frame, content, padded, **COLORS, color=color, reduce=reduce)
     # Levels up to 255 pass through a few float32 operations.
     assert difference_in_levels(given, wanted) < (LEVEL if content != frame_size else 1e-4)
     assert not given[..., content[0] :, :].any()
@@ -118,7 +118,7 @@ class Image(torch.nn.Module):
 
 def test_is_a_sound_operator_compiled_and_exported() -> None:
     frame = torch.from_numpy(random_frame((5, 6))).to(DEVICE)
-    arguments = (frame, (7, 9), (8, 12), MEAN, STD, "bgr", torch.float16)
+    arguments = (frame, (7, 9), (8, 12), MEAN, STD, "bgr", "area", torch.float16)
     operator = torch.ops.errseg_rt.preprocess.default
     torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
     wanted = Image()(frame)
