@@ -15,9 +15,9 @@ from torch import Tensor
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
+from errseg_rt.networks.torch_files import read_torch
 from errseg_rt.system.atomic import write_atomically
 from errseg_rt.training.tensor_files import read_tensors, write_tensors
-from errseg_rt.training.torch_files import read_torch
 
 _ANEW = "remove it to start the stage anew"
 _PARTS = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step"}
