@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from errseg_rt.networks.deeplabv3plus import deeplabv3plus_resnet50, deeplabv3plus_xception65
+from errseg_rt.networks.efficientvit import EfficientViT
 from errseg_rt.networks.pspnet import pspnet_resnet50, pspnet_resnet101
 from errseg_rt.networks.squeezenas import SqueezeNAS
 from errseg_rt.networks.taps import SemanticNetwork
@@ -12,6 +13,7 @@ from errseg_rt.system.fields import FieldError
 
 SEMANTIC_NETWORKS: dict[str, Callable[[int], SemanticNetwork]] = {
     "squeezenas": SqueezeNAS,
+    "efficientvit-b0": EfficientViT,
     "deeplabv3plus-xception65": deeplabv3plus_xception65,
     "deeplabv3plus-resnet50": deeplabv3plus_resnet50,
     "pspnet-resnet50": pspnet_resnet50,
