@@ -218,7 +218,7 @@ def _match(layout: str, shape: torch.Size, size: Size, stride: int) -> tuple[int
     if len(shape) != 4:
         return None
     *_, height, width = shape if layout == "bchw" else (shape[0], shape[3], shape[1], shape[2])
-    # Convolutions without padding, and strides rounded down, lose a pixel or two.
-    is_near = all(want - 2 <= side <= want + 1 for side, want in zip((height, width), exact, strict=True))
+    # Strides that are rounded otherwise lose a pixel or add one.
+    is_near = all(abs(side - want) <= 1 for side, want in zip((height, width), exact, strict=True))
     channels = shape[1 if layout == "bchw" else 3]
     return (channels, (height, width) == exact) if is_near else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,14 @@ from errseg_rt.networks.taps import Taps
 from errseg_rt.networks.weights import load_weights
 from errseg_rt.system.fields import nearest
 
-STRIDES = {"low": GRID_STRIDE, "mid": 8, "deep": 16, "high": 16}
-"""Strides of the taps; logits may have any."""
 _LOG = logging.getLogger(__name__)
 _MOST_LISTED = 12
 _CLOSE = 1e-3  # of the largest logit: what the order of sums may change in float32
+
+
+def tap_strides(grid_stride: int = GRID_STRIDE) -> dict[str, int]:
+    """The stride of each tap but the logits, which may have any."""
+    return {"low": grid_stride, "mid": 2 * grid_stride, "deep": 4 * grid_stride, "high": 4 * grid_stride}
 
 
 class SemanticBranch(nn.Module):
@@ -41,21 +44,34 @@ class SemanticBranch(nn.Module):
 
     Made by `from_module`. The module stays in eval mode, whatever `train` says: its norms are constants, as the method
     has a frozen network.
+
+    Attributes:
+        network: The module.
+        sources: The feature map that each tap is made of.
+        input: The input that the network wants.
+        grid_stride: Stride of `low`; `mid` has twice as much, `deep` and `high` four times.
     """
 
     def __init__(
-        self, network: nn.Module, sources: Mapping[str, FeatureMap], classes: int, *, align_corners: bool
+        self,
+        network: nn.Module,
+        sources: Mapping[str, FeatureMap],
+        classes: int,
+        input: InputSpec,
+        *,
+        align_corners: bool,
+        grid_stride: int,
     ) -> None:
         super().__init__()
-        self.network = network.eval()
-        self.sources = dict(sources)
-        self.classes, self.align_corners = classes, align_corners
+        self.network, self.input, self.sources = network.eval(), input, dict(sources)
+        self.classes, self.align_corners, self.grid_stride = classes, align_corners, grid_stride
+        self._strides = {**tap_strides(grid_stride), "logits": max(grid_stride, sources["logits"].stride)}
         self.low_channels, self.mid_channels, self.deep_channels, self.high_channels = (
-            sources[name].channels for name in STRIDES
+            sources[tap].channels for tap in tap_strides()
         )
         self._paths = {name: MapPath.parse(source.name) for name, source in sources.items()}
-        hooked = {name for name, _ in network.named_modules()}
-        self._recorder = Recorder(network, (path.module for path in self._paths.values() if path.module in hooked))
+        modules = {name for name, _ in network.named_modules()}
+        self._recorder = Recorder(network, (path.module for path in self._paths.values() if path.module in modules))
 
     @classmethod
     def from_module(
@@ -63,10 +79,12 @@ class SemanticBranch(nn.Module):
         module: nn.Module,
         taps: Mapping[str, str],
         classes: int | Sized,
-        input: InputSpec = InputSpec(),  # noqa: B008 (the word that recipes and manifests have; immutable)
+        input: InputSpec = InputSpec(),  # noqa: B008 (immutable)
         *,
         align_corners: bool = False,
         state_dict: Mapping[str, Any] | str | Path | None = None,
+        grid_stride: int = GRID_STRIDE,
+        resize: bool = False,
     ) -> SemanticBranch:
         """A semantic branch of any network that takes an image `[B, 3, H, W]`.
 
@@ -74,12 +92,14 @@ class SemanticBranch(nn.Module):
             module: The network; it is kept, not copied, and put in eval mode.
             taps: Names of its modules for `low` (stride 4), `mid` (8), `deep` (16, before the context module), `high`
                 (16, after it) and `logits`. Where a module gives several tensors, the way to one follows, as
-                `backbone[out]` or `encoder[2]`; `output` is what the network itself gives. A tap that is left out, or
-                has another stride, is made of the nearest one; without `logits` they are the network's own output.
+                `backbone[out]` or `encoder[2]`; `output` is what the network itself gives. Where the network has no map
+                at a stride, the tap is one at the nearest, which is resized. Without `logits` they are its output.
             classes: Number of classes of the logits, or the class set.
             input: The input that the network wants; it decides the sizes of the images that it is tried on.
             align_corners: How its maps lie on the input, as `torch.nn.functional.interpolate` has it.
             state_dict: Weights to load first, or a file of them: wrapped as `errseg_rt.networks.weights` takes them.
+            grid_stride: Stride of `low`: 4, or 2 or 1, with the others as much finer.
+            resize: Take maps of other strides for taps too, where the network has some at the right one.
 
         Raises:
             DataError: The network cannot be run or taps be found, the weights do not fit, the logits have another
@@ -90,12 +110,12 @@ class SemanticBranch(nn.Module):
             load_weights(network, state_dict)
         network.eval()
         found = {each.name: each for each in feature_maps(network, input)}
-        sources = _sources(taps, found, count)
-        branch = cls(network, sources, count, align_corners=align_corners)
+        sources = _sources(taps, found, count, tap_strides(grid_stride), resize=resize)
+        branch = cls(network, sources, count, input, align_corners=align_corners, grid_stride=grid_stride)
         _check(branch, input)
-        for name, stride in STRIDES.items():
-            if sources[name].stride != stride:
-                _LOG.info("%s: %s, resized to stride %d", name, sources[name], stride)
+        for tap, stride in branch._strides.items():
+            if sources[tap].stride != stride:
+                _LOG.info("%s: %s, resized to stride %d", tap, sources[tap], stride)
         return branch
 
     def train(self, mode: bool = True) -> SemanticBranch:
@@ -111,26 +131,20 @@ class SemanticBranch(nn.Module):
         maps = {name: self._map(name, path.of(outputs[path.module]), image) for name, path in self._paths.items()}
         return Taps(**maps)
 
-    def _map(self, name: str, value: Tensor, image: Tensor) -> Tensor:
-        source = self.sources[name]
+    def _map(self, tap: str, value: Tensor, image: Tensor) -> Tensor:
+        """A tap of what its module gave: channels first, at its stride, with sides rounded up."""
+        source, stride = self.sources[tap], self._strides[tap]
+        size = (image.shape[2], image.shape[3])
         if source.layout == "bhwc":
             value = value.permute(0, 3, 1, 2)
         elif source.layout == "bnc":
-            size = on_stride((image.shape[2], image.shape[3]), source.stride)
-            value = value.transpose(1, 2).reshape(-1, source.channels, *size)
-        if name == "logits":
-            return value
-        return self._resized(value, source, STRIDES[name], image)
-
-    def _resized(self, value: Tensor, source: FeatureMap, stride: int, image: Tensor) -> Tensor:
-        """A map at the stride of a tap, with that tap's size exactly."""
-        is_exact, at = source.is_exact, source.stride
+            value = value.transpose(1, 2).reshape(-1, source.channels, *on_stride(size, source.stride))
+        at = source.stride
         while at < stride:
             value, at = self._halved(value), 2 * at
-        if is_exact and at == stride:
+        if source.is_exact and at == stride:
             return value
-        size = on_stride((image.shape[2], image.shape[3]), stride)
-        return F.interpolate(value, size=size, mode="bilinear", align_corners=self.align_corners)
+        return F.interpolate(value, size=on_stride(size, stride), mode="bilinear", align_corners=self.align_corners)
 
     def _halved(self, value: Tensor) -> Tensor:
         """Means at twice the stride, sides rounded up; around each pixel that stays, or of each two by two."""
@@ -154,75 +168,77 @@ def _bare(module: nn.Module) -> nn.Module:
         module = inner
 
 
-def _sources(taps: Mapping[str, str], found: Mapping[str, FeatureMap], classes: int) -> dict[str, FeatureMap]:
+def _sources(
+    taps: Mapping[str, str], found: Mapping[str, FeatureMap], classes: int, strides: Mapping[str, int], *, resize: bool
+) -> dict[str, FeatureMap]:
     """The map that each tap is made of."""
     for tap in taps:
         if tap not in Taps._fields:
             raise DataError(f"taps: there is no tap {tap!r}; {nearest(tap, Taps._fields)}")
-    named = {tap: _named(tap, name, found) for tap, name in taps.items()}
-    sources = {tap: named[tap] for tap in STRIDES if tap in named}
-    if not sources:
-        raise DataError(f"taps: wanted one of {', '.join(STRIDES)} at least; {candidates(found.values())}")
-    given = list(sources.values())
-    for tap, stride in STRIDES.items():
-        if tap not in sources:
-            sources[tap] = min(given, key=lambda each: abs(math.log2(each.stride / stride)))
-            _LOG.info("%s: not named, made of %s", tap, sources[tap])
-    logits = named.get("logits") or _only_logits(found, classes)
+    logits = _named("logits", taps["logits"], found, classes) if "logits" in taps else _only_logits(found, classes)
     if logits.channels != classes:
-        raise DataError(f"taps: logits: {logits} for {classes} classes; {candidates(found.values(), channels=classes)}")
-    return {"logits": logits, **sources}
+        raise DataError(f"taps: logits: {logits} for {classes} classes; {_candidates(found, channels=classes)}")
+    there = {each.stride for each in found.values() if each != logits}
+    sources = {"logits": logits}
+    for tap, stride in strides.items():
+        taken = min(there, key=lambda each: (abs(math.log2(each / stride)), each), default=stride)
+        if tap not in taps:
+            raise DataError(f"taps: {tap} is not named; at stride {taken} {_candidates(found, stride=taken)}")
+        source = sources[tap] = _named(tap, taps[tap], found)
+        if source.stride != taken and not resize:
+            nearest_one = "" if taken == stride else f", the nearest to {stride} that there is"
+            raise DataError(
+                f"taps: {tap}: {source}: wanted one of stride {taken}{nearest_one}, or resize=True; "
+                f"{_candidates(found, stride=taken, like=source.name)}"
+            )
+    return sources
 
 
-def _named(tap: str, name: str, found: Mapping[str, FeatureMap]) -> FeatureMap:
+def _named(tap: str, name: str, found: Mapping[str, FeatureMap], channels: int | None = None) -> FeatureMap:
     if name in found:
         return found[name]
-    inside = [each for each in found.values() if each.name.startswith(f"{name}[")]
-    if len(inside) == 1:
-        return inside[0]
-    stride = None if inside else STRIDES.get(tap)
+    inside = {each: found[each] for each in found if each.startswith(f"{name}[")}
+    fitting = [each for each in inside.values() if channels in (None, each.channels)]
+    if len(fitting) == 1:
+        return fitting[0]
     why = "gives several maps" if inside else "gives no map"
-    raise DataError(f"taps: {tap}: {name!r} {why}; {candidates(inside or found.values(), stride=stride, like=name)}")
+    raise DataError(f"taps: {tap}: {name!r} {why}; {_candidates(inside or found, channels=channels, like=name)}")
 
 
 def _only_logits(found: Mapping[str, FeatureMap], classes: int) -> FeatureMap:
     """The one map of the network's output that can be its logits."""
-    outputs = [each for each in found.values() if MapPath.parse(each.name).module == OUTPUT]
-    fitting = [each for each in outputs if each.channels == classes]
-    if len(fitting) == 1:
-        return fitting[0]
-    if len(outputs) == 1:
-        return outputs[0]
-    raise DataError(
-        f"taps: which map holds the logits of {classes} classes? Name it as logits; "
-        f"{candidates(fitting or outputs or found.values(), channels=None if fitting or outputs else classes)}"
-    )
+    outputs = {name: each for name, each in found.items() if MapPath.parse(name).module == OUTPUT}
+    fitting = {name: each for name, each in outputs.items() if each.channels == classes}
+    for maps in (fitting, outputs):
+        if len(maps) == 1:
+            return next(iter(maps.values()))
+    named = "which map holds the logits? Name it as taps['logits']"
+    if outputs:
+        raise DataError(f"{named}; as output {_candidates(fitting or outputs)}")
+    raise DataError(f"the network's output holds no map; {named}; {_candidates(found, channels=classes)}")
 
 
-def candidates(
-    maps: Iterable[FeatureMap], *, stride: int | None = None, channels: int | None = None, like: str = ""
+def _candidates(
+    found: Mapping[str, FeatureMap], *, stride: int | None = None, channels: int | None = None, like: str = ""
 ) -> str:
-    """A list of maps in words, the fitting ones alone where there are some.
+    """A list of maps in words: those of a stride and of so many channels, or all where there are none.
 
-    Args:
-        maps: The maps.
-        stride: What they shall have.
-        channels: The same.
-        like: A name; those of modules beside it come first.
+    Outer modules come first, those beside the module of the name `like` before them.
     """
-    maps = list(maps)
+    maps = list(found.values())
     fitting = [each for each in maps if stride in (None, each.stride) and channels in (None, each.channels)] or maps
-    parent = like.rpartition(".")[0]
-    outer = sorted(fitting, key=lambda each: (not (parent and each.name.startswith(parent)), each.name.count(".")))
-    listed = ", ".join(map(str, outer[:_MOST_LISTED]))
+    beside = like.rpartition(".")[0]
+    outer = sorted(fitting, key=lambda each: (not (beside and each.name.startswith(beside)), each.name.count(".")))
     more = f" and {len(outer) - _MOST_LISTED} more" if len(outer) > _MOST_LISTED else ""
-    return f"there are {listed}{more}" if outer else "it gives no maps at all"
+    return f"there are {', '.join(map(str, outer[:_MOST_LISTED]))}{more}" if outer else "there are no maps at all"
 
 
 @torch.no_grad()
 def _check(branch: SemanticBranch, spec: InputSpec) -> None:
     """Raises DataError where logits of a frame depend on the frames beside it, or on chance."""
     both = probe_image(branch.network, 2, probe_sizes(spec)[0])
+    if both.is_meta:  # shapes without values
+        return
     alone, again = (_logits(branch, both[:1]) for _ in range(2))
     if not _is_close(alone, again):
         raise DataError(
