@@ -19,7 +19,7 @@ from errseg_rt.system.lines import one_line
 OUTPUT = "output"
 """What the network's own output is called where its modules are named."""
 _STRIDES = (1, 2, 4, 8, 16, 32, 64)
-_SIDES = (5, 7), (9, 8)  # of the two images shown to a network, in steps of `_LEAST` pixels or of the input's multiple
+_SIDES = (5, 7), (8, 5)  # of the two images shown to a network, in steps of `_LEAST` pixels or of the input's multiple
 _LEAST = 32
 _STEP = re.compile(r"\[([^\[\]]+)\]")
 

@@ -105,10 +105,9 @@ def build_semantic(name: str, classes: int) -> SemanticNetwork:
     if adapters.is_name(name):
         return adapters.build(name, classes)
     if is_importable(name):
-        raise FieldError(
-            "semantic",
-            f"the network {name!r} is not registered here, and a file's word alone imports nothing: "
-            f"errseg_rt.networks.import_network({name!r}) does, where you trust it",
+        raise DataError(
+            f"the network {name} is not registered here, and a file's word alone imports nothing: give export "
+            f"--import {name}, or call errseg_rt.networks.import_network, where you trust it"
         )
     raise FieldError("semantic", f"the network {name!r} cannot be made by its name; hand it in")
 

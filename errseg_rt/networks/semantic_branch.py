@@ -175,7 +175,9 @@ def _sources(
     for tap in taps:
         if tap not in Taps._fields:
             raise DataError(f"taps: there is no tap {tap!r}; {nearest(tap, Taps._fields)}")
-    logits = _named("logits", taps["logits"], found, classes) if "logits" in taps else _only_logits(found, classes)
+    logits = (
+        _named("logits", taps["logits"], found, channels=classes) if "logits" in taps else _only_logits(found, classes)
+    )
     if logits.channels != classes:
         raise DataError(f"taps: logits: {logits} for {classes} classes; {_candidates(found, channels=classes)}")
     there = {each.stride for each in found.values() if each != logits}
@@ -184,7 +186,7 @@ def _sources(
         taken = min(there, key=lambda each: (abs(math.log2(each / stride)), each), default=stride)
         if tap not in taps:
             raise DataError(f"taps: {tap} is not named; at stride {taken} {_candidates(found, stride=taken)}")
-        source = sources[tap] = _named(tap, taps[tap], found)
+        source = sources[tap] = _named(tap, taps[tap], found, stride=taken)
         if source.stride != taken and not resize:
             nearest_one = "" if taken == stride else f", the nearest to {stride} that there is"
             raise DataError(
@@ -194,15 +196,15 @@ def _sources(
     return sources
 
 
-def _named(tap: str, name: str, found: Mapping[str, FeatureMap], channels: int | None = None) -> FeatureMap:
+def _named(tap: str, name: str, found: Mapping[str, FeatureMap], **wanted: int) -> FeatureMap:
     if name in found:
         return found[name]
     inside = {each: found[each] for each in found if each.startswith(f"{name}[")}
-    fitting = [each for each in inside.values() if channels in (None, each.channels)]
+    fitting = [each for each in inside.values() if all(getattr(each, key) == value for key, value in wanted.items())]
     if len(fitting) == 1:
         return fitting[0]
     why = "gives several maps" if inside else "gives no map"
-    raise DataError(f"taps: {tap}: {name!r} {why}; {_candidates(inside or found, channels=channels, like=name)}")
+    raise DataError(f"taps: {tap}: {name!r} {why}; {_candidates(inside or found, like=name, **wanted)}")
 
 
 def _only_logits(found: Mapping[str, FeatureMap], classes: int) -> FeatureMap:
@@ -239,12 +241,12 @@ def _check(branch: SemanticBranch, spec: InputSpec) -> None:
     both = probe_image(branch.network, 2, probe_sizes(spec)[0])
     if both.is_meta:  # shapes without values
         return
-    alone, again = (_logits(branch, both[:1]) for _ in range(2))
-    if not _is_close(alone, again):
+    together, again, alone = (_logits(branch, image) for image in (both, both, both[:1]))
+    if not _is_close(again, together):
         raise DataError(
             "the network gives other logits each time for the same image; is there dropout that eval() leaves on?"
         )
-    if not _is_close(_logits(branch, both)[:1], alone):
+    if not _is_close(together[:1], alone):
         norms = [
             name
             for name, module in branch.network.named_modules()

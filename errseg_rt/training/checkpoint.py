@@ -90,6 +90,8 @@ def load_cascade(path: Path, mend: str = "train again or give another file") -> 
         cascade = Cascade(CascadeConfig(**json.loads(header["cascade"])))
         cascade.load_state_dict(weights)
         notes: dict[str, Any] = json.loads(header["notes"])
+    except DataError as error:  # of its semantic network, which cannot be made here
+        raise DataError(f"{path}: {error}") from error
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = f"no note of {error}" if isinstance(error, KeyError) else error
         raise DataError(f"{path}: damaged, or not the weights of a cascade ({reason}); {mend}") from error
