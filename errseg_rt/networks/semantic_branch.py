@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sized
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from errseg_rt.bundle.contract import GRID_STRIDE, on_stride
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import DataError
+from errseg_rt.networks.dynamic_pooling import DynamicPooling
 from errseg_rt.networks.feature_maps import (
     OUTPUT,
     FeatureMap,
@@ -126,7 +128,8 @@ class SemanticBranch(nn.Module):
 
     def forward(self, image: Tensor) -> Taps:
         """Taps of a normalised image `[B, 3, H, W]`."""
-        outputs = {OUTPUT: self.network(image)}
+        with DynamicPooling() if torch.compiler.is_exporting() else nullcontext():
+            outputs = {OUTPUT: self.network(image)}
         outputs.update(self._recorder.take())
         maps = {name: self._map(name, path.of(outputs[path.module]), image) for name, path in self._paths.items()}
         return Taps(**maps)

@@ -66,7 +66,8 @@ def read_weights(path: Path, mend: str) -> Any:
 def unwrapped(found: Any, wanted: Mapping[str, Tensor]) -> dict[str, Any]:
     """The weights within what was read, by the network's own names as far as they have them.
 
-    Of all mappings within, and all prefixes in them, those count that give the most names of the network.
+    Of all mappings within, and all prefixes in them, those count that give the most names of the network. Auxiliary
+    heads that the network lacks, which only its first training read, are left out.
     """
     best, most = {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}, 0
     for nest in _nests(found):
@@ -74,7 +75,7 @@ def unwrapped(found: Any, wanted: Mapping[str, Tensor]) -> dict[str, Any]:
             count = len(wanted.keys() & renamed.keys())
             if count > most:
                 best, most = renamed, count
-    return best
+    return {name: value for name, value in best.items() if name in wanted or not _is_auxiliary(name)}
 
 
 def misfits(
@@ -143,6 +144,10 @@ def _added(nest: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]
         return {}
     prefix = max(prefixes, key=lambda each: (prefixes[each], -len(each)))
     return {prefix + name: value for name, value in nest.items()}
+
+
+def _is_auxiliary(name: str) -> bool:
+    return any(part.startswith("aux") for part in name.split("."))
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:

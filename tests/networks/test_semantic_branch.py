@@ -352,10 +352,18 @@ def test_a_copy_and_threads_keep_their_own_maps(make):
     assert wrong == []
 
 
+def pooled(x):
+    """Logits that see the map's means in bins, whose windows follow from its size."""
+    size = x.shape[2:]
+    bins = [nn.AdaptiveAvgPool2d(3)(x), F.adaptive_avg_pool2d(x, (2, 5)), F.interpolate(x, (3, 1), mode="area")]
+    levels = [*bins, F.adaptive_avg_pool2d(x, (None, 4)), F.adaptive_avg_pool2d(x, 1)]
+    return two_classes(x + sum(F.interpolate(level, size, mode="bilinear") for level in levels))
+
+
 @pytest.fixture(scope="module")
 def cascade(make):
     """Taps that are found and taps that are resized, up and down, of an output within a dictionary."""
-    network = make(two_classes, strides=(2, 2, 2, 1))
+    network = make(pooled, strides=(2, 2, 2, 1))
     taps = {"low": "stage1", "mid": "stage2", "deep": "stage1", "high": "stem.conv", "logits": "output[a]"}
     torch.manual_seed(0)
     branch = SemanticBranch.from_module(network, taps, CLASSES, resize=True)
