@@ -18,7 +18,7 @@ LISTED = {
 def test_every_public_package_is_listed() -> None:
     assert set(LISTED) == {
         "errseg_rt",
-        *(f"errseg_rt.{name}" for name in ("kernels", "datasets", "evaluation", "scenes")),
+        *(f"errseg_rt.{name}" for name in ("kernels", "datasets", "evaluation", "networks", "scenes")),
     }
 
 

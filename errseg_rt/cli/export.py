@@ -25,6 +25,14 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
     name: Annotated[str | None, typer.Option(help="The bundle's name; default: that of its folder.")] = None,
     license_file: Annotated[Path | None, typer.Option("--license", help="Terms of the weights (Markdown).")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--import",
+            metavar="PACKAGE.MODULE:FACTORY",
+            help="What makes a semantic network of yours, as the recipe named it: a file's word alone imports nothing.",
+        ),
+    ] = None,
     frames: Annotated[
         list[str] | None, typer.Option(help="Image files, folders or globs to check on; default: rendered scenes.")
     ] = None,
@@ -36,10 +44,13 @@ def export(
         from errseg_rt.export.engines.parity import Parity, compare
     except ModuleNotFoundError as error:
         raise EngineError(f"export is not installed ({error}): pip install 'errseg-rt[train]'") from error
+    from errseg_rt.networks.registry import import_network
     from errseg_rt.options import Options
     from errseg_rt.pipeline.open import open_way
     from errseg_rt.scenes import StreetScene
 
+    if network is not None:
+        import_network(network)
     check_folder(out)
     check_replaceable(out)
     pictures = [read_frame(item.path) for item in find_images(frames).items] if frames else []

@@ -33,6 +33,15 @@ def _meaning(first_id: int | None, label_map: str | None) -> dict[str, Any]:
     return {"data": {"first_id": first_id, "label_map": label_map, "void": None}}
 
 
+def _import_named(name: str, recipe: str) -> None:
+    """Import the network that the user's recipe names in a module of theirs, and say so."""
+    from errseg_rt.networks.registry import import_network, is_importable
+
+    if is_importable(name):
+        print(f"{recipe}: imports {name}, as cascade.semantic names it")
+        import_network(name)
+
+
 def train(
     recipe: Annotated[str, typer.Argument(help="Recipe's name in the package, or a TOML file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of checkpoints, logs and results.")],
@@ -92,6 +101,7 @@ def train(
     if given and data is None:
         raise typer.BadParameter("are for labelled frames: give --data.", param_hint="'--first-id' and '--label-map'")
     settings = load_recipe(recipe, [*(change or []), *([] if seed is None else [f"seed={seed}"])], given)
+    _import_named(settings.cascade.semantic, recipe)
     was_finished = (out / RESULT).exists()
     path = run(
         settings,

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from errseg_rt.bundle.contract import CONTRACT
 from errseg_rt.engines.engine import DTYPES, TensorSpec
-from errseg_rt.errors import EngineError
+from errseg_rt.errors import DataError, EngineError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
 from errseg_rt.networks.fold import fold_norms
 from errseg_rt.networks.graphs import GRAPHS, FrontGraph, RefineGraph
+from errseg_rt.system.fields import FieldError
 
 
 class TorchEngine:
@@ -143,8 +144,13 @@ def _without_tf32() -> AbstractContextManager[object]:
 def _graph(weights: bytes, cascade: Mapping[str, Any], name: str) -> FrontGraph | RefineGraph:
     try:
         module = Cascade(CascadeConfig(**cascade))
+    except (DataError, FieldError) as error:
+        raise EngineError(f"torch cannot make the bundle's network ({error}); engine onnxruntime runs it") from error
+    except (TypeError, ValueError) as error:
+        raise EngineError(f"torch cannot load the {name} graph ({error}); export the bundle again") from error
+    try:
         module.load_state_dict(load(weights))
-    except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
+    except (RuntimeError, SafetensorError) as error:
         raise EngineError(f"torch cannot load the {name} graph ({error}); export the bundle again") from error
     return GRAPHS[name](module.eval())
 

@@ -14,7 +14,7 @@ from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.dupsampling import DUpsampling
 from errseg_rt.networks.error_branch import FEATURES, ErrorBranch
 from errseg_rt.networks.norms import freeze_norms
-from errseg_rt.networks.registry import build_semantic, known_names
+from errseg_rt.networks.registry import build_semantic, is_known, known_names
 from errseg_rt.networks.taps import SemanticNetwork, Taps
 from errseg_rt.system.fields import check_fields, require
 
@@ -56,7 +56,8 @@ class CascadeConfig:
     def __post_init__(self) -> None:
         """Raises FieldError, a ValueError, for an unknown network, and for counts that no network can have."""
         check_fields(self)
-        for name, known in (("semantic", known_names()), ("decoder", DECODERS), ("error_features", FEATURES)):
+        require(self, "semantic", is_known(self.semantic), f"one of {', '.join(known_names())}")
+        for name, known in (("decoder", DECODERS), ("error_features", FEATURES)):
             require(self, name, getattr(self, name) in known, f"one of {', '.join(sorted(known))}")
         require(self, "classes", 2 <= self.classes <= 255, "2 to 255")
         require(self, "error_width", self.error_width >= 2, "2 or more")

@@ -24,12 +24,12 @@ def _bin_weights(size: int, bins: int, like: Tensor) -> Tensor:
     return inside / inside.sum(dim=1, keepdim=True)
 
 
-def pool_bins(x: Tensor, bins: int) -> Tensor:
-    """Adaptive average pooling of `[B, C, h, w]` to `[B, C, bins, bins]`.
+def pool_bins(x: Tensor, bins: int, columns: int | None = None) -> Tensor:
+    """Adaptive average pooling of `[B, C, h, w]` to `[B, C, bins, bins]`, or to other `columns`.
 
     As matrix products, since ONNX has no pooling whose windows follow from a dynamic size.
     """
-    rows, cols = (_bin_weights(size, bins, x) for size in x.shape[2:])
+    rows, cols = (_bin_weights(size, n, x) for size, n in zip(x.shape[2:], (bins, columns or bins), strict=True))
     return rows @ (x @ cols.T)
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
+from errseg_rt.networks.torch_files import read_torch
 from errseg_rt.system.atomic import write_atomically
 from errseg_rt.training.tensor_files import read_tensors, write_tensors
-from errseg_rt.training.torch_files import read_torch
 
 _ANEW = "remove it to start the stage anew"
 _PARTS = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step"}
@@ -90,6 +90,8 @@ def load_cascade(path: Path, mend: str = "train again or give another file") -> 
         cascade = Cascade(CascadeConfig(**json.loads(header["cascade"])))
         cascade.load_state_dict(weights)
         notes: dict[str, Any] = json.loads(header["notes"])
+    except DataError as error:  # of its semantic network, which cannot be made here
+        raise DataError(f"{path}: {error}") from error
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = f"no note of {error}" if isinstance(error, KeyError) else error
         raise DataError(f"{path}: damaged, or not the weights of a cascade ({reason}); {mend}") from error

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.registry import build_semantic
-from errseg_rt.training.torch_files import read_torch
+from errseg_rt.networks.weights import misfits, read_weights, unwrapped
 
-_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights")
-"""Names under which training programs keep the weights among other things."""
-_PREFIXES = ("module.", "model.", "semantic.", "network.", "net.", "_orig_mod.")
-"""What stands before the names of a network that was wrapped; `semantic.` in a cascade's own files."""
-_OPTIONAL = "num_batches_tracked"  # which old files lack, and no forward pass reads
-_MOST_NAMED = 3
-_MEND = "--init wants the weights of the semantic network, its state_dict() as torch.save or safetensors write it"
+_MEND = (
+    "--init wants the weights of the semantic network, its state_dict() as torch.save(network.state_dict(), path) or "
+    "safetensors write it"
+)
+_MERGE = "where its classes are others, initial.classes and initial.merge say which of them each class merges"
 
 
 def load_semantic_weights(cascade: Cascade, path: Path, merge: tuple[tuple[int, ...], ...]) -> None:
@@ -37,18 +31,16 @@ def load_semantic_weights(cascade: Cascade, path: Path, merge: tuple[tuple[int, 
     Raises:
         DataError: The file is missing or does not fit; it says which names and shapes do not.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; {_MEND}")
     wanted = cascade.semantic.state_dict()
-    weights = _unwrapped(_read(path), wanted)
+    weights = unwrapped(read_weights(path, _MEND), wanted)
     of_classes = _of_classes(cascade) if merge else set()
-    faults = _faults(weights, wanted, merge, of_classes)
-    if faults:
+    rows = {name: merge if name in of_classes else () for name in weights}
+    if faults := misfits(weights, wanted, lambda name, found, own: _fits(found, own, rows[name])):
+        if len(faults) == 1 and faults[0].startswith("of another shape"):
+            faults.append(_MERGE)
         network = f"{cascade.config.semantic} of {cascade.config.classes} classes"
         raise DataError(f"{path}: does not fit the semantic network, {network}: {'; '.join(faults)}")
-    cascade.semantic.load_state_dict(
-        {name: _merged(weights[name], merge) if name in of_classes else weights[name] for name in weights}
-    )
+    cascade.semantic.load_state_dict({name: _merged(weights[name], rows[name]) for name in weights})
 
 
 def _of_classes(cascade: Cascade) -> set[str]:
@@ -57,77 +49,6 @@ def _of_classes(cascade: Cascade) -> set[str]:
     with torch.device("meta"):
         larger = build_semantic(config.semantic, config.classes + 1).state_dict()
     return {name for name, own in cascade.semantic.state_dict().items() if own.shape != larger[name].shape}
-
-
-def _read(path: Path) -> Any:
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:] != b"{":  # after the header's length, JSON
-        return read_torch(path, _MEND)
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise DataError(f"{path}: damaged ({error}); {_MEND}") from error
-
-
-def _unwrapped(found: Any, wanted: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The weights within what was read, by the network's own names as far as they have them."""
-    if not isinstance(found, Mapping):
-        return {}
-    if not wanted.keys() & found.keys():
-        for nest in _NESTS:
-            if isinstance(found.get(nest), Mapping):
-                return _unwrapped(found[nest], wanted)
-        for prefix in _PREFIXES:
-            inside = {str(name).removeprefix(prefix): found[name] for name in found if str(name).startswith(prefix)}
-            unwrapped = _unwrapped(inside, wanted) if inside else {}
-            if wanted.keys() & unwrapped.keys():
-                return unwrapped
-    return {str(name): value for name, value in found.items()}
-
-
-def _faults(
-    weights: Mapping[str, Any],
-    wanted: Mapping[str, Tensor],
-    merge: tuple[tuple[int, ...], ...],
-    of_classes: Collection[str],
-) -> list[str]:
-    """What does not fit, kind by kind."""
-    if not weights:
-        return ["it holds no weights by name"]
-    missing = [name for name in wanted if name not in weights and not name.endswith(_OPTIONAL)]
-    unexpected = [name for name in weights if name not in wanted]
-    both = [(name, weights[name], wanted[name]) for name in weights if name in wanted]
-    kinds = [f"{name} is no tensor but {type(value).__name__}" for name, value, _ in both if not _is_tensor(value)]
-    tensors = [each for each in both if _is_tensor(each[1])]
-    shapes = [
-        f"{name} is {list(found.shape)}, wanted {list(own.shape)}"
-        for name, found, own in tensors
-        if not _fits(found, own, merge if name in of_classes else ())
-    ]
-    broken = [name for name, found, _ in tensors if found.is_floating_point() and not found.isfinite().all()]
-    faults = [
-        *_listed("missing", missing),
-        *_listed("unexpected", unexpected),
-        *_listed("of another kind", kinds),
-        *_listed("of another shape", shapes),
-        *_listed("not finite", broken),
-    ]
-    if shapes and not (missing or unexpected):
-        faults.append(
-            "where its classes are others, initial.classes and initial.merge say which of them each class merges"
-        )
-    return faults
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
-
-
-def _listed(kind: str, names: Iterable[str]) -> list[str]:
-    names = list(names)
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return [f"{kind} {', '.join(names[:_MOST_NAMED])}{more}"] if names else []
 
 
 def _fits(found: Tensor, own: Tensor, merge: tuple[tuple[int, ...], ...]) -> bool:

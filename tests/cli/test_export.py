@@ -127,6 +127,56 @@ def test_engines_that_agree_are_reported_in_words(capsys, exports_nothing, check
     assert "bytes; 99.9900% of 10,000 labels equal torch's" in out
 
 
+@pytest.fixture
+def of_user(tmp_path, monkeypatch):
+    """A checkpoint whose network is made by a module of the user's."""
+    import torch
+
+    from errseg_rt.networks import SEMANTIC_NETWORKS, Cascade, CascadeConfig, import_network
+    from errseg_rt.training.checkpoint import save_cascade
+
+    text = "from errseg_rt.networks.squeezenas import SqueezeNAS\n\nmake = SqueezeNAS\n"
+    (tmp_path / "nets_of_mine.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = dict(SEMANTIC_NETWORKS)
+    import_network("nets_of_mine:make")
+    torch.manual_seed(0)
+    config = CascadeConfig("nets_of_mine:make", 11, 4, 4)
+    save_cascade(tmp_path / "cascade.safetensors", Cascade(config), NOTES)
+
+    def forget():
+        SEMANTIC_NETWORKS.clear()
+        SEMANTIC_NETWORKS.update(before)
+        sys.modules.pop("nets_of_mine", None)
+
+    forget()
+    yield tmp_path / "cascade.safetensors"
+    forget()
+
+
+def test_a_checkpoint_s_word_alone_imports_nothing(capsys, of_user, tmp_path):
+    code, _, err = run(capsys, "export", of_user, "-o", tmp_path / "bundle")
+    assert_one_line(code, err, "cascade.safetensors: the network nets_of_mine:make is not registered here")
+    assert "nets_of_mine" not in sys.modules
+
+
+def test_what_the_user_names_is_imported(capsys, of_user, tmp_path, monkeypatch):
+    from errseg_rt.export import bundle as module
+    from errseg_rt.training.checkpoint import load_cascade
+
+    class Loaded(Exception):  # noqa: N818 (no error)
+        pass
+
+    def export_bundle(checkpoint, *_):
+        raise Loaded(load_cascade(checkpoint)[0].config.semantic)
+
+    monkeypatch.setattr(module, "export_bundle", export_bundle)
+    from errseg_rt.cli.app import main
+
+    with pytest.raises(Loaded, match="nets_of_mine:make"):
+        main(["export", str(of_user), "-o", str(tmp_path / "bundle"), "--import", "nets_of_mine:make"])
+
+
 def test_missing_checkpoint(capsys, tmp_path):
     code, out, err = run(capsys, "export", tmp_path / "cascade.safetensors", "-o", tmp_path / "out")
     assert_one_line(code, err, "cascade.safetensors: no such file; a training writes cascade.safetensors")

@@ -58,6 +58,18 @@ def assert_one_line(code, err, *parts):
         assert part in err
 
 
+def test_a_recipe_s_own_network_is_imported_and_said(capsys, tmp_path, monkeypatch):
+    (tmp_path / "net_of_mine.py").write_text("raise OSError('never mind')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(RECIPE.replace('"squeezenas"', '"net_of_mine:make"'), encoding="utf-8")
+    code, out, err = run(capsys, "train", recipe, "--out", tmp_path / "out")
+    assert_one_line(
+        code, err, "net_of_mine:make: cannot be imported (OSError: never mind); its folder must be one of PYTHO"
+    )
+    assert out == f"{recipe}: imports net_of_mine:make, as cascade.semantic names it\n"
+
+
 @pytest.fixture
 def recipe(tmp_path):
     path = tmp_path / "tiny.toml"

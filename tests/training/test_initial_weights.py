@@ -169,7 +169,11 @@ def test_what_does_not_fit_is_named(cascade, weights, tmp_path, change, message,
 def test_of_many_names_the_first_are_listed(cascade, recipe, tmp_path):
     other = Cascade(replace(recipe.cascade, semantic="pspnet-resnet50")).semantic.state_dict()
     torch.save(other, tmp_path / "w.pth")
-    with pytest.raises(DataError, match=r"missing (\S+, ){2}\S+ and \d+ more; unexpected (\S+, ){2}\S+ and \d+ more$"):
+    message = (
+        r"missing (\S+, ){2}\S+ and \d+ more; unexpected (\S+, ){2}\S+ and \d+ more; its names begin with "
+        r"backbone\., pyramid\., fuse\. and others, those of the network with encoder\., decoder\.$"
+    )
+    with pytest.raises(DataError, match=message):
         load_semantic_weights(cascade, tmp_path / "w.pth", ())
 
 

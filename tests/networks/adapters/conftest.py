@@ -1,0 +1,85 @@
+"""What the tests of the adapters share: libraries where they are installed, and a network on every engine."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+import torch
+from safetensors.torch import save
+from torch.nn import functional as F
+
+from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
+from errseg_rt.engines.torch import TorchEngine
+from errseg_rt.export.graphs import _export
+from errseg_rt.kernels.preprocess import preprocess
+from errseg_rt.networks import Cascade, CascadeConfig, build_semantic
+from errseg_rt.networks.graphs import FrontGraph
+from errseg_rt.scenes import StreetScene
+
+CLASSES = 7
+SIZES = (96, 160), (128, 96)
+_PACKAGES = {
+    "torchvision": ("torchvision",),
+    "smp": ("torchvision", "segmentation-models-pytorch"),
+    "hf": ("transformers",),
+    "monai": ("monai",),
+}
+
+
+@pytest.fixture(scope="session")
+def installed():
+    """Skips a test whose adapter's library is not there."""
+    kept = []
+
+    def check(name):
+        for package in _PACKAGES[name.partition(":")[0]]:
+            try:
+                version(package)
+            except PackageNotFoundError:
+                pytest.skip(f"{package} is not installed; the extra adapters has it")
+            if package == "torchvision" and not kept and torch.version.cuda is None:
+                kept.append(_torchvision_without_its_operators())
+
+    return check
+
+
+def _torchvision_without_its_operators():
+    """Registries have torchvision built for CUDA, whose operators do not load beside a torch for CPUs.
+
+    Networks for segmentation use none of them, but its import asks for two.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        operators = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return operators
+    return None
+
+
+@pytest.fixture
+def on_every_engine(random_norms):
+    """Labels of rendered scenes at two sizes by torch's modules, the exported front graph and the torch engine."""
+
+    def labels(name, semantic=None):
+        torch.manual_seed(0)
+        config = CascadeConfig(name if semantic is None else "module", CLASSES, 4, 4, error_features="low")
+        cascade = random_norms(Cascade(config, semantic or build_semantic(name, CLASSES)))
+        sample = torch.zeros(2, 3, *SIZES[0])
+        exported = OnnxRuntimeEngine(_export(FrontGraph(cascade), (sample,), "front"), "front", threads=1)
+        weights = save({key: tensor.contiguous() for key, tensor in cascade.state_dict().items()})
+        again = TorchEngine(weights, config.to_dict(), "front") if semantic is None else None
+        for size in SIZES:
+            frame = StreetScene(1, *size).frame(0).frame
+            image = preprocess(frame, size, size, mean=cascade.semantic.input.mean, std=cascade.semantic.input.std)
+            with torch.inference_mode():
+                ways = [cascade.front(torch.from_numpy(image)).logits]
+            ways += [torch.from_numpy(e.run({"image": image})["logits"]) for e in (exported, again) if e]
+            yield [
+                F.interpolate(way, size, mode="bilinear", align_corners=cascade.semantic.align_corners).argmax(1)
+                for way in ways
+            ]
+
+    return labels
