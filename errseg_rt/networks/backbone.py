@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple, Protocol
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -24,10 +25,24 @@ class Backbone(Protocol):
     mid_channels: int
     deep_channels: int
     channels: int
+    output_stride: int
 
     def __call__(self, image: Tensor) -> Features:
         """Features of a normalised image `[B, 3, H, W]`."""
         ...
+
+
+def at_stride_16(x: Tensor, stride: int) -> Tensor:
+    """Features at stride 16: those at stride 8 by 2x2 average pooling, sides rounded up, others as they are.
+
+    Args:
+        x: `[B, C, h, w]`; an odd last row or column stands for two.
+        stride: Its stride.
+    """
+    if stride != 8:
+        return x
+    # Padding always, and dropping what is too much, keeps a dynamic size free of branches.
+    return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
 
 
 def conv_bn(
@@ -36,15 +51,16 @@ def conv_bn(
     kernel: int,
     *,
     stride: int = 1,
-    dilation: int = 1,
+    dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     relu: bool = True,
     eps: float = 1e-5,
 ) -> nn.Sequential:
     """Convolution without bias, whose output has its input's sides over the stride, rounded up; BatchNorm; ReLU."""
-    padding = dilation * (kernel // 2)
+    down, across = dilation if isinstance(dilation, tuple) else (dilation, dilation)
+    padding = (down * (kernel // 2), across * (kernel // 2))
     layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv=nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False),
+        conv=nn.Conv2d(inputs, outputs, kernel, stride, padding, (down, across), groups, bias=False),
         bn=nn.BatchNorm2d(outputs, eps=eps),
     )
     if relu:
@@ -57,7 +73,7 @@ def separable_conv(
     outputs: int,
     *,
     stride: int = 1,
-    dilation: int = 1,
+    dilation: int | tuple[int, int] = 1,
     relu: bool = True,
     eps: float = 1e-5,
 ) -> nn.Sequential:

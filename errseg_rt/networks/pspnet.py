@@ -1,14 +1,18 @@
-"""PSPNet (Zhao et al., CVPR 2017): pyramid pooling over a ResNet of output stride 8."""
+"""PSPNet (Zhao et al., CVPR 2017): pyramid pooling over a dilated backbone."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from errseg_rt.networks.backbone import Backbone, conv_bn
+from errseg_rt.networks.backbone import Backbone, at_stride_16, conv_bn
 from errseg_rt.networks.resnet import ResNet
 from errseg_rt.networks.taps import Taps
+from errseg_rt.networks.xception import Xception
 
 _BINS = (1, 2, 3, 6)
 _WIDTH = 512
@@ -33,12 +37,6 @@ def pool_bins(x: Tensor, bins: int, columns: int | None = None) -> Tensor:
     return rows @ (x @ cols.T)
 
 
-def _halve(x: Tensor) -> Tensor:
-    """2x2 average pooling, sides rounded up; an odd last row or column stands for two."""
-    # Padding always, and dropping what is too much, keeps a dynamic size free of branches.
-    return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
-
-
 class _PyramidPooling(nn.Module):
     """The map's averages in 1, 4, 9 and 36 bins, each narrowed and enlarged to the map again, side by side."""
 
@@ -53,15 +51,15 @@ class _PyramidPooling(nn.Module):
 
 
 class PSPNet(nn.Module):
-    """A semantic network with logits at stride 8, for inputs of 8n + 1 pixels a side.
+    """A semantic network with logits at its backbone's output stride, 8 or 16, for inputs of 16n + 1 pixels a side.
 
-    Its `high` is what the pyramid pooling generates, concatenated (Gong et al. 2021, section 5.4), its `deep` the third
-    stage's output; both come from stride 8 by 2x2 average pooling. The auxiliary head of its authors' training is left
-    out.
+    Its `high` is what the pyramid pooling generates, concatenated (Gong et al. 2021, section 5.4), its `deep` what the
+    backbone has before its last stage; both come from stride 8 by 2x2 average pooling. The auxiliary head of its
+    authors' training is left out.
 
     Args:
         classes: Number of classes of the logits.
-        backbone: A network of output stride 8.
+        backbone: A network of output stride 8, as its authors have it, or 16.
     """
 
     high_channels = len(_BINS) * _WIDTH
@@ -84,14 +82,25 @@ class PSPNet(nn.Module):
         features = self.backbone(image)
         high = self.pyramid(features.last)
         logits = self.logits(self.dropout(self.fuse(torch.cat([features.last, high], dim=1))))
-        return Taps(logits, features.low, features.mid, _halve(features.deep), _halve(high))
+        stride = self.backbone.output_stride
+        deep, high = (at_stride_16(tap, stride) for tap in (features.deep, high))
+        return Taps(logits, features.low, features.mid, deep, high)
 
 
-def pspnet_resnet50(classes: int) -> PSPNet:
-    """The size that its authors publish for ADE20K."""
-    return PSPNet(classes, ResNet(50, output_stride=8, deep_stem=True))
+_BACKBONES: dict[str, Callable[[int], Backbone]] = {
+    "resnet50": partial(ResNet, 50, deep_stem=True),
+    "resnet101": partial(ResNet, 101, deep_stem=True),
+    "xception65": partial(Xception, 65),
+}
 
 
-def pspnet_resnet101(classes: int) -> PSPNet:
-    """The size that its authors publish for Cityscapes, 79.70 mIoU on val, which Gong et al. (2021) start from."""
-    return PSPNet(classes, ResNet(101, output_stride=8, deep_stem=True))
+def pspnet(classes: int, backbone: str, output_stride: int = 8) -> PSPNet:
+    """A PSPNet by the name of its backbone.
+
+    Args:
+        classes: Number of classes.
+        backbone: `"resnet50"`, the size that its authors publish for ADE20K; `"resnet101"`, that for Cityscapes, 79.70
+            mIoU on val, which Gong et al. (2021) start from; or `"xception65"`.
+        output_stride: 8 or 16.
+    """
+    return PSPNet(classes, _BACKBONES[backbone](output_stride))

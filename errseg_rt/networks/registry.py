@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks import adapters
-from errseg_rt.networks.deeplabv3plus import deeplabv3plus_resnet50, deeplabv3plus_xception65
+from errseg_rt.networks.deeplabv3plus import deeplabv3plus
 from errseg_rt.networks.efficientvit import EfficientViT
-from errseg_rt.networks.pspnet import pspnet_resnet50, pspnet_resnet101
+from errseg_rt.networks.pspnet import pspnet
 from errseg_rt.networks.squeezenas import SqueezeNAS
 from errseg_rt.networks.taps import SemanticNetwork
 from errseg_rt.system.fields import FieldError
@@ -20,15 +21,27 @@ _WANTED = ("classes", *(f"{tap}_channels" for tap in ("low", "mid", "deep", "hig
 _NAME = re.compile(r"[\w.-]+")
 _IMPORTABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 
+_BACKBONES = ("resnet50", "resnet101", "xception65")
 SEMANTIC_NETWORKS: dict[str, Callable[[int], SemanticNetwork]] = {
     "squeezenas": SqueezeNAS,
     "efficientvit-b0": EfficientViT,
-    "deeplabv3plus-xception65": deeplabv3plus_xception65,
-    "deeplabv3plus-resnet50": deeplabv3plus_resnet50,
-    "pspnet-resnet50": pspnet_resnet50,
-    "pspnet-resnet101": pspnet_resnet101,
+    **{
+        f"deeplabv3plus-{backbone}{suffix}": partial(deeplabv3plus, backbone=backbone, output_stride=stride)
+        for backbone in _BACKBONES
+        for suffix, stride in (("", 16), ("-os8", 8))
+    },
+    **{
+        f"dpc-xception71{suffix}": partial(deeplabv3plus, backbone="xception71", output_stride=stride, context="dpc")
+        for suffix, stride in (("", 16), ("-os8", 8))
+    },
+    **{
+        f"pspnet-{backbone}{suffix}": partial(pspnet, backbone=backbone, output_stride=stride)
+        for backbone in _BACKBONES
+        for suffix, stride in (("", 8), ("-os16", 16))
+    },
 }
-"""Those that come with the package, each built from its number of classes."""
+"""Those that come with the package, each built from its number of classes; `-os8` and `-os16` stand for another output
+stride than the usual one."""
 
 
 _OURS = frozenset(SEMANTIC_NETWORKS)

@@ -80,6 +80,7 @@ class ResNet(nn.Module):
                 f"depth is one of {sorted(_BLOCKS)} and output_stride one of {sorted(_STEPS)}: "
                 f"{depth = }, {output_stride = }"
             )
+        self.output_stride = output_stride
         stem = 128 if deep_stem else 64
         self.conv1: nn.Module = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
         if deep_stem:

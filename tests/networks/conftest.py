@@ -57,6 +57,7 @@ class Stub(nn.Module):
 
     def __init__(self, output_stride):
         super().__init__()
+        self.output_stride = output_stride
         strides = (4, 8, output_stride, output_stride)
         self.convs = nn.ModuleList(nn.Conv2d(3, 4 + i, 1, stride=stride) for i, stride in enumerate(strides))
 

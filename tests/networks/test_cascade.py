@@ -182,7 +182,7 @@ def test_grid_is_a_quarter_rounded_up(size):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"semantic": "resnet"}, "semantic: wanted one of deeplabv3plus-resnet50, .*, got 'resnet'"),
+        ({"semantic": "resnet"}, "semantic: wanted one of deeplabv3plus-resnet101, .*, got 'resnet'"),
         ({"error_features": "depth"}, "error_features: wanted one of image, low, got 'depth'"),
         ({"decoder": "unet"}, "decoder: wanted one of dupsampling, gau, got 'unet'"),
         ({"classes": 1}, "classes: wanted 2 to 255, got 1"),

@@ -1,4 +1,4 @@
-"""DeepLabv3+, against its authors' layers and their published multiply-adds."""
+"""DeepLabv3+ and the dense prediction cell, against their authors' layers and published multiply-adds."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from errseg_rt.networks.context import DensePredictionCell
 from errseg_rt.networks.deeplabv3plus import DeepLabV3Plus
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.registry import SEMANTIC_NETWORKS
 
-XCEPTION, RESNET = "deeplabv3plus-xception65", "deeplabv3plus-resnet50"
+XCEPTION, RESNET, DPC = "deeplabv3plus-xception65", "deeplabv3plus-resnet50", "dpc-xception71"
 
 
 def conv(weights, x, name, dilation=1):
     """Convolution, batch norm, ReLU."""
     kernel = weights[f"{name}.conv.weight"]
-    padding, groups = dilation * (kernel.shape[-1] // 2), x.shape[1] // kernel.shape[1]
-    x = F.conv2d(x, kernel, padding=padding, dilation=dilation, groups=groups)
+    groups = x.shape[1] // kernel.shape[1]
+    x = F.conv2d(x, kernel, padding="same", dilation=dilation, groups=groups)
     mean, variance, scale, shift = (
         weights[f"{name}.bn.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias")
     )
@@ -29,42 +31,74 @@ def separable(weights, x, name, dilation=1):
     return conv(weights, conv(weights, x, f"{name}.depthwise", dilation), f"{name}.pointwise")
 
 
-def by_definition(weights, low, last):
-    """Chen et al. 2018, fig. 2: logits, and the encoder's features."""
+def aspp(weights, last, factor):
+    """Chen et al. (ECCV 2018), fig. 2."""
     image = conv(weights, last.mean(dim=(2, 3), keepdim=True), "aspp.image_pooling")
     branches = [image.expand(-1, -1, *last.shape[2:]), conv(weights, last, "aspp.aspp0")]
-    branches += [separable(weights, last, f"aspp.aspp{i}", rate) for i, rate in ((1, 6), (2, 12), (3, 18))]
-    high = conv(weights, torch.cat(branches, dim=1), "aspp.concat_projection")
+    rates = ((1, 6), (2, 12), (3, 18))
+    branches += [separable(weights, last, f"aspp.aspp{i}", factor * rate) for i, rate in rates]
+    return conv(weights, torch.cat(branches, dim=1), "aspp.concat_projection")
+
+
+def dpc(weights, last, factor):
+    """Chen et al. (NeurIPS 2018), fig. 5a: rates down x across, each behind the one it is drawn below."""
+    first = separable(weights, last, "dpc.branch0", (1 * factor, 6 * factor))
+    second = separable(weights, first, "dpc.branch1", (18 * factor, 15 * factor))
+    third = separable(weights, second, "dpc.branch2", (6 * factor, 3 * factor))
+    fourth = separable(weights, first, "dpc.branch3", (1 * factor, 1 * factor))
+    fifth = separable(weights, first, "dpc.branch4", (6 * factor, 21 * factor))
+    return conv(weights, torch.cat([first, second, third, fourth, fifth], dim=1), "dpc.concat_projection")
+
+
+def by_definition(weights, low, last, context, stride):
+    """Chen et al. (ECCV 2018), fig. 2: logits, and the encoder's features."""
+    high = {"aspp": aspp, "dpc": dpc}[context](weights, last, 16 // stride)
     up = F.interpolate(high, size=low.shape[2:], mode="bilinear", align_corners=True)
     x = torch.cat([up, conv(weights, low, "decoder.feature_projection0")], dim=1)
     x = separable(weights, separable(weights, x, "decoder.decoder_conv0"), "decoder.decoder_conv1")
     return F.conv2d(x, weights["decoder.logits.weight"], weights["decoder.logits.bias"]), high
 
 
-def test_head_follows_the_authors_layers(random_norms, stub_backbone):
-    network = random_norms(DeepLabV3Plus(5, stub_backbone(16))).double()
-    image = torch.randn(1, 3, 161, 337, dtype=torch.float64)  # 22 pixels across at stride 16: more than any dilation
+@pytest.mark.parametrize("stride", [16, 8])
+@pytest.mark.parametrize("context", ["aspp", "dpc"])
+def test_head_follows_the_authors_layers(random_norms, stub_backbone, context, stride):
+    network = random_norms(DeepLabV3Plus(5, stub_backbone(stride), context)).double()
+    image = torch.randn(1, 3, 353, 369, dtype=torch.float64)  # 23 pixels at stride 16: more than any dilation
     with torch.no_grad():
         low, mid, deep, last = network.backbone(image)
         taps = network(image)
-        logits, high = by_definition(network.state_dict(), low, last)
+        logits, high = by_definition(network.state_dict(), low, last, context, stride)
     torch.testing.assert_close(taps.logits, logits, rtol=1e-9, atol=1e-9)
+    if stride == 8:
+        deep, high = (F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (deep, high))
     torch.testing.assert_close(taps.high, high, rtol=1e-9, atol=1e-9)
     for found, feature in ((taps.low, low), (taps.mid, mid), (taps.deep, deep)):
-        torch.testing.assert_close(found, feature, rtol=0, atol=0)
+        torch.testing.assert_close(found, feature, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     # DeepLab's model zoo (tensorflow/models, research/deeplab/g3doc/model_zoo.md), output stride 16, one scale:
-    # xception_coco_voc_trainaug, and xception_cityscapes_trainfine, the network of Gong et al. 2021 (78.79 mIoU).
-    ("classes", "size", "billions"),
-    [(21, (513, 513), 54.17), (19, (1025, 2049), 418.64)],
-    ids=["voc", "cityscapes"],
+    # xception65_coco_voc_trainaug; xception65_cityscapes_trainfine and xception71_dpc_cityscapes_trainfine, networks of
+    # Gong et al. 2021 (78.79 and 80.31 mIoU).
+    ("name", "classes", "size", "billions"),
+    [(XCEPTION, 21, (513, 513), 54.17), (XCEPTION, 19, (1025, 2049), 418.64), (DPC, 19, (1025, 2049), 502.07)],
+    ids=["voc", "cityscapes", "dpc"],
 )
-def test_published_multiply_adds(on_meta, multiply_adds, classes, size, billions):
-    network = on_meta(SEMANTIC_NETWORKS[XCEPTION], classes)
+def test_published_multiply_adds(on_meta, multiply_adds, name, classes, size, billions):
+    network = on_meta(SEMANTIC_NETWORKS[name], classes)
     # Theirs count a little more than the convolutions.
     assert multiply_adds(network, *size)[0] == pytest.approx(billions, rel=0.003)
+
+
+def test_published_counts_of_the_cell(on_meta, multiply_adds):
+    # Chen et al. 2018, table 2, on the modified Xception at 1025x2049: 0.81 M parameters, 6.84 B multiply-adds. Theirs
+    # are the branches' convolutions: no norms, and not the projection behind them.
+    cell = on_meta(DensePredictionCell, 2048, 16)
+    branches = [module for name, module in cell.named_modules() if name.startswith("branch")]
+    convs = [module for branch in branches for module in branch.modules() if isinstance(module, nn.Conv2d)]
+    parameters = sum({id(conv): conv.weight.numel() for conv in convs}.values())
+    assert round(parameters / 1e6, 2) == 0.81
+    assert parameters * 65 * 129 / 1e9 == pytest.approx(6.84, rel=0.003)
 
 
 def test_published_parameter_counts(on_meta):
@@ -84,8 +118,13 @@ def test_published_parameter_counts(on_meta):
 @pytest.mark.parametrize("size", [(1025, 2049), (50, 97)], ids=lambda s: f"{s[0]}x{s[1]}")
 @pytest.mark.parametrize(
     ("name", "channels"),
-    [(XCEPTION, (256, 256, 728, 256)), (RESNET, (256, 512, 1024, 256))],
-    ids=["xception65", "resnet50"],
+    [
+        (XCEPTION, (256, 256, 728, 256)),
+        (RESNET, (256, 512, 1024, 256)),
+        (f"{XCEPTION}-os8", (256, 256, 728, 256)),
+        (DPC, (256, 256, 728, 256)),
+        (f"{DPC}-os8", (256, 256, 728, 256)),
+    ],
 )
 def test_taps_have_the_strides_and_channels_they_claim(on_meta, name, channels, size):
     network = on_meta(SEMANTIC_NETWORKS[name], 19)
@@ -113,16 +152,19 @@ def test_gradients_reach_every_parameter(random_norms):
     assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
 
 
-def test_training_drops_out_and_inference_does_not(stub_backbone):
-    network = DeepLabV3Plus(3, stub_backbone(16))
+@pytest.mark.parametrize("context", ["aspp", "dpc"])
+def test_training_drops_out_and_inference_does_not(stub_backbone, context):
+    network = DeepLabV3Plus(3, stub_backbone(16), context)
     image = torch.randn(2, 3, 65, 97)
-    assert (network(image).high == 0).float().mean() > (network.eval()(image).high == 0).float().mean()
+    assert not torch.equal(network(image).high, network(image).high)
+    network.eval()
     torch.testing.assert_close(network(image), network(image), rtol=0, atol=0)
 
 
-def test_exported_head_runs_at_any_size(random_norms, stub_backbone, exported):
+@pytest.mark.parametrize(("context", "stride"), [("aspp", 16), ("dpc", 8)])
+def test_exported_head_runs_at_any_size(random_norms, stub_backbone, exported, context, stride):
     # The head alone: it has all that is not a plain convolution, and a whole network takes the exporter a minute.
-    network = random_norms(DeepLabV3Plus(5, stub_backbone(16)))
+    network = random_norms(DeepLabV3Plus(5, stub_backbone(stride), context))
     engine = exported(network)
     for size in ((1, 65, 97), (2, 50, 129)):
         image = torch.randn(size[0], 3, *size[1:])

@@ -50,15 +50,16 @@ def test_bins_are_those_of_adaptive_pooling(size, bins):
     torch.testing.assert_close(pool_bins(x, bins), F.adaptive_avg_pool2d(x, bins), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("stride", [8, 16])
 @pytest.mark.parametrize("size", [(97, 129), (88, 90)], ids=lambda s: f"{s[0]}x{s[1]}")
-def test_head_follows_the_authors_layers(random_norms, stub_backbone, size):
-    network = random_norms(PSPNet(5, stub_backbone(8))).double()
+def test_head_follows_the_authors_layers(random_norms, stub_backbone, size, stride):
+    network = random_norms(PSPNet(5, stub_backbone(stride))).double()
     image = torch.randn(2, 3, *size, dtype=torch.float64)
     with torch.no_grad():
         low, mid, deep, last = network.backbone(image)
         taps = network(image)
         logits, high = by_definition(network.state_dict(), last)
-    wanted = (logits, low, mid, halved(deep), halved(high))
+    wanted = (logits, low, mid, *((halved(deep), halved(high)) if stride == 8 else (deep, high)))
     for name, tap, reference in zip(taps._fields, taps, wanted, strict=True):
         torch.testing.assert_close(tap, reference, rtol=1e-9, atol=1e-9, msg=name)
 
@@ -81,12 +82,20 @@ def test_published_counts(on_meta, multiply_adds):
 
 
 @pytest.mark.parametrize("size", [(1025, 2049), (50, 97)], ids=lambda s: f"{s[0]}x{s[1]}")
-def test_taps_have_the_strides_and_channels_they_claim(on_meta, size):
-    network = on_meta(SEMANTIC_NETWORKS[RESNET50], 19)
+@pytest.mark.parametrize(
+    ("name", "stride", "channels"),
+    [
+        (RESNET50, 8, (256, 512, 1024, 2048)),
+        (f"{RESNET101}-os16", 16, (256, 512, 1024, 2048)),
+        ("pspnet-xception65", 8, (256, 256, 728, 2048)),
+        ("pspnet-xception65-os16", 16, (256, 256, 728, 2048)),
+    ],
+)
+def test_taps_have_the_strides_and_channels_they_claim(on_meta, name, stride, channels, size):
+    network = on_meta(SEMANTIC_NETWORKS[name], 19)
     taps = network(torch.empty(1, 3, *size, device="meta"))
-    channels = (256, 512, 1024, 2048)
-    for tap, stride, count in zip(taps, (8, 4, 8, 16, 16), (19, *channels), strict=True):
-        assert tuple(tap.shape) == (1, count, *(-(-side // stride) for side in size))
+    for tap, at, count in zip(taps, (stride, 4, 8, 16, 16), (19, *channels), strict=True):
+        assert tuple(tap.shape) == (1, count, *(-(-side // at) for side in size))
     assert tuple(getattr(network, f"{tap}_channels") for tap in ("low", "mid", "deep", "high")) == channels
     assert (network.classes, network.align_corners) == (19, True)
 
