@@ -64,6 +64,8 @@ def read_checkpoint(path: Path) -> dict[str, npt.NDArray[np.generic]]:
         entries = dict(read_table(index.read_bytes()))
         shards = _shards(entries.pop(b"", b""))
         found = {name: _Entry.parse(value) for name, value in _named(entries)}
+        if lost := next((name for name, entry in found.items() if entry.shard >= shards), None):
+            raise ValueError(f"{lost} lies in shard {found[lost].shard} of {shards}")
     except OSError as error:
         raise DataError(f"{index}: cannot be read ({error.strerror}); {_MEND}") from error
     except ValueError as error:
@@ -73,7 +75,7 @@ def read_checkpoint(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     for name, entry in found.items():
         if _OF_TRAINING.search(name) or entry.dtype in _NO_NUMBERS:
             continue
-        file = files[entry.shard] if entry.shard < shards else index
+        file = files[entry.shard]
         try:
             variables[name] = entry.read(file)
         except OSError as error:
