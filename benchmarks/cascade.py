@@ -53,7 +53,7 @@ def main() -> None:
 
 def overhead(runtime: Runtime, name: str, frames: Sequence[Frame], pairs: int) -> list[Row]:
     """Everything behind the semantic branch, as a share of it: error prediction, refinement, fusion."""
-    semantic = OnnxRuntimeEngine(_semantic_graph(runtime), "semantic")
+    semantic = OnnxRuntimeEngine(semantic_graph(runtime), "semantic")
     shares, alone, parts, flagged = [], [], [], []
     for index in range(pairs + 2):
         frame = frames[index % len(frames)]
@@ -121,7 +121,7 @@ def _frames(folders: Sequence[str]) -> list[Frame]:
     ]
 
 
-def _semantic_graph(runtime: Runtime) -> bytes:
+def semantic_graph(runtime: Runtime) -> bytes:
     """The part of the front graph that the semantic logits need."""
     model = onnx.load_from_string(runtime.bundle.read("graphs/front.onnx"))
     part: Any = onnx.utils.Extractor(model).extract_model(["image"], ["logits"])
