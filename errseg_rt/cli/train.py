@@ -62,7 +62,11 @@ def train(
     allow_damaged: AllowDamagedOption = False,
     ignore_orientation: IgnoreOrientationOption = False,
     init: Annotated[
-        Path | None, typer.Option(help="Weights to start the semantic branch from (.pth or .safetensors).")
+        Path | None,
+        typer.Option(
+            help="Weights to start the semantic branch from (.pth, .safetensors, or the prefix of a TensorFlow "
+            "checkpoint, as model.ckpt)."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Takes the place of the recipe's seed.")] = None,
     change: Annotated[

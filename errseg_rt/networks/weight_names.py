@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
@@ -25,13 +23,13 @@ class Scheme:
         mark: A name that only its files have.
         rules: Rewrite a name, one after the other.
         dropped: Names of what our networks lack: classifiers, heads for training.
-        wants_numpy: Whether weights are arrays in TensorFlow's layout.
+        is_tensorflow: Whether kernels have TensorFlow's layout.
     """
 
     mark: str
     rules: tuple[Rule, ...]
     dropped: str
-    wants_numpy: bool = False
+    is_tensorflow: bool = False
 
     def translate(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """The weights by our names; a name that no rule knows stays as it is."""
@@ -42,15 +40,15 @@ class Scheme:
             new = name
             for pattern, replacement in self.rules:
                 new = re.sub(pattern, replacement, new)
-            translated[new] = _from_tensorflow(name, value) if self.wants_numpy else value
+            translated[new] = _laid_out(name, value) if self.is_tensorflow else value
         return translated
 
 
-def _from_tensorflow(name: str, value: np.ndarray[Any, Any]) -> Tensor:
+def _laid_out(name: str, value: Tensor) -> Tensor:
     """Kernels are height, width, inputs, outputs there; depthwise ones height, width, channels, 1."""
     if value.ndim == 4:
-        value = value.transpose((2, 3, 0, 1) if name.endswith("depthwise_weights") else (3, 2, 0, 1))
-    return torch.from_numpy(np.ascontiguousarray(value))
+        value = value.permute((2, 3, 0, 1) if name.endswith("depthwise_weights") else (3, 2, 0, 1))
+    return value.contiguous()
 
 
 def _timm_block(entry: int) -> Callable[[re.Match[str]], str]:
@@ -113,7 +111,7 @@ SCHEMES = (
             mark=f"xception_{depth}/entry_flow/conv1_1/weights",
             rules=_DEEPLAB_RULES,
             dropped=r"xception_\d+/logits/",
-            wants_numpy=True,
+            is_tensorflow=True,
         )
         for depth in (65, 71)
     ),

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from errseg_rt.errors import DataError
+from errseg_rt.networks.tensorflow import checkpoint_files, read_checkpoint
 from errseg_rt.networks.torch_files import read_torch
+from errseg_rt.networks.weight_names import translated
 
 MEND = "save the weights alone, by torch.save(network.state_dict(), path) or as safetensors"
 _FIRST_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights")
@@ -28,8 +30,9 @@ def load_weights(network: nn.Module, source: Mapping[str, Any] | str | Path) -> 
 
     Args:
         network: It is changed only where all fits.
-        source: Its weights by name, or a file of them that torch.save (of which no code is run) or safetensors wrote;
-            they may lie within other things, as in `{"state_dict": ...}`, and behind a prefix, as `module.`.
+        source: Its weights by name, or a file of them that torch.save (of which no code is run) or safetensors wrote,
+            or the prefix of a checkpoint of TensorFlow. They may lie within other things, as in
+            `{"state_dict": ...}`, behind a prefix, as `module.`, or have the names of another library.
 
     Raises:
         DataError: The file is missing or damaged, or they do not fit; it says which names and shapes do not.
@@ -44,18 +47,18 @@ def load_weights(network: nn.Module, source: Mapping[str, Any] | str | Path) -> 
 
 
 def read_weights(path: Path, mend: str) -> Any:
-    """What a file of torch.save or of safetensors holds.
+    """What a file of torch.save or of safetensors holds, or a checkpoint of TensorFlow, meant by its prefix.
 
     Raises:
         DataError: It is missing, damaged, or holds more than tensors and plain values; `mend` says what to do then.
     """
+    if files := checkpoint_files(path):
+        for file in files:
+            _refuse_pointer(file)
+        return read_checkpoint(path)
     if not path.is_file():
         raise DataError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; {mend}")
-    with path.open("rb") as file:
-        start = file.read(len(_LFS))
-    if start == _LFS:
-        raise DataError(f"{path}: a pointer of Git LFS in the place of the file; fetch it by git lfs pull")
-    if start[8:9] != b"{":  # after the header's length, JSON
+    if _refuse_pointer(path)[8:9] != b"{":  # after the header's length, JSON
         return read_torch(path, mend)
     try:
         return load_file(path)
@@ -63,15 +66,24 @@ def read_weights(path: Path, mend: str) -> Any:
         raise DataError(f"{path}: damaged ({error}); {mend}") from error
 
 
+def _refuse_pointer(path: Path) -> bytes:
+    """The first bytes of a file; DataError where Git has left a pointer in its place."""
+    with path.open("rb") as file:
+        start = file.read(len(_LFS))
+    if start == _LFS:
+        raise DataError(f"{path}: a pointer of Git LFS in the place of the file; fetch it by git lfs pull")
+    return start
+
+
 def unwrapped(found: Any, wanted: Mapping[str, Tensor]) -> dict[str, Any]:
     """The weights within what was read, by the network's own names as far as they have them.
 
-    Of all mappings within, and all prefixes in them, those count that give the most names of the network. Auxiliary
-    heads that the network lacks, which only its first training read, are left out.
+    Of all mappings within, all prefixes in them, and all libraries whose names are known, those count that give most
+    names of the network. Auxiliary heads that it lacks, which only its first training read, are left out.
     """
     best, most = {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}, 0
     for nest in _nests(found):
-        for renamed in (_stripped(nest, wanted), _added(nest, wanted)):
+        for renamed in (_stripped(nest, wanted), translated(nest), _added(nest, wanted)):
             count = len(wanted.keys() & renamed.keys())
             if count > most:
                 best, most = renamed, count

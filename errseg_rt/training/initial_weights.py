@@ -16,23 +16,32 @@ _MEND = (
     "--init wants the weights of the semantic network, its state_dict() as torch.save(network.state_dict(), path) or "
     "safetensors write it"
 )
+_BACKBONE = "backbone."  # before the names of its weights, in the networks that have one
 _MERGE = "where its classes are others, initial.classes and initial.merge say which of them each class merges"
 
 
-def load_semantic_weights(cascade: Cascade, path: Path, merge: tuple[tuple[int, ...], ...]) -> None:
+def load_semantic_weights(
+    cascade: Cascade, path: Path, merge: tuple[tuple[int, ...], ...], *, learns: bool = False
+) -> None:
     """Start the semantic branch from weights of the same network, its classifier rows averaged over merged classes.
 
     Args:
         cascade: Its semantic branch is filled.
         path: A state dict, by `torch.save` (of which no code is run) or safetensors; it may lie within other things, as
-            `{"state_dict": ...}`, and its names may have a wrapper's prefix, as `module.`.
+            `{"state_dict": ...}`, and its names may have a wrapper's prefix, as `module.`, or be those of timm,
+            torchvision or the network's authors. Or the prefix of a checkpoint of TensorFlow.
         merge: For each class of the cascade, the classes of the file that it merges; empty: they are the same.
+        learns: Whether the semantic branch learns from there: then weights of its backbone alone will do, as they are
+            published for ImageNet.
 
     Raises:
         DataError: The file is missing or does not fit; it says which names and shapes do not.
     """
     wanted = cascade.semantic.state_dict()
     weights = unwrapped(read_weights(path, _MEND), wanted)
+    others = {name: own for name, own in wanted.items() if not name.startswith(_BACKBONE)}
+    if learns and weights.keys() & (wanted.keys() - others.keys()) and not weights.keys() & others.keys():
+        weights = {**others, **weights}
     of_classes = _of_classes(cascade) if merge else set()
     rows = {name: merge if name in of_classes else () for name in weights}
     if faults := misfits(weights, wanted, lambda name, found, own: _fits(found, own, rows[name])):

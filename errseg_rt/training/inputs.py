@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from errseg_rt.datasets import LabelledFiles, LabelledFrames, LabelMap, open_dataset
 from errseg_rt.errors import DataError
 from errseg_rt.frames.reading import Reading
+from errseg_rt.networks.tensorflow import checkpoint_files
 from errseg_rt.training.claim import Inputs
 from errseg_rt.training.data import RenderedData, rendered_views, street_sizes
 from errseg_rt.training.first_look import Look, Progress, check_labelled, check_usable, look_at
@@ -141,7 +143,7 @@ def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: 
     inputs = Inputs(
         # A name that is no UTF-8 has surrogates.
         frames=hashlib.sha256("\n".join(learned.names).encode(errors="surrogatepass")).hexdigest(),
-        init=None if init is None else hashlib.sha256(init.read_bytes()).hexdigest(),
+        init=None if init is None else _digest(checkpoint_files(init) or [init]),
         rendered=tuple(sorted({*street_sizes(recipe, learned), *rendered_views(recipe, learned).sizes})),
         train=_contents(train),
         val=_contents(val),
@@ -149,6 +151,13 @@ def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: 
         label_map=None if splits.label_map is None else _meaning(splits.label_map),
     )
     return Frames(learned, len(also.frames), held, val.sized, inputs)
+
+
+def _digest(files: Sequence[Path]) -> str:
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(file.read_bytes())
+    return whole.hexdigest()
 
 
 def _contents(look: Look) -> dict[str, str]:

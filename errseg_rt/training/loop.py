@@ -96,7 +96,7 @@ def train(
         data: Folder with `train/` and `val/`, each holding `images/` and `labels/`, or the root of Cityscapes or ADE20K
             in their official layout, or of VOC; None: rendered scenes only.
         out: Folder of the checkpoints, logs and results.
-        init: Weights to start the semantic branch from.
+        init: Weights to start the semantic branch from, as `load_semantic_weights` takes them.
         command: The command that was given, for the record.
         also: Folder of further frames to learn from, as `open_splits` takes it.
         shared: Folder of a training whose semantic branch is used, and whose folds, kept taps and error-prediction
@@ -128,7 +128,7 @@ def train(
     torch.set_float32_matmul_precision("high")
     cascade = _laid_out(Cascade(recipe.cascade))
     if init is not None:
-        load_semantic_weights(cascade, init, recipe.initial_rows)
+        load_semantic_weights(cascade, init, recipe.initial_rows, learns=recipe.semantic.iterations > 0)
     if shared is not None:
         _check_shared(shared, recipe)
     check_outputs(out)

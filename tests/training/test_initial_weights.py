@@ -13,8 +13,10 @@ from torch import nn
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks import Cascade
+from errseg_rt.networks.tensorflow.crc32c import masked_crc32c
 from errseg_rt.training.checkpoint import save_cascade
 from errseg_rt.training.initial_weights import load_semantic_weights
+from tests.networks.tensorflow.writer import write_checkpoint
 
 
 def assert_same_weights(left, right):
@@ -137,6 +139,46 @@ def test_weights_of_a_network_come_back(recipe, tmp_path, name):
     torch.save({"state_dict": prefixed("module.", source.semantic.state_dict())}, tmp_path / "w.pth")
     load_semantic_weights(target, tmp_path / "w.pth", ())
     assert_same_weights(target.semantic.state_dict(), source.semantic.state_dict())
+
+
+def test_a_checkpoint_of_tensorflow_is_meant_by_its_prefix(cascade, weights, tmp_path):
+    numbers = {name: tensor.numpy() for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
+    write_checkpoint(tmp_path / "model.ckpt", numbers, checksum=lambda data: masked_crc32c(data).to_bytes(4, "little"))
+    load_semantic_weights(cascade, tmp_path / "model.ckpt", ())
+    found = cascade.semantic.state_dict()
+    assert_same_weights({name: found[name] for name in numbers}, {name: weights[name] for name in numbers})
+
+
+def test_a_pointer_of_git_lfs_in_a_checkpoint_is_named(cascade, tmp_path):
+    write_checkpoint(tmp_path / "model.ckpt", {"weights": np.ones(3, np.float32)})
+    shard = tmp_path / "model.ckpt.data-00000-of-00001"
+    shard.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
+    with pytest.raises(DataError, match=r"data-00000-of-00001: a pointer of Git LFS"):
+        load_semantic_weights(cascade, tmp_path / "model.ckpt", ())
+
+
+@pytest.mark.parametrize("names", ["ours", "torchvision"])
+def test_a_backbone_is_enough_where_the_semantic_branch_learns(recipe, tmp_path, names):
+    cascade = Cascade(replace(recipe.cascade, semantic="deeplabv3plus-resnet50"))
+    torch.manual_seed(9)
+    source = Cascade(cascade.config).semantic.backbone.state_dict()
+    head = {name: t.clone() for name, t in cascade.semantic.state_dict().items() if not name.startswith("backbone.")}
+    saved = prefixed("backbone.", source) if names == "ours" else {**source, "fc.weight": torch.ones(9)}
+    torch.save(saved, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"does not fit the semantic network, .*: missing aspp\."):
+        load_semantic_weights(cascade, tmp_path / "w.pth", ())
+    load_semantic_weights(cascade, tmp_path / "w.pth", (), learns=True)
+    assert_same_weights(cascade.semantic.backbone.state_dict(), source)
+    found = cascade.semantic.state_dict()
+    assert_same_weights({name: found[name] for name in head}, head)
+
+
+def test_a_head_without_its_backbone_is_not_enough(recipe, tmp_path):
+    cascade = Cascade(replace(recipe.cascade, semantic="deeplabv3plus-resnet50"))
+    head = {name: t for name, t in cascade.semantic.state_dict().items() if not name.startswith("backbone.")}
+    torch.save(head, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r": missing backbone\."):
+        load_semantic_weights(cascade, tmp_path / "w.pth", (), learns=True)
 
 
 CONV, BIAS = "encoder.conv1.0.weight", "decoder._1x1_TR.bias"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from os import SEEK_END
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks.tensorflow.crc32c import masked_crc32c
@@ -18,9 +18,15 @@ from errseg_rt.networks.tensorflow.table import MAGIC, read_table
 from errseg_rt.networks.tensorflow.wire import fields
 
 _ENDING = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
-_TYPES = {1: np.float32, 2: np.float64, 3: np.int32, 9: np.int64, 14: np.uint16, 19: np.float16}
+_TYPES = {
+    1: torch.float32,
+    2: torch.float64,
+    3: torch.int32,
+    9: torch.int64,
+    14: torch.bfloat16,
+    19: torch.float16,
+}
 """By the numbers of TensorFlow's types.proto."""
-_BFLOAT16 = 14
 _NO_NUMBERS = (7, 20, 21)  # strings and handles, which lie beside the weights in newer checkpoints
 _OF_TRAINING = re.compile(
     r"(^|/)global_step$|/(Momentum|Adam(_\d)?|Adagrad|RMSProp(_\d)?|ExponentialMovingAverage)$|\.OPTIMIZER_SLOT"
@@ -49,7 +55,7 @@ def checkpoint_files(path: Path) -> list[Path]:
     return [index, *sorted(each for each in prefix.parent.iterdir() if shards.fullmatch(each.name))]
 
 
-def read_checkpoint(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Variables by name, but for what only a training needs; numbers only, no code is run.
 
     Args:
@@ -71,7 +77,7 @@ def read_checkpoint(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     except ValueError as error:
         raise DataError(f"{index}: damaged, or no index of a TensorFlow checkpoint ({error}); copy it again") from error
     files = [Path(f"{prefix}.data-{shard:05}-of-{shards:05}") for shard in range(shards)]
-    variables: dict[str, npt.NDArray[np.generic]] = {}
+    variables: dict[str, Tensor] = {}
     for name, entry in found.items():
         if _OF_TRAINING.search(name) or entry.dtype in _NO_NUMBERS:
             continue
@@ -98,7 +104,7 @@ def _refuse_old(path: Path) -> None:
 
 
 def _prefix(path: Path) -> Path:
-    return path.with_name(_ENDING.sub("", path.name))
+    return Path(_ENDING.sub("", str(path)))
 
 
 def _named(entries: dict[bytes, bytes]) -> Iterator[tuple[str, bytes]]:
@@ -139,13 +145,13 @@ class _Entry:
         dtype, shard, offset, size, crc = (numbers.get(number, 0) for number in (1, 3, 4, 5, 6))
         return cls(dtype, tuple(shape), shard, offset, size, crc, 7 in found)
 
-    def read(self, file: Path) -> npt.NDArray[np.generic]:
+    def read(self, file: Path) -> Tensor:
         """The variable; ValueError where it is not what this entry says."""
         if self.is_sliced:
             raise ValueError("it is kept in slices, as a partitioned variable; save it whole")
         if self.dtype not in _TYPES:
             raise ValueError(f"its type, number {self.dtype}, is none of numbers that a network has")
-        dtype = np.dtype(_TYPES[self.dtype]).newbyteorder("<")
+        dtype = _TYPES[self.dtype]
         if self.size != dtype.itemsize * math.prod(self.shape):
             raise ValueError(f"it has {self.size} bytes, which is not its shape {list(self.shape)}; copy it again")
         if self.offset + self.size > file.stat().st_size:
@@ -155,10 +161,9 @@ class _Entry:
             data = opened.read(self.size)
         if masked_crc32c(data) != self.crc:
             raise ValueError("its checksum is wrong; copy the file again")
-        values = np.frombuffer(data, dtype).reshape(self.shape)
-        if self.dtype == _BFLOAT16:
-            return (values.astype(np.uint32) << 16).view(np.float32)
-        return values.astype(dtype.newbyteorder("="))
+        if not data:  # which torch takes no buffer of
+            return torch.empty(self.shape, dtype=dtype)
+        return torch.frombuffer(bytearray(data), dtype=dtype).reshape(self.shape)  # little-endian, as torch's machines
 
 
 def _bytes(value: int | bytes) -> bytes:

@@ -6,11 +6,13 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks.tensorflow import checkpoint_files, read_checkpoint
 from errseg_rt.networks.tensorflow.crc32c import masked_crc32c
 from errseg_rt.networks.tensorflow.wire import fields
+from tests.networks.tensorflow.writer import message, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +28,19 @@ def variables():
 
 
 @pytest.fixture
-def checkpoint(tmp_path, write_checkpoint, variables):
+def checkpoint(tmp_path, variables):
     return write_checkpoint(tmp_path / "model.ckpt", variables)
 
 
 def assert_equal(found, wanted):
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        assert found[name].dtype == np.asarray(value).dtype, name
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+        assert found[name].numpy().dtype == np.asarray(value).dtype, name
+        np.testing.assert_array_equal(found[name].numpy(), value, err_msg=name)
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_variables_come_back(tmp_path, write_checkpoint, variables, shards):
+def test_variables_come_back(tmp_path, variables, shards):
     prefix = write_checkpoint(tmp_path / "model.ckpt-90000", variables, shards)
     names = [f"model.ckpt-90000.{end}" for end in ("index", *(f"data-{i:05}-of-{shards:05}" for i in range(shards)))]
     for path in (prefix, *map(tmp_path.joinpath, names), tmp_path / "model.ckpt-90000.meta"):
@@ -46,27 +48,27 @@ def test_variables_come_back(tmp_path, write_checkpoint, variables, shards):
         assert_equal(read_checkpoint(path), variables)
 
 
-def test_what_only_a_training_needs_is_left_out(tmp_path, write_checkpoint, variables):
+def test_what_only_a_training_needs_is_left_out(tmp_path, variables):
     one = np.ones(3, np.float32)
     beside = ["a/weights/Momentum", "a/weights/Adam_1", "a/gamma/ExponentialMovingAverage"]
     more = {**variables, "global_step": np.int64(9), **dict.fromkeys(beside, one), "Momentum/weights": one}
     assert_equal(read_checkpoint(write_checkpoint(tmp_path / "m", more)), {**variables, "Momentum/weights": one})
 
 
-def test_strings_are_passed_over(tmp_path, write_checkpoint, variables, entry_message):
-    extra = {b"_CHECKPOINTABLE_OBJECT_GRAPH": entry_message((1, 7), (4, 0), (5, 9))}
+def test_strings_are_passed_over(tmp_path, variables):
+    extra = {b"_CHECKPOINTABLE_OBJECT_GRAPH": message((1, 7), (4, 0), (5, 9))}
     assert_equal(read_checkpoint(write_checkpoint(tmp_path / "m", variables, extra=extra)), variables)
 
 
-def test_bfloat16_is_widened(tmp_path, write_checkpoint, entry_message):
+def test_bfloat16(tmp_path):
     write_checkpoint(tmp_path / "m", {})
     halves = struct.pack("<3H", 0x3FC0, 0xC020, 0x7F80)
     crc = struct.pack("<I", masked_crc32c(halves))
-    shape = entry_message((2, entry_message((1, 3))))
-    extra = {b"b": entry_message((1, 14), (2, shape), (5, 6), (6, crc))}
+    shape = message((2, message((1, 3))))
+    extra = {b"b": message((1, 14), (2, shape), (5, 6), (6, crc))}
     write_checkpoint(tmp_path / "m", {}, extra=extra)
     (tmp_path / "m.data-00000-of-00001").write_bytes(halves)
-    np.testing.assert_array_equal(read_checkpoint(tmp_path / "m")["b"], np.float32([1.5, -2.5, np.inf]))
+    assert torch.equal(read_checkpoint(tmp_path / "m")["b"], torch.tensor([1.5, -2.5, torch.inf], dtype=torch.bfloat16))
 
 
 def test_other_paths_are_no_checkpoints(tmp_path, checkpoint):
@@ -117,10 +119,10 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
-def test_damages_are_named_in_one_line(checkpoint, damage, message):
+@pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
+def test_damages_are_named_in_one_line(checkpoint, damage, said):
     damage(checkpoint.parent)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=said) as caught:
         read_checkpoint(checkpoint)
     assert "\n" not in str(caught.value)
 
@@ -148,11 +150,11 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("options", "entry", "message"), KINDS.values(), ids=KINDS)
-def test_kinds_that_are_not_read(tmp_path, write_checkpoint, variables, entry_message, options, entry, message):
-    extra = {} if entry is None else {b"odd": entry_message(*entry)}
+@pytest.mark.parametrize(("options", "entry", "said"), KINDS.values(), ids=KINDS)
+def test_kinds_that_are_not_read(tmp_path, variables, options, entry, said):
+    extra = {} if entry is None else {b"odd": message(*entry)}
     prefix = write_checkpoint(tmp_path / "m", variables, extra=extra, **options)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=said):
         read_checkpoint(prefix)
 
 
