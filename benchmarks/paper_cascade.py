@@ -63,12 +63,14 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=6, help="how often each is timed, semantic branch and cascade")
+    parser.add_argument("--keep", type=Path, help="where the bundle lies from run to run, as exporting takes minutes")
     args, rest = parser.parse_known_args()
     where = f"deeplabv3plus-xception65@{SIZE[0]}x{SIZE[1]}"
     street = StreetScene(SEED, *SIZE).frame(20)
     with TemporaryDirectory() as temporary:
-        bundle, frame = Path(temporary) / "bundle", Path(temporary) / "frame.npy"
-        build(bundle, *maps(street.labels))
+        bundle, frame = args.keep or Path(temporary) / "bundle", Path(temporary) / "frame.npy"
+        if not bundle.exists():
+            build(bundle, *maps(street.labels))
         np.save(frame, street.frame)
         command = [sys.executable, "-c", _PROGRAM, str(bundle), str(frame)]
         peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024 / 1e6
