@@ -104,6 +104,7 @@ ELSEWHERE = {
     "errseg-rt train camvid --data camvid --out runs/camvid --init squeezenas_mac_large_cityscapes.pth": _TRAIN,
     "errseg-rt train cityscapes --data camvid --also cityscapes --init squeezenas_mac_large_cityscapes.pth "
     "--out runs/cityscapes": _TRAIN,
+    "errseg-rt train cityscapes-deeplabv3plus --data cityscapes --init model.ckpt --out runs/deeplab": _TRAIN,
     "errseg-rt train my.toml": _TRAIN,
     "errseg-rt train ...": _TRAIN,
     "errseg-rt export CHECKPOINT -o BUNDLE": "wants a training; tests/cli/test_export.py exports a tiny one",
@@ -127,6 +128,7 @@ ELSEWHERE = {
     "cityscapes/leftImg8bit/train/aachen": _BENCHMARK,
     "python -m benchmarks.precision --frames camvid/val": _BENCHMARK,
     "python -m benchmarks.precision": _BENCHMARK,
+    "python -m benchmarks.paper_cascade --pairs 4": _BENCHMARK,
     "python -m benchmarks.providers --provider OpenVINOExecutionProvider --frames camvid/val": _BENCHMARK,
     "python -m benchmarks.import_time": _BENCHMARK,
     "python -m benchmarks.large_frames --frames camvid/val cityscapes --count 8": _BENCHMARK,

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.networks.tensorflow.writer import write_checkpoint
+
 RECIPE = """
 seed = 1
 threshold = 0.7
@@ -273,6 +275,18 @@ def test_missing_data_folder(capsys, recipe, tmp_path):
 def test_missing_initial_weights(capsys, recipe, tmp_path):
     code, _, err = run(capsys, "train", recipe, "--init", tmp_path / "w.pth", "-o", tmp_path / "out")
     assert_one_line(code, err, "w.pth: no such file")
+
+
+def test_a_tensorflow_checkpoint_of_another_network(capsys, recipe, tmp_path):
+    write_checkpoint(tmp_path / "model.ckpt", {"xception_65/entry_flow/conv1_1/weights": np.ones((3, 3, 3, 2), "f4")})
+    for name in ("model.ckpt", "model.ckpt.index"):
+        code, _, err = run(capsys, "train", recipe, "--init", tmp_path / name, "-o", tmp_path / "out")
+        assert_one_line(code, err, f"{name}: does not fit the semantic network, squeezenas of")
+        assert "missing encoder." in err
+        assert "unexpected xception_65/entry_flow/conv1_1/weights" in err
+    (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
+    code, _, err = run(capsys, "train", recipe, "--init", tmp_path / "model.ckpt", "-o", tmp_path / "out")
+    assert_one_line(code, err, "model.ckpt.data-00000-of-00001: cannot be read (No such file")
 
 
 def test_interrupt_is_no_fault(capsys, monkeypatch, recipe, tmp_path):

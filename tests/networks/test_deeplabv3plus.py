@@ -90,6 +90,20 @@ def test_published_multiply_adds(on_meta, multiply_adds, name, classes, size, bi
     assert multiply_adds(network, *size)[0] == pytest.approx(billions, rel=0.003)
 
 
+@pytest.mark.parametrize(
+    # The same table at output stride 8: the sum over scales, each of them flipped, too.
+    ("classes", "sizes", "billions"),
+    [
+        (21, [(side, side) for side in (257, 385, 513, 641, 769, 897)], 3055.35),
+        (19, [(769, 1537), (1025, 2049), (1281, 2561)], 8677.92),
+    ],
+    ids=["voc", "cityscapes"],
+)
+def test_published_multiply_adds_at_output_stride_8(on_meta, multiply_adds, classes, sizes, billions):
+    network = on_meta(SEMANTIC_NETWORKS[f"{XCEPTION}-os8"], classes)
+    assert 2 * sum(multiply_adds(network, *size)[0] for size in sizes) == pytest.approx(billions, rel=0.003)
+
+
 def test_published_counts_of_the_cell(on_meta, multiply_adds):
     # Chen et al. 2018, table 2, on the modified Xception at 1025x2049: 0.81 M parameters, 6.84 B multiply-adds. Theirs
     # are the branches' convolutions: no norms, and not the projection behind them.
