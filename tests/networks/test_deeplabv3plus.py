@@ -175,10 +175,9 @@ def test_training_drops_out_and_inference_does_not(stub_backbone, context):
     torch.testing.assert_close(network(image), network(image), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("context", "stride"), [("aspp", 16), ("dpc", 8)])
-def test_exported_head_runs_at_any_size(random_norms, stub_backbone, exported, context, stride):
+def test_exported_head_runs_at_any_size(random_norms, stub_backbone, exported):
     # The head alone: it has all that is not a plain convolution, and a whole network takes the exporter a minute.
-    network = random_norms(DeepLabV3Plus(5, stub_backbone(stride), context))
+    network = random_norms(DeepLabV3Plus(5, stub_backbone(16)))
     engine = exported(network)
     for size in ((1, 65, 97), (2, 50, 129)):
         image = torch.randn(size[0], 3, *size[1:])
