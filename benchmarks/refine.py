@@ -96,7 +96,7 @@ def measure(case: Case, pairs: int) -> Iterator[Row]:
     dense = _dense(detail, feeds)
     weights = _weights(detail, case)
     whole = dense.run(feeds)["detail_logits"][0]
-    for pattern, mask in _masks(rng):
+    for pattern, mask in masks(rng):
         selection = supports_reference(mask)
         rows = refine(weights, selection, logits, low, coarse, gate, threads=threads)
         difference = float(np.abs(rows - whole[:, mask].T).max())
@@ -134,7 +134,7 @@ def _weights(detail: DetailBranch, case: Case) -> RefineWeights:
     return refine_weights(state, residual=True, align_corners=case.align_corners, where="the benchmark")
 
 
-def _masks(rng: np.random.Generator) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+def masks(rng: np.random.Generator) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
     """Seeded masks: what is nearest to class boundaries of a rendered street, in blobs, or anywhere."""
     labels = StreetScene(7, GRID[0], GRID[1]).frame(0).labels
     edges = np.zeros(GRID, np.uint8)
