@@ -2,6 +2,7 @@
 
     python -m benchmarks.user_networks.export wnet model_checkpoint.pth wnet.onnx
     python -m benchmarks.user_networks.export twinlitenet best.pth twinlitenet.onnx
+    python -m benchmarks.user_networks.export efficientvit-b0 cityscapes_b0.pt efficientvit.onnx --dynamic
 
 The files take one size only, unless `--dynamic` asks for more.
 """
@@ -15,9 +16,11 @@ import torch
 from torch import nn
 
 from benchmarks.user_networks import twinlitenet, wnet
+from errseg_rt.networks.registry import build_semantic
+from errseg_rt.networks.taps import SemanticNetwork
 
-SIZES = {"wnet": (512, 512), "twinlitenet": (360, 640)}
-OUTPUTS = {"wnet": ["vessels"], "twinlitenet": ["drivable", "lanes"]}
+SIZES = {"wnet": (512, 512), "twinlitenet": (360, 640), "efficientvit-b0": (512, 1024)}
+OUTPUTS = {"wnet": ["vessels"], "twinlitenet": ["drivable", "lanes"], "efficientvit-b0": ["logits"]}
 
 
 class Probability(nn.Module):
@@ -32,9 +35,25 @@ class Probability(nn.Module):
         return torch.sigmoid(self.network(image))
 
 
+class Logits(nn.Module):
+    """A network of this package as its authors' code has it: its logits alone."""
+
+    def __init__(self, network: SemanticNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """`[N, 3, H, W]` to logits `[N, K, h, w]`."""
+        return self.network(image).logits
+
+
 def load(name: str, path: str | Path) -> nn.Module:
     """The network of that name, with the weights of `path`, ready to infer."""
-    return wnet.load(str(path)) if name == "wnet" else twinlitenet.load(str(path))
+    if name != "efficientvit-b0":
+        return wnet.load(str(path)) if name == "wnet" else twinlitenet.load(str(path))
+    network = build_semantic(name, 19)
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    return Logits(network).eval()
 
 
 def export(name: str, weights: str | Path, path: str | Path, sigmoid: bool = False, dynamic: bool = False) -> None:
