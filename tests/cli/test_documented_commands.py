@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from benchmarks.user_networks.page import steps
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.cli.app import COMMANDS
 from errseg_rt.runtime import Runtime
@@ -73,6 +74,7 @@ ON_A_GPU = {
 _CI = ".ci/run installs and tests in a clean environment"
 _OPENCV = "changes what is installed; tests/cli/test_doctor.py looks at what doctor says of it"
 _WRAP = "wants a network's file; tests/cli/test_wrap.py makes one, and runs what docs/networks.md shows"
+_WALK = "tests/benchmarks/test_walk.py takes every step of docs/networks.md"
 _TRAIN = "takes hours; tests/cli/test_train.py trains a tiny recipe"
 _BENCHMARK = "measures, for minutes or hours; its parts are tested in tests/benchmarks, or run by hand"
 _PROVIDERS = "wants another package of onnxruntime; tests/engines/test_providers.py puts one in its stead"
@@ -118,6 +120,8 @@ ELSEWHERE = {
     "errseg-rt segment frame.png -o out --bundle mine": _WRAP,
     "errseg-rt calibrate mine --data DIR -o mine_calibrated": _WRAP,
     "errseg-rt wrap model.onnx -o mine --check frame.png": _WRAP,
+    **{step.text: _WALK for step in steps() if step.kind == "command"},
+    "python -m benchmarks.user_networks.walk --drive DRIVE --checkpoint model_checkpoint.pth": _WALK,
     "errseg-rt --version": "tests/cli/test_app.py",
     "errseg-rt evaluate": "names the command, without what it takes",
     "errseg-rt build-engine": "likewise",
