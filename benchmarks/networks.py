@@ -3,8 +3,9 @@
     python -m benchmarks.networks
     python -m benchmarks.networks --only squeezenas deeplabv3plus-resnet50 --repeats 5
 
-A 1025x2049 frame with 19 classes, weights at random, graphs by ONNX Runtime; each network in a process of its own. Rows
-of networks that are not measured again stay, and `docs/networks.png` is drawn from all of them.
+A 1025x2049 frame with 19 classes, weights at random, graphs by ONNX Runtime, on one thread, in the processor's time; each
+network in a process of its own. Rows of networks that are not measured again stay, and `docs/networks.png` is drawn from
+all of them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.fuse_labels import CORES
 from benchmarks.refine import Stage3, masks
 from benchmarks.report import RESULTS, Row
 from errseg_rt.bundle.stage3 import refine_weights
@@ -132,7 +132,7 @@ def counts(name: str, config: CascadeConfig) -> dict[str, tuple[float, float]]:
 
 def measure(name: str, repeats: int) -> list[Row]:
     """Rows of one network."""
-    torch.set_num_threads(CORES)
+    torch.set_num_threads(1)
     cascade = build(name)
     config = cascade.config
     parts = counts(name, config)
@@ -176,7 +176,7 @@ def measure(name: str, repeats: int) -> list[Row]:
     def detail_sparse() -> tuple[Any, Array]:
         decode()
         selection = select(logit, 0.5, row_work=weights.row_work)
-        return selection, refine(weights, selection, logits, low, coarse_map, gate_row, threads=CORES)
+        return selection, refine(weights, selection, logits, low, coarse_map, gate_row, threads=1)
 
     selection, rows = detail_sparse()
     away = float(np.abs(rows - detail_dense()[:, mask].T).max())
@@ -188,13 +188,13 @@ def measure(name: str, repeats: int) -> list[Row]:
         "error": lambda: error.run({tap: ran[tap] for tap in error.inputs}),
         "detail_dense": detail_dense,
         "detail_sparse": detail_sparse,
-        "fusion": lambda: fuse_labels(logits, rows, where, geometry, threads=CORES),
+        "fusion": lambda: fuse_labels(logits, rows, where, geometry, threads=1),
     }
     times = _in_turn(runs, repeats)
     found = []
     for part, laps in times.items():
         share = statistics.median(laps) / statistics.median(times["semantic"])
-        note = f"{SIZE[0]}x{SIZE[1]}, {CORES} threads, {repeats} runs; {share:.2%} of the semantic branch"
+        note = f"{SIZE[0]}x{SIZE[1]}, one thread, {repeats} runs; {share:.2%} of the semantic branch"
         if part == "detail_sparse":
             note += f"; {mask.mean():.1%} flagged"
         if part in parts:
@@ -211,14 +211,14 @@ _PATTERN = ("boundary", f"{FLAGGED:.0%}")
 
 
 def _in_turn(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of each, one after the other, so that a drift of the machine hits all."""
+    """Milliseconds of the processor for each, one after the other, so that a drift of the machine hits all."""
     times: dict[str, list[float]] = {part: [] for part in runs}
     for index in range(repeats + 1):
         for part, run in runs.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
             if index:  # the first one allocates
-                times[part].append(1000 * (time.perf_counter() - start))
+                times[part].append(1000 * (time.process_time() - start))
     return times
 
 
@@ -240,7 +240,7 @@ def _engine(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[s
         external_data=False,
     )
     assert program is not None
-    return OnnxRuntimeEngine(program.model_proto.SerializeToString(), "graph", threads=CORES)
+    return OnnxRuntimeEngine(program.model_proto.SerializeToString(), "graph", threads=1)
 
 
 def _image() -> Array:

@@ -2,14 +2,15 @@
 
     python -m benchmarks.post_processing --weights squeezenas_mac_large_cityscapes.pth --frames cityscapes/leftImg8bit
 
-Logits at stride 8 become labels and an error map of 1024x2048, on both sides, on as many threads: those of a rendered
-street, those of a network on frames, and noise, in which every pixel lies between classes: the worst there is. Where
-`ultralytics` is installed, the predictor of its semantic networks is timed too, which gives labels alone.
+Logits at stride 8 become labels and an error map of 1024x2048, on both sides, on one thread, in the processor's time:
+logits of a rendered street, of a network on a frame, and noise, in which every pixel lies between classes: the worst
+there is. Where `ultralytics` is installed, the predictor of its semantic networks is timed too, which gives labels alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,6 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import interpolate
 
-from benchmarks.fuse_labels import CORES
 from benchmarks.report import Row, compare, finish
 from errseg_rt.kernels import Geometry, fuse_labels
 from errseg_rt.kernels.preprocess.cpu import preprocess
@@ -41,7 +41,7 @@ Done = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
 
 def ours(logits: Logits) -> Done:
     """One call."""
-    fused = fuse_labels(logits, None, None, GEOMETRY, confidence=True, threads=CORES)
+    fused = fuse_labels(logits, None, None, GEOMETRY, confidence=True, threads=1)
     assert fused.confidence is not None
     return fused.labels, np.subtract(1, fused.confidence, out=fused.confidence)
 
@@ -133,7 +133,7 @@ def of_a_network(weights: Path, frame: Path) -> Logits:
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     mean, std = IMAGENET
     picture = cv2.imread(str(frame))
-    image = preprocess(picture, SIZE, SIZE, mean=mean, std=std, color="bgr", dtype="float32", threads=CORES)
+    image = preprocess(picture, SIZE, SIZE, mean=mean, std=std, color="bgr", dtype="float32", threads=1)
     with torch.inference_mode():
         return np.asarray(network(torch.from_numpy(image)).logits[0].numpy())
 
@@ -159,7 +159,7 @@ def rows(where: str, logits: Logits, pairs: int) -> list[Row]:
         if name in DEFINED_AS_OURS:
             _check(name, equal, error, their_error)
         note = (
-            f"{HEIGHT}x{WIDTH}, {CLASSES} classes, {CORES} threads; {one_class(logits):.1%} of cells of one class; "
+            f"{HEIGHT}x{WIDTH}, {CLASSES} classes, one thread; {one_class(logits):.1%} of cells of one class; "
             f"{equal:.2%} of labels equal"
         )
         note += "; theirs without an error map" if their_error is None else ""
@@ -170,6 +170,7 @@ def rows(where: str, logits: Logits, pairs: int) -> list[Row]:
                 lambda usual=usual: usual(logits),
                 pairs=pairs,
                 note=note,
+                clock=time.process_time,
             )
         )
     return found
@@ -193,8 +194,8 @@ def main() -> None:
     args, rest = parser.parse_known_args()
     if (args.weights is None) != (args.frames is None):
         parser.error("--weights and --frames belong together")
-    torch.set_num_threads(CORES)
-    cv2.setNumThreads(CORES)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     inputs = {"street": of_a_street(), "noise": of_noise()}
     if args.weights:
         inputs["network"] = of_a_network(args.weights, min(args.frames.rglob("*.png")))
