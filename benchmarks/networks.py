@@ -3,9 +3,9 @@
     python -m benchmarks.networks
     python -m benchmarks.networks --only squeezenas deeplabv3plus-resnet50 --repeats 5
 
-A 1025x2049 frame with 19 classes, weights at random, graphs by ONNX Runtime, on one thread, in the processor's time; each
-network in a process of its own. Rows of networks that are not measured again stay, and `docs/networks.png` is drawn from
-all of them.
+A 1025x2049 frame with 19 classes, weights at random, graphs by ONNX Runtime, on one thread, in the processor's time;
+each network in a process of its own. Rows of networks that are not measured again stay, and `docs/networks.png` is drawn
+from all of them.
 """
 
 from __future__ import annotations

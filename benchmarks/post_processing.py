@@ -4,7 +4,7 @@
 
 Logits at stride 8 become labels and an error map of 1024x2048, on both sides, on one thread, in the processor's time:
 logits of a rendered street, of a network on a frame, and noise, in which every pixel lies between classes: the worst
-there is. Where `ultralytics` is installed, the predictor of its semantic networks is timed too, which gives labels alone.
+there is. Where `ultralytics` is installed, the predictor of its semantic networks is timed too; it gives labels alone.
 """
 
 from __future__ import annotations
