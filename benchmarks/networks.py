@@ -4,7 +4,7 @@
     python -m benchmarks.networks --only squeezenas deeplabv3plus-resnet50 --repeats 5
 
 A 1025x2049 frame with 19 classes, weights at random, graphs by ONNX Runtime, on one thread, in the processor's time;
-each network in a process of its own. Rows of networks that are not measured again stay, and `docs/networks.png` is drawn
+each network in a process of its own. Rows of networks that are not measured again stay; `docs/networks.png` is drawn
 from all of them.
 """
 
