@@ -56,13 +56,6 @@ def wrap(
     color: Annotated[
         str | None, typer.Option(metavar="rgb|bgr", help="Order of the channels that the network takes.")
     ] = None,
-    reduce: Annotated[
-        str | None,
-        typer.Option(
-            metavar="bilinear|area",
-            help="How frames are made smaller; default: bilinearly, as cv2.resize and torch do unless told otherwise.",
-        ),
-    ] = None,
     size: Annotated[
         str | None,
         typer.Option(
