@@ -46,6 +46,7 @@ from errseg_rt.training.recipe import STAGES, Recipe, ViewsConfig
 from errseg_rt.training.sized import SizedFrames
 from errseg_rt.training.stages import STAGE_TRAININGS, Crops
 from errseg_rt.training.taps import FrozenBatch, TapStore, all_views
+from errseg_rt.training.temper import temper
 
 T = TypeVar("T", bound=nn.Module)
 
@@ -150,6 +151,8 @@ def train(
     taps = shared if shared is not None and _is_common(shared, recipe, _TAPS) else out
     store = _store(recipe, cascade, learned, seen.also, rendered, dealt, start, taps, fit) if recipe.views else None
     for stage in STAGES[1:]:
+        if stage == "detail" and recipe.method.trust < 1:
+            temper(cascade.error, recipe.method.trust)
         done = out / f"{stage}.safetensors"
         if shared is not None and stage.startswith("error") and _is_common(shared, recipe, _ERROR):
             done = shared / done.name if (shared / done.name).exists() else done

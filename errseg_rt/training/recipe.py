@@ -204,6 +204,8 @@ class MethodConfig:
         fusion: `"replace"` (eq. 5), or `"average"` of P_sb and P_db (bagging).
         limit: Limit of the selectors that have one.
         hardest: Share of the pixels that loss-rank mining keeps, in 0..1.
+        trust: Factor on what the trained error-prediction branch adds to the semantic logits, with `cascade.residual`: 0
+            leaves 1 - max P_sb, 1 what it learned, which frames unlike those that it learned from may not bear out.
         adjustment: Logit adjustment of the trained detail branch: this times minus the logarithm of each class's share.
     """
 
@@ -212,6 +214,7 @@ class MethodConfig:
     fusion: str = "replace"
     limit: float = 0.05
     hardest: float = 0.2
+    trust: float = 1.0
     adjustment: float = 0.0
 
     def __post_init__(self) -> None:
@@ -221,6 +224,7 @@ class MethodConfig:
             require(self, name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         require(self, "limit", self.limit >= 0, "0 or more")
         require(self, "hardest", 0 < self.hardest <= 1, "a share above 0, up to 1")
+        require(self, "trust", 0 <= self.trust <= 1, "a number in 0..1")
         require(self, "adjustment", 0 <= self.adjustment <= 1, "a number in 0..1")
 
 
@@ -374,6 +378,8 @@ class Recipe:
             if share and not self.can_render:
                 wanted = f"0, as rendered scenes have the classes of camvid, not of {self._called}"
                 raise FieldError(name, f"wanted {wanted}, got {share}")
+        if self.method.trust < 1 and not self.cascade.residual:
+            raise FieldError("method.trust", f"wanted 1 without cascade.residual, got {self.method.trust}")
         strange = [name for name in self.initial.merge if name not in self.classes.names]
         bare = [name for name in self.classes.names if self.initial.merge and name not in self.initial.merge]
         if strange or bare:
