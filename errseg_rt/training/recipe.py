@@ -204,8 +204,8 @@ class MethodConfig:
         fusion: `"replace"` (eq. 5), or `"average"` of P_sb and P_db (bagging).
         limit: Limit of the selectors that have one.
         hardest: Share of the pixels that loss-rank mining keeps, in 0..1.
-        trust: Factor on what the trained error-prediction branch adds to the semantic logits, with `cascade.residual`: 0
-            leaves 1 - max P_sb, 1 what it learned, which frames unlike those that it learned from may not bear out.
+        trust: Factor on what the trained error-prediction branch adds to the semantic logits, with `cascade.residual`:
+            0 leaves 1 - max P_sb, 1 what it learned, which frames unlike those that it learned from may not bear out.
         adjustment: Logit adjustment of the trained detail branch: this times minus the logarithm of each class's share.
     """
 
