@@ -19,6 +19,7 @@ from errseg_rt.kernels.fuse_labels import fuse_labels
 from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.preprocess import preprocess
 
+_MOST_PIXELS = 2**20  # of a picture: conventions can be told apart at that, and many runs take their time
 _TILE = 480  # pixels of a tile's longer side
 _CAPTION = 40  # of its caption's height
 _OPACITY = 0.6
@@ -62,6 +63,9 @@ def tiles(network: Network, given: Given, classes: ClassSet, frame: npt.NDArray[
     graph = network.front(len(classes))
     probe = Probe(graph, ["logits"], str(network.path))
     align = bool(network.align_corners)
+    if (pixels := frame.shape[0] * frame.shape[1]) > _MOST_PIXELS:
+        factor = (_MOST_PIXELS / pixels) ** 0.5
+        frame = np.asarray(cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
     for each in conventions(network, given):
         values = normalisation_of(each, network.looks.input)
         spec, size = spec_of(network, values, each), (frame.shape[0], frame.shape[1])

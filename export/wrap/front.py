@@ -173,10 +173,7 @@ def _logits_of(foot: Builder, name: str, meaning: Meaning, classes: int) -> None
 def _error_logit(foot: Builder, classes: int) -> None:
     """log((1 - max P) / max P): the others' logits together, less the largest, so that nothing saturates."""
     if classes == 2:
-        each = [
-            foot.node("Slice", ["logits", *(foot.constant([at], np.int64) for at in (k, k + 1, 1))]) for k in (0, 1)
-        ]
-        foot.node("Neg", [foot.node("Abs", [foot.node("Sub", each)])], "error_logit")
+        foot.node("Sub", [foot.reduce("ReduceMin", "logits"), foot.reduce("ReduceMax", "logits")], "error_logit")
         return
     top = foot.node("ArgMax", ["logits"], axis=1, keepdims=1)
     is_top = foot.node("Equal", [top, foot.constant(np.arange(classes).reshape(1, -1, 1, 1), np.int64)])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-_AXES_ARE_INPUTS = 18  # opset from which on ReduceMax is told so; ReduceSum from 13 on
+_AXES_ARE_INPUTS = 18  # opset from which on ReduceMax and ReduceMin are told so; ReduceSum from 13 on
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
@@ -153,7 +153,7 @@ class Builder:
         return name
 
     def reduce(self, op: str, name: str) -> str:
-        """Append ReduceMax or ReduceSum over the channels, whose axes are an input in newer opsets."""
+        """Append ReduceMax, ReduceMin or ReduceSum over the channels, whose axes are an input in newer opsets."""
         if op == "ReduceSum" or self._opset >= _AXES_ARE_INPUTS:
             return self.node(op, [name, self.constant([1], np.int64)], keepdims=1)
         return self.node(op, [name], axes=[1], keepdims=1)
