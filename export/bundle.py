@@ -15,7 +15,9 @@ from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.errors import DataError
 from errseg_rt.export.graphs import export_graphs
 from errseg_rt.export.model_card import model_card
+from errseg_rt.networks.cascade import Cascade
 from errseg_rt.training.checkpoint import load_cascade
+from errseg_rt.training.frozen import FrozenNetwork
 from errseg_rt.training.recipe_files import parse_recipe
 
 
@@ -24,7 +26,7 @@ def export_bundle(
     folder: Path,
     name: str,
     license_file: Path | None = None,
-    check: Callable[[Bundle], None] = lambda bundle: None,
+    check: Callable[[Bundle, Cascade], None] = lambda bundle, cascade: None,
 ) -> Bundle:
     """Write the bundle of a trained cascade.
 
@@ -33,7 +35,7 @@ def export_bundle(
         folder: Where the bundle shall lie; a bundle that is there is replaced.
         name: What it shall be called.
         license_file: Terms of the weights, taken into the bundle.
-        check: Is shown the new bundle before it takes its place; what it raises keeps the old one.
+        check: Is shown the new bundle before it takes its place, and the cascade; what it raises keeps the old one.
 
     Raises:
         DataError: The checkpoint is not that of a finished training, or that of a comparison, or the licence cannot be
@@ -66,11 +68,12 @@ def export_bundle(
         lowest_threshold=min(recipe.threshold, recipe.deployed.threshold),
         calibration=calibration,
         baseline_calibrations=baselines,
-        cascade=cascade.config.to_dict(),
+        cascade=_shape(cascade),
+        grid_stride=cascade.config.grid_stride,
         provenance=provenance,
         metrics=notes["metrics"],
     )
-    files = {f"graphs/{graph}.onnx": data for graph, data in export_graphs(cascade).items()}
+    files = {f"graphs/{graph}.onnx": data for graph, data in export_graphs(cascade, recipe.input).items()}
     files[WEIGHTS] = save({key: tensor.contiguous() for key, tensor in cascade.state_dict().items()})
     files["MODEL_CARD.md"] = model_card(manifest).encode()
     if license_file is not None:
@@ -79,8 +82,18 @@ def export_bundle(
         except OSError as error:
             raise DataError(f"{license_file}: cannot be read ({error.strerror})") from error
     with TemporaryDirectory() as temporary:
-        check(write_bundle(Path(temporary) / "bundle", manifest, files))
+        check(write_bundle(Path(temporary) / "bundle", manifest, files), cascade)
     return write_bundle(folder, manifest, files)
+
+
+def _shape(cascade: Cascade) -> dict[str, Any]:
+    """Shape of the networks, and which file a frozen one is of."""
+    shape = cascade.config.to_dict()
+    if isinstance(cascade.semantic, FrozenNetwork):
+        note = cascade.semantic.note
+        taps = {name: str(tap) for name, tap in note.taps.items()}
+        shape["network"] = {"file": note.file, "sha256": note.sha256, "taps": taps}
+    return shape
 
 
 def _provenance(notes: dict[str, Any]) -> dict[str, Any]:

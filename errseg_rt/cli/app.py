@@ -23,6 +23,7 @@ COMMANDS = {
     "doctor": "Say what is installed, which engines work here, and why others do not.",
     "inspect": "Show a bundle, after checking every one of its files: manifest, model card, licence.",
     "wrap": "Wrap an ONNX file of any network as a bundle: labels, error map and overlays, without training.",
+    "taps": "List the tensors of a network that the branches can work on, and propose taps to train them with.",
     "train": "Train semantic, error-prediction and detail branch; called again after a kill, it goes on where it was.",
     "export": "Export the graphs to ONNX, write the bundle, and check it against torch.",
     "build-engine": "Build engines into a bundle; those that are there already are left as they are.",

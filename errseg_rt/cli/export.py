@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from errseg_rt.datasets.inputs import find_images
 from errseg_rt.errors import EngineError
 from errseg_rt.frames.reading import read_frame
 from errseg_rt.system.progress import track
+
+if TYPE_CHECKING:
+    from errseg_rt.networks.cascade import Cascade
 
 _CHECK_FRAMES = 4
 _LEAST_AGREEMENT = 0.9999
@@ -44,6 +47,7 @@ def export(
         from errseg_rt.export.engines.parity import Parity, compare
     except ModuleNotFoundError as error:
         raise EngineError(f"export is not installed ({error}): pip install 'errseg-rt[train]'") from error
+    from errseg_rt.export.reference import torch_way
     from errseg_rt.networks.registry import import_network
     from errseg_rt.options import Options
     from errseg_rt.pipeline.open import open_way
@@ -59,10 +63,9 @@ def export(
         pictures = [scene.frame(10 * index).frame for index in range(_CHECK_FRAMES)]
     parities: list[Parity] = []
 
-    def check(bundle: Bundle) -> None:
+    def check(bundle: Bundle, cascade: Cascade) -> None:
         opened = Bundle.open(bundle.folder)
-        reference, exported = (open_way(opened, Options(engine)) for engine in ("torch", "onnxruntime"))
-        parity = compare(reference, exported, track(pictures, "check against torch", len(pictures)))
+        parity = compare(torch_way(opened, cascade), open_way(opened, Options()), track(pictures, "check against torch", len(pictures)))
         parities.append(parity)
         if parity.agreement < _LEAST_AGREEMENT:
             raise EngineError(

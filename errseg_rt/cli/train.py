@@ -10,6 +10,7 @@ import typer
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.execution import options_of
+from errseg_rt.cli.frozen import NetworkOption, TapsOption, open_frozen
 from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption
 from errseg_rt.cli.options import AllowDamagedOption, IgnoreOrientationOption, MaxPixelsOption
 from errseg_rt.cli.outputs import check_folder
@@ -68,6 +69,8 @@ def train(
             "checkpoint, as model.ckpt)."
         ),
     ] = None,
+    network: NetworkOption = None,
+    taps: TapsOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Takes the place of the recipe's seed.")] = None,
     change: Annotated[
         list[str] | None,
@@ -104,8 +107,15 @@ def train(
     given = _meaning(first_id, label_map)
     if given and data is None:
         raise typer.BadParameter("are for labelled frames: give --data.", param_hint="'--first-id' and '--label-map'")
-    settings = load_recipe(recipe, [*(change or []), *([] if seed is None else [f"seed={seed}"])], given)
-    _import_named(settings.cascade.semantic, recipe)
+    changes = [*(change or []), *([] if seed is None else [f"seed={seed}"])]
+    frozen = None
+    if network is None:
+        if taps is not None:
+            raise typer.BadParameter("is for a network of yours: give --network.", param_hint="'--taps'")
+        settings = load_recipe(recipe, changes, given)
+        _import_named(settings.cascade.semantic, recipe)
+    else:
+        settings, frozen = open_frozen(network, taps, recipe, changes, given)
     was_finished = (out / RESULT).exists()
     path = run(
         settings,
@@ -114,6 +124,7 @@ def train(
         init,
         command,
         also=also,
+        network=frozen,
         shared=shared,
         devices=devices,
         precision=precision,

@@ -34,8 +34,17 @@ class TorchEngine:
     """
 
     def __init__(self, weights: bytes, cascade: Mapping[str, Any], name: str) -> None:
-        self.name = name
-        self._graph = _graph(weights, cascade, name)
+        self._hold(_graph(weights, cascade, name), name)
+
+    @classmethod
+    def of(cls, cascade: Cascade, name: str) -> TorchEngine:
+        """The graph of a cascade that is there already, in eval mode."""
+        engine = cls.__new__(cls)
+        engine._hold(GRAPHS[name](cascade), name)
+        return engine
+
+    def _hold(self, graph: FrontGraph | RefineGraph, name: str) -> None:
+        self.name, self._graph = name, graph
         self.inputs: Mapping[str, TensorSpec] = {
             key: TensorSpec("float32", shape) for key, shape in self._graph.input_shapes().items()
         }

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from errseg_rt.bundle.contract import GRID_STRIDE
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.dupsampling import DUpsampling
-from errseg_rt.networks.error_branch import FEATURES, ErrorBranch
+from errseg_rt.networks.error_branch import FEATURES, IMAGE_STRIDES, ErrorBranch
 from errseg_rt.networks.norms import freeze_norms
 from errseg_rt.networks.registry import build_semantic, is_known, known_names
 from errseg_rt.networks.taps import SemanticNetwork, Taps
@@ -21,8 +22,8 @@ from errseg_rt.system.fields import check_fields, require
 DECODERS: dict[str, type[DetailBranch] | type[DUpsampling]] = {"gau": DetailBranch, "dupsampling": DUpsampling}
 BRANCH_FIELDS = {
     "semantic": ("semantic", "classes"),
-    "error": ("semantic", "classes", "error_width", "residual", "error_features"),
-    "detail": ("semantic", "classes", "detail_width", "residual", "decoder"),
+    "error": ("semantic", "classes", "error_width", "residual", "error_features", "grid_stride"),
+    "detail": ("semantic", "classes", "detail_width", "residual", "decoder", "grid_stride"),
 }
 """What decides the shape of each branch, but for frozen norms: fields of `CascadeConfig`."""
 
@@ -41,6 +42,9 @@ class CascadeConfig:
         detail_frozen: Whether those of the detail branch are: then its stage 3 can be evaluated sparsely.
         decoder: What labels again, a key of `DECODERS`: the detail branch, or what it is compared with.
         error_features: What the error-prediction branch sees beside P_sb, one of `error_branch.FEATURES`.
+        grid_stride: Input pixels from one grid pixel to the next: 4, as the paper has it, or 2 or 1 for a network of the
+            user's that tells things apart which are as thin. `low` lies at it, `mid` at twice, `deep` and `high` at four
+            times as much.
     """
 
     semantic: str
@@ -52,6 +56,7 @@ class CascadeConfig:
     detail_frozen: bool = False
     decoder: str = "gau"
     error_features: str = "image"
+    grid_stride: int = GRID_STRIDE
 
     def __post_init__(self) -> None:
         """Raises FieldError, a ValueError, for an unknown network, and for counts that no network can have."""
@@ -60,6 +65,8 @@ class CascadeConfig:
         for name, known in (("decoder", DECODERS), ("error_features", FEATURES)):
             require(self, name, getattr(self, name) in known, f"one of {', '.join(sorted(known))}")
         require(self, "classes", 2 <= self.classes <= 255, "2 to 255")
+        strides = sorted(IMAGE_STRIDES)
+        require(self, "grid_stride", self.grid_stride in strides, f"one of {', '.join(map(str, strides))}")
         require(self, "error_width", self.error_width >= 2, "2 or more")
         require(self, "detail_width", self.detail_width >= 1, "1 or more")
 
@@ -124,10 +131,13 @@ class Cascade(nn.Module):
         self.config = config
         self.semantic = build_semantic(config.semantic, config.classes) if semantic is None else semantic
         require(config, "classes", self.semantic.classes == config.classes, f"{self.semantic.classes}, the network's")
+        grid_stride = getattr(self.semantic, "grid_stride", GRID_STRIDE)
+        require(config, "grid_stride", config.grid_stride == grid_stride, f"{grid_stride}, the network's")
         self.error = ErrorBranch(
             self.semantic,
             config.error_width,
             features=config.error_features,
+            grid_stride=config.grid_stride,
             residual=config.residual,
             frozen=config.error_frozen,
         )
@@ -147,8 +157,11 @@ class Cascade(nn.Module):
         self.config = replace(self.config, **change)
 
     def taps(self, image: Tensor) -> Taps:
-        """Taps of the semantic branch, with its logits enlarged to the grid `[B, classes, ceil(H/4), ceil(W/4)]`."""
-        taps: Taps = self.semantic(image)
+        """Taps of the semantic branch, with its logits enlarged to the grid, `[B, classes, h, w]` as `low` is."""
+        return self.on_grid(self.semantic(image))
+
+    def on_grid(self, taps: Taps) -> Taps:
+        """Taps with their logits enlarged to the grid."""
         logits = F.interpolate(
             taps.logits, size=taps.low.shape[2:], mode="bilinear", align_corners=self.semantic.align_corners
         )
@@ -160,9 +173,16 @@ class Cascade(nn.Module):
         Raises:
             TypeError: The decoder is not the detail branch, the only one that can be cut in two.
         """
+        return self.front_of(image, self.taps(image))
+
+    def front_of(self, image: Tensor, taps: Taps) -> Front:
+        """The dense part behind the semantic branch, of its taps with their logits on the grid.
+
+        Raises:
+            TypeError: As `front`.
+        """
         if not isinstance(self.detail, DetailBranch):
             raise TypeError(f"the decoder {self.config.decoder!r} is for comparisons only: it has no sparse stage")
-        taps = self.taps(image)
         error_logit = self.error(image, taps)
         coarse, gate = self.detail.decode(taps)
         return Front(taps.logits, error_logit, taps.low, coarse, gate)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from errseg_rt.bundle.contract import GRID_STRIDE
 from errseg_rt.networks.gau import GAU, conv_norm
 from errseg_rt.networks.taps import SemanticNetwork, Taps
 
 FEATURES = ("image", "low")
 """What the branch sees beside P_sb: convolutions of the image, as the paper has it, or the semantic network's `low`."""
+IMAGE_STRIDES = {4: (2, 2), 2: (2, 1), 1: (1, 1)}
+"""Strides of the two convolutions of the image, for each stride that a grid may have."""
 _LEAST_ODDS = 1e-5  # keeps logarithms finite where P_sb saturates
 
 
@@ -24,20 +27,29 @@ class ErrorBranch(nn.Module):
         semantic: The network whose taps it reads.
         width: Channels of the branch.
         features: One of `FEATURES`. `"low"` is ours: the semantic network has computed it already, at stride 4.
+        grid_stride: A key of `IMAGE_STRIDES`.
         residual: Correct the semantic logits; else one logit is learned from nothing, as the paper has it.
         frozen: Whether its norms are frozen.
     """
 
     def __init__(
-        self, semantic: SemanticNetwork, width: int, *, features: str, residual: bool, frozen: bool = False
+        self,
+        semantic: SemanticNetwork,
+        width: int,
+        *,
+        features: str,
+        residual: bool,
+        frozen: bool = False,
+        grid_stride: int = GRID_STRIDE,
     ) -> None:
         super().__init__()
         self.features, self.residual = features, residual
         if features == "image":
             self.probabilities = nn.Sequential(conv_norm(semantic.classes, width, frozen=frozen), nn.ReLU())
-            half = conv_norm(3, width // 2, stride=2, frozen=frozen)
-            quarter = conv_norm(width // 2, width, stride=2, frozen=frozen)
-            self.image = nn.Sequential(half, nn.ReLU(), quarter, nn.ReLU())
+            strides = IMAGE_STRIDES[grid_stride]
+            first = conv_norm(3, width // 2, stride=strides[0], frozen=frozen)
+            second = conv_norm(width // 2, width, stride=strides[1], frozen=frozen)
+            self.image = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
             channels = 2 * width
         else:
             channels = semantic.classes + 1 + semantic.low_channels
@@ -52,7 +64,7 @@ class ErrorBranch(nn.Module):
         """Error logit `[B, 1, h, w]` on the grid.
 
         Args:
-            image: Normalised input, `[B, 3, H, W]`, with `h = ceil(H / 4)` and `w = ceil(W / 4)`.
+            image: Normalised input, `[B, 3, H, W]`, of which the grid has `h = ceil(H / grid_stride)` and `w` likewise.
             taps: Taps of the semantic branch, its logits on the grid.
         """
         learned = self._learned(image, taps)

@@ -19,7 +19,10 @@ class Taps(NamedTuple):
 
 
 class SemanticNetwork(Protocol):
-    """A `torch.nn.Module` that hands on its taps; the channel counts size the branches."""
+    """A `torch.nn.Module` that hands on its taps; the channel counts size the branches.
+
+    One whose grid is finer than stride 4 also has `grid_stride`, and its taps lie at strides that are as much finer.
+    """
 
     classes: int
     low_channels: int

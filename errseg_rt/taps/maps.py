@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from errseg_rt.bundle.contract import GRID_STRIDE
@@ -25,6 +25,8 @@ class FeatureMap:
         is_end: Whether it ends a layer: more than a norm or an activation reads it.
         is_spread: Whether a context module reads it: convolutions, and pooling or more convolutions beside them, of
             which some look far.
+        is_learned: Whether the operator has weights that look at several channels or pixels.
+        is_exact: Whether its sides are those of the input over its stride, rounded up.
     """
 
     name: str
@@ -34,6 +36,8 @@ class FeatureMap:
     depth: int = 0
     is_end: bool = True
     is_spread: bool = False
+    is_learned: bool = True
+    is_exact: bool = True
 
     def __str__(self) -> str:
         return f"{self.name} (stride {self.stride}, {self.channels} channels)"
@@ -77,9 +81,16 @@ class Maps:
             if self.behind(end, other)
         )
 
-    def strides(self) -> set[int]:
-        """Strides that there are."""
-        return {each.stride for each in self.all}
+    def resolution(self, each: FeatureMap) -> int:
+        """The stride at which a map was computed: that of the last map behind it, or itself, that has weights."""
+        learned = [other for other in self.all if other.is_learned and (other is each or self.behind(each, other))]
+        return learned[-1].stride if learned else each.stride
+
+    def before(self, end: FeatureMap) -> list[FeatureMap]:
+        """Those that class logits are made of, up to what the last weights read: what they give are the logits."""
+        behind = [each for each in self.all if each is end or self.behind(end, each)]
+        last = max((each.depth for each in behind if each.is_learned), default=end.depth)
+        return [each for each in behind if each.depth < last]
 
 
 def tap_strides(grid_stride: int = GRID_STRIDE) -> dict[str, int]:
@@ -87,9 +98,9 @@ def tap_strides(grid_stride: int = GRID_STRIDE) -> dict[str, int]:
     return {"low": grid_stride, "mid": 2 * grid_stride, "deep": 4 * grid_stride, "high": 4 * grid_stride}
 
 
-def distance(stride: int, wanted: int) -> tuple[int, bool]:
-    """How far a stride is from the one that is wanted: how many times it is halved or doubled, which is the worse."""
-    return abs(stride.bit_length() - wanted.bit_length()), stride > wanted
+def nearest_stride(strides: Collection[int], wanted: int) -> int:
+    """The nearest of some strides, at least one; of two, the finer one, which loses nothing."""
+    return min(strides, key=lambda stride: (abs(stride.bit_length() - wanted.bit_length()), stride))
 
 
 def in_words(maps: Iterable[FeatureMap]) -> str:

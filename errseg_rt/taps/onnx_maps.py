@@ -26,6 +26,7 @@ _ACTIVATIONS = (
     *("HardSwish", "Gelu", "Mish", "Tanh", "Softplus", "Erf", "Swish"),
 )
 _POOLS = ("GlobalAveragePool", "AveragePool", "ReduceMean")
+_LEARNED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 _PASSING = ("Identity", "Dropout", "Cast")
 
 _GROUPS = 7  # more of them, and a convolution is taken for one that looks at each channel alone
@@ -48,25 +49,47 @@ def onnx_maps(model: onnx.ModelProto, spec: InputSpec) -> Maps:
     number = {name: index for index, node in enumerate(nodes, 1) for name in node.output if name}
     shapes = [_shapes(model, size, number) for size in sizes]
     readers = _readers(nodes)
+    behind = _behind(nodes, number)
+    learned = sum(1 << index for index, node in enumerate(nodes, 1) if node.op_type in _LEARNED)
     found = []
     for name, depth in number.items():
         each = [shape.get(name) for shape in shapes]
         stride = _stride([shape for shape in each if shape is not None], sizes)
-        if stride:
+        if stride and (behind[depth] | 1 << depth) & learned:  # what comes before the first weights is the image
             channels = each[0][1]  # type: ignore[index]
-            how = _made_by(nodes, number, depth)
             found.append(
-                FeatureMap(name, stride, channels, how, depth, not _goes_on(name, readers), _is_spread(name, readers))
+                FeatureMap(
+                    name,
+                    stride,
+                    channels,
+                    _made_by(nodes, number, depth),
+                    depth,
+                    is_end=not _goes_on(name, readers),
+                    is_spread=_is_spread(name, readers),
+                    is_learned=nodes[depth - 1].op_type in _LEARNED,
+                    is_exact=all(
+                        shape[2:] == on_stride(size, stride)
+                        for shape, size in zip([shape for shape in each if shape], sizes, strict=True)
+                    ),
+                )
             )
-    return Maps(tuple(found), len(nodes), _made_of(nodes, number, [each.name for each in found]))
+    made_of = {
+        each.name: frozenset(other.name for other in found if behind[each.depth] >> other.depth & 1) for each in found
+    }
+    return Maps(tuple(found), len(nodes), made_of)
 
 
 def probe_sizes(spec: InputSpec) -> list[Size]:
     """Sizes of inputs that tell strides from each other; one where the network takes one only."""
-    if getattr(spec, "size", None) is not None:
+    if spec.size is not None:
         return [spec.size]
     step = max(spec.multiple, spec.multiple * round(_LEAST / spec.multiple))
-    return [(rows * step + spec.plus_one, cols * step + spec.plus_one) for rows, cols in _SIDES]
+    # What is no multiple of large strides shows how sides are rounded.
+    odd = spec.multiple % step
+    return [
+        (rows * step + more + spec.plus_one, cols * step + more + spec.plus_one)
+        for (rows, cols), more in zip(_SIDES, (0, odd), strict=True)
+    ]
 
 
 def _shapes(model: onnx.ModelProto, size: Size, names: Mapping[str, int]) -> dict[str, Shape]:
@@ -207,15 +230,11 @@ def _made_by(nodes: Sequence[onnx.NodeProto], number: Mapping[str, int], depth: 
     return " of ".join(steps)
 
 
-def _made_of(
-    nodes: Sequence[onnx.NodeProto], number: Mapping[str, int], names: Sequence[str]
-) -> dict[str, frozenset[str]]:
-    """For each of some tensors, those of them that it is made of."""
-    behind = [0] * (len(nodes) + 1)  # for each node, a bit for every node before it
+def _behind(nodes: Sequence[onnx.NodeProto], number: Mapping[str, int]) -> list[int]:
+    """For each node, by its number, a bit for every node that it is made of."""
+    behind = [0] * (len(nodes) + 1)
     for index, node in enumerate(nodes, 1):
         for name in needs(node):
             if name in number:
                 behind[index] |= behind[number[name]] | 1 << number[name]
-    return {
-        name: frozenset(other for other in names if behind[number[name]] >> number[other] & 1) for name in names
-    }
+    return behind

@@ -17,6 +17,7 @@ from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
 from errseg_rt.networks.torch_files import read_torch
 from errseg_rt.system.atomic import write_atomically
+from errseg_rt.training.frozen import NETWORK, FrozenNetwork, FrozenNote
 from errseg_rt.training.tensor_files import read_tensors, write_tensors
 
 _ANEW = "remove it to start the stage anew"
@@ -62,8 +63,14 @@ def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def save_cascade(path: Path, cascade: Cascade, notes: dict[str, Any]) -> None:
-    """Write a cascade's weights as safetensors, with its shape and `notes` (plain JSON values) in the header."""
+    """Write a cascade's weights as safetensors, with its shape and `notes` (plain JSON values) in the header.
+
+    A frozen network's graph lies beside them.
+    """
     header = {"cascade": json.dumps(cascade.config.to_dict()), "notes": json.dumps(notes)}
+    if isinstance(cascade.semantic, FrozenNetwork):
+        cascade.semantic.save(path.parent / NETWORK)
+        header["network"] = cascade.semantic.note.to_json()
     write_tensors(path, cascade.state_dict(), header)
 
 
@@ -81,18 +88,21 @@ def load_cascade(path: Path, mend: str = "train again or give another file") -> 
         mend: What the user can do where it is damaged.
 
     Raises:
-        DataError: The file is missing, is no such file, or its weights do not fit its shape.
+        DataError: The file is missing, is no such file, or its weights do not fit its shape; or the frozen network
+            beside it is missing or another.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; a training writes cascade.safetensors into its --out folder")
     try:
         weights, header = read_tensors(path)
-        cascade = Cascade(CascadeConfig(**json.loads(header["cascade"])))
+        note = FrozenNote.from_json(header["network"]) if "network" in header else None
+        semantic = None if note is None else FrozenNetwork.open(path.parent / NETWORK, note)
+        cascade = Cascade(CascadeConfig(**json.loads(header["cascade"])), semantic)
         cascade.load_state_dict(weights)
         notes: dict[str, Any] = json.loads(header["notes"])
     except DataError as error:  # of its semantic network, which cannot be made here
         raise DataError(f"{path}: {error}") from error
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         reason = f"no note of {error}" if isinstance(error, KeyError) else error
         raise DataError(f"{path}: damaged, or not the weights of a cascade ({reason}); {mend}") from error
     return cascade.eval(), notes

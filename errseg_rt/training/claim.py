@@ -32,6 +32,7 @@ class Inputs:
         val: The same of the frames that are scored on.
         label_map: Digest of what the recipe's label map says; None: it has none.
         also: The same as `train` of the further frames that are learned from; None: there are none.
+        network: Digest of the file of a frozen network; None: the network is the recipe's.
     """
 
     frames: str
@@ -41,6 +42,7 @@ class Inputs:
     val: Mapping[str, str] | None = None
     label_map: str | None = None
     also: Mapping[str, str] | None = None
+    network: str | None = None
 
     def __post_init__(self) -> None:
         """Raises FieldError for what is no digest and no size."""
@@ -117,6 +119,8 @@ def input_differences(folder: Path, inputs: Inputs) -> list[str]:
     if noted is None:
         return []
     found = [] if noted.init == inputs.init else ["--init: other weights"]
+    if noted.network != inputs.network:
+        found.append("--network: another file")
     if noted.label_map != inputs.label_map:
         found.append("label map: ids mean something else")
     found += _differing_frames("also", noted.also or {}, inputs.also or {})

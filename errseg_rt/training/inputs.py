@@ -122,8 +122,10 @@ def _open_also(root: Path | None, recipe: Recipe, reading: Reading) -> LabelledF
     return open_dataset(root, recipe.classes, split=split, void=None).read_as(reading)
 
 
-def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: Progress) -> Frames:
-    """Read every frame once, and note what the training starts from.
+def look_at_splits(
+    splits: Splits, recipe: Recipe, init: Path | None, progress: Progress, network: str | None = None
+) -> Frames:
+    """Read every frame once, and note what the training starts from, a frozen network's file by its digest.
 
     Raises:
         DataError: Frames cannot be used, or have no labels to learn from.
@@ -149,6 +151,7 @@ def look_at_splits(splits: Splits, recipe: Recipe, init: Path | None, progress: 
         val=_contents(val),
         also=_contents(also) if len(also.frames) else None,
         label_map=None if splits.label_map is None else _meaning(splits.label_map),
+        network=network,
     )
     return Frames(learned, len(also.frames), held, val.sized, inputs)
 

@@ -22,6 +22,7 @@ from errseg_rt.errors import DataError
 from errseg_rt.evaluation.error_maps import BASELINES, P_EP
 from errseg_rt.frames.reading import Reading
 from errseg_rt.networks.cascade import BRANCH_FIELDS, Cascade
+from errseg_rt.networks.registry import GIVEN
 from errseg_rt.system import progress
 from errseg_rt.training.batches import check_batches, check_shares
 from errseg_rt.training.checkpoint import load_cascade, save_cascade
@@ -38,6 +39,7 @@ from errseg_rt.training.data import CropStream, RenderedData, rendered_views
 from errseg_rt.training.evaluation import evaluate
 from errseg_rt.training.fit import fit as fit_stage
 from errseg_rt.training.folds import Fold, folds
+from errseg_rt.training.frozen import NETWORK, FrozenNetwork
 from errseg_rt.training.initial_weights import load_semantic_weights
 from errseg_rt.training.inputs import SCORED_RENDERED, look_at_splits, open_splits
 from errseg_rt.training.logit_adjustment import adjust_logits, class_rarity
@@ -62,7 +64,7 @@ _SEMANTIC = (
     "semantic",
     "bootstrap",
 )
-_TAPS = (*_SEMANTIC, "views", "cross_fit")
+_TAPS = (*_SEMANTIC, "views", "cross_fit", "taps", "cascade.grid_stride")
 _ERROR = (
     *_TAPS,
     *(f"cascade.{name}" for name in BRANCH_FIELDS["error"]),
@@ -83,6 +85,7 @@ def train(
     command: str = "",
     *,
     also: Path | None = None,
+    network: FrozenNetwork | None = None,
     shared: Path | None = None,
     devices: int = 1,
     precision: str = "32-true",
@@ -99,6 +102,7 @@ def train(
         init: Weights to start the semantic branch from, as `load_semantic_weights` takes them.
         command: The command that was given, for the record.
         also: Folder of further frames to learn from, as `open_splits` takes it.
+        network: A network of the user's that is the semantic branch, frozen; None: the recipe names one.
         shared: Folder of a training whose semantic branch is used, and whose folds, kept taps and error-prediction
             branch are where the recipe wants the same.
         devices: Number of devices that share each batch.
@@ -115,7 +119,11 @@ def train(
     """
     if score_rendered < 0:
         raise DataError(f"score_rendered: wanted 0 or more frames, got {score_rendered}")
-    if not recipe.semantic.iterations and init is None and shared is None:
+    if network is None and recipe.cascade.semantic in GIVEN:
+        raise DataError(f"recipe {recipe.name} trains the branches of a network of yours: give it by --network")
+    if network is not None and init is not None:
+        raise DataError("--init is for networks that are trained; the weights of --network are in its file")
+    if network is None and not recipe.semantic.iterations and init is None and shared is None:
         raise DataError(f"recipe {recipe.name} takes the semantic branch as it is given: give its weights by --init")
     splits = open_splits(data, recipe, reading, also)
     dealt = folds(splits.learned_names, recipe.cross_fit)
@@ -126,16 +134,16 @@ def train(
     warnings.filterwarnings("ignore", module="lightning")
     seed_everything(recipe.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
-    cascade = _laid_out(Cascade(recipe.cascade))
+    cascade = _laid_out(Cascade(recipe.cascade, network))
     if init is not None:
         load_semantic_weights(cascade, init, recipe.initial_rows, learns=recipe.semantic.iterations > 0)
     if shared is not None:
         _check_shared(shared, recipe)
     check_outputs(out)
     check_recipe(out, recipe)
-    seen = look_at_splits(splits, recipe, init, track)
+    seen = look_at_splits(splits, recipe, init, track, None if network is None else network.note.sha256)
     learned, rendered = seen.learned, rendered_views(recipe, seen.learned)
-    check_batches(recipe, [*learned.sizes, *rendered.sizes], devices)
+    check_batches(recipe, [*learned.sizes, *rendered.sizes], devices, network)
     if shared is not None:
         _check_shared(shared, recipe, seen.inputs)
     result = out / RESULT
@@ -144,6 +152,8 @@ def train(
     if is_finished:
         load_cascade(result, mend=_MADE_AGAIN)
         return result
+    if network is not None:
+        network.save(out / NETWORK)
     start = copy.deepcopy(cascade.semantic.state_dict())
     fit = partial(fit_stage, recipe=recipe, devices=devices, precision=precision)
     _semantic(cascade, shared or out, partial(fit, "semantic", frames=learned))

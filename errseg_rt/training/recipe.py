@@ -10,7 +10,9 @@ from errseg_rt.bundle.input_spec import LARGEST_SCALE, InputSpec
 from errseg_rt.datasets.merge import Merge
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import CascadeConfig
+from errseg_rt.networks.registry import GIVEN
 from errseg_rt.system.fields import FieldError, check_fields, require
+from errseg_rt.taps.chosen import check_names
 
 STAGES = ("semantic", "error", "error_frozen", "detail", "detail_frozen")
 """Trainings in their order; the frozen ones go on with the norms of their branch made constants."""
@@ -329,6 +331,8 @@ class Recipe:
         error_loss: Weights of eq. 2.
         bootstrap: Which pixels the semantic branch learns from.
         bundle_threshold: t of the bundle, for which the cascade is scored; None: that of training.
+        taps: Names of the tensors, or modules, of a network of the user's that the branches work on, by tap; empty: the
+            network is one of the package, or they are proposed.
         provenance: What the bundle shall say of data and initial weights: their sources and terms.
     """
 
@@ -351,6 +355,7 @@ class Recipe:
     bootstrap: BootstrapConfig = BootstrapConfig()
     initial: InitialConfig = InitialConfig()
     bundle_threshold: float | None = None
+    taps: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -367,6 +372,16 @@ class Recipe:
                 raise FieldError(f"{name}.scales", f"wanted {wanted}, got {list(section.scales)}")
         if self.cross_fit.folds and self.views is None:
             raise FieldError("cross_fit", "wants views: only of whole frames are the taps of a fold kept")
+        if self.taps:
+            check_names(self.taps, "taps")
+        if self.cascade.semantic in GIVEN:
+            require(self, "cross_fit", not self.cross_fit.folds, "no folds, as the network is frozen")
+            if self.semantic.iterations:
+                raise FieldError("semantic.iterations", "wanted 0, as the network is frozen")
+        if self.input.size:
+            if self.views is None or any(scale != 1 for scale in self.views.scales):
+                size = "x".join(map(str, self.input.size))
+                raise FieldError("views.scales", f"wanted [1.0], as the network takes inputs of {size} only")
         if self.cross_fit.iterations % self.semantic.checkpoint_every:
             wanted = f"a multiple of semantic.checkpoint_every, {self.semantic.checkpoint_every}"
             raise FieldError("cross_fit.iterations", f"wanted {wanted}, got {self.cross_fit.iterations}")

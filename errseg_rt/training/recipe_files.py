@@ -52,7 +52,12 @@ def recipe_names() -> list[str]:
     )
 
 
-def load_recipe(name: str, changes: Sequence[str] = (), given: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
+def load_recipe(
+    name: str,
+    changes: Sequence[str] = (),
+    given: Mapping[str, Any] = MappingProxyType({}),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Recipe:
     """Read a recipe by its name in the package or by its path.
 
     A recipe with a `base` is another recipe with some values changed. Paths in a recipe's file start from its folder,
@@ -62,12 +67,13 @@ def load_recipe(name: str, changes: Sequence[str] = (), given: Mapping[str, Any]
         name: `camvid`, or the path of a TOML file.
         changes: Values that take the place of the recipe's own, as TOML: `seed=2`, `detail.iterations=100`.
         given: Values that do so before them, as a table.
+        defaults: Values where the recipe has none.
 
     Raises:
         DataError: There is no such recipe, it has a field missing, unknown, or of an impossible value, or a change is
             no TOML.
     """
-    table = _merge(_read(name), given)
+    table = _merge(_merge(dict(defaults), _read(name)), given)
     for change in changes:
         table = _merge(table, _parsed(change))
     try:

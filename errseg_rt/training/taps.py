@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from errseg_rt.bundle.contract import GRID_STRIDE, on_stride
+from errseg_rt.bundle.contract import on_stride
 from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.datasets import LabelledFrames, Sample
 from errseg_rt.datasets.truth import truth_on_grid
@@ -49,7 +49,7 @@ class FrozenBatch(NamedTuple):
 
 
 class TapStore:
-    """A folder of taps, in half precision, one file for each view of each frame.
+    """A folder of taps, in half precision where that holds them, one file for each view of each frame.
 
     Args:
         folder: Where they lie; what is there already is not computed again.
@@ -117,16 +117,23 @@ class TapStore:
         tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
         taps = self.cascade_of(index).semantic(tensor)
         kept = {"image": tensor, **taps._asdict()}
+        broken = [name for name, value in kept.items() if not value.isfinite().all()]
+        if broken:
+            raise DataError(
+                f"{self.frames.names[index]}: the network gives values that are not finite ({', '.join(broken)}); does it "
+                "want other colours, as input.mean and input.std make them?"
+            )
         truth = truth_on_grid(labels, geometry)[None]
         return {
-            **{name: value.half().contiguous() for name, value in kept.items()},
+            **{name: _kept_as(value) for name, value in kept.items()},
             "truth": torch.from_numpy(truth.astype(np.uint8)),
         }
 
     def _geometry(self, size: Size, view: View) -> Geometry:
         scaled, padded = self.spec.sizes(size, view.scale)
-        align_corners = self.cascade_of(0).semantic.align_corners
-        return Geometry(on_stride(padded, GRID_STRIDE), padded, scaled, size, align_corners)
+        cascade = self.cascade_of(0)
+        grid = on_stride(padded, cascade.config.grid_stride)
+        return Geometry(grid, padded, scaled, size, cascade.semantic.align_corners)
 
 
 class TapStream(Dataset[FrozenBatch]):
@@ -187,6 +194,12 @@ def _batch(image: Tensor, taps: dict[str, Tensor], truth: Tensor, cascade: Casca
     align = cascade.semantic.align_corners
     taps["logits"] = F.interpolate(taps["logits"], size=grid, mode="bilinear", align_corners=align)
     return FrozenBatch(image, Taps(**taps), truth.long())
+
+
+def _kept_as(value: Tensor) -> Tensor:
+    """In half precision, unless a value is too large for it: networks of users may hand on any."""
+    half = value.half()
+    return (half if half.isfinite().all() else value).contiguous()
 
 
 def _mirrored(sample: Sample) -> Sample:
