@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import torch
-from onnx import compose, version_converter
+from onnx import compose, helper, version_converter
 from torch import Tensor, nn
 
 from errseg_rt.bundle.input_spec import InputSpec
@@ -78,6 +78,10 @@ def join(network: FrozenNetwork, branches: bytes) -> bytes:
     del graph.input[:], graph.value_info[:]
     graph.input.append(image)
     graph.name = "front"
+    # Both models list theirs; ai.onnx is the same as none.
+    versions = {"" if each.domain == "ai.onnx" else each.domain: each.version for each in joined.opset_import}
+    del joined.opset_import[:]
+    joined.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
     joined.ir_version = max(front.ir_version, back.ir_version)
     onnx.checker.check_model(joined)
     return bytes(joined.SerializeToString())

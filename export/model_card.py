@@ -46,6 +46,8 @@ def model_card(manifest: Manifest) -> str:
 def _parts(manifest: Manifest) -> str:
     cascade = manifest.cascade
     parts = [f"`{cascade.get('semantic')}` as semantic branch"]
+    if network := cascade.get("network"):
+        parts = [f"the network of `{network['file']}` (SHA-256 {network['sha256']}), frozen, as semantic branch"]
     if manifest.error == "branch":
         parts.append(f"an error-prediction branch of width {cascade.get('error_width')}")
     elif manifest.error == "none":

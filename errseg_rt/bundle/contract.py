@@ -69,7 +69,8 @@ def lies_by_pixel(name: str, dtype: str, channels: int | None) -> bool:
 
 def on_stride(size: Size, stride: int) -> Size:
     """Size of a map with this stride over an input of a size."""
-    return -(-size[0] // stride), -(-size[1] // stride)
+    # Of numbers above zero, so that a graph made of it, whose division cuts off, gives the same.
+    return (size[0] + stride - 1) // stride, (size[1] + stride - 1) // stride
 
 
 def outputs_of(branch: str) -> list[str]:

@@ -50,6 +50,9 @@ def inspect(
         facts.append(["threshold t", f"{manifest.threshold} (lowest evaluated {manifest.lowest_threshold})"])
     else:
         facts.append(["detail branch", "none: no pixel is labelled again"])
+    if network := manifest.cascade.get("network"):
+        facts.append(["network", f"{network['file']}, frozen, SHA-256 {network['sha256']}"])
+        facts += [[f"tap {tap}", said] for tap, said in network["taps"].items()]
     print_table(f"Bundle {manifest.name}", ["", "value"], facts)
     files = [[name, f"{record.size:,}", record.sha256[:16]] for name, record in sorted(manifest.files.items())]
     print_table("Files (checked)", ["file", "bytes", "SHA-256"], files)

@@ -93,9 +93,11 @@ def choose(maps: Maps, names: Mapping[str, str], classes: int, grid_stride: int,
         raise DataError(f"{where}: logits={logits}: no feature map lies before it, to be a tap")
     strides = tap_strides(grid_stride)
     taps = {tap: _chosen(maps, inner, tap, names[tap], strides[tap], where) for tap in ("low", "mid", "deep")}
-    # What has seen the whole lies behind `deep`: where that is the end of it, there may be no other at its stride.
-    behind = [each for each in inner if maps.behind(each, maps[names["deep"]])] or inner
-    end = [maps[names["deep"]]] if names["high"] == names["deep"] else behind
+    # What has seen the whole lies behind `deep`; where nothing there has its stride, what is coarser has seen more.
+    deep, high = maps[names["deep"]], names["high"]
+    end = [each for each in inner if maps.behind(each, deep)] or inner
+    if strides["high"] not in {each.stride for each in end}:
+        end = [each for each in (*end, deep) if each.name == high and each.stride >= deep.stride] or end
     taps["high"] = _chosen(maps, end, "high", names["high"], strides["high"], where)
     wanted = max(logits.stride, grid_stride)
     return {**taps, "logits": Tap(logits.name, logits.channels, logits.stride, wanted, logits.is_exact)}
