@@ -96,8 +96,8 @@ def _same_opset(front: onnx.ModelProto, back: onnx.ModelProto, file: str) -> tup
                 model = version_converter.convert_version(model, wanted)
             except Exception as error:
                 raise DataError(
-                    f"{file}: opset {_opset(model)} cannot be converted to {wanted} ({one_line(error)}); export it with "
-                    f"opset {wanted}"
+                    f"{file}: opset {_opset(model)} cannot be converted to {wanted} ({one_line(error)}); export it "
+                    f"with opset {wanted}"
                 ) from error
         models.append(model)
     for model in models:
@@ -106,7 +106,7 @@ def _same_opset(front: onnx.ModelProto, back: onnx.ModelProto, file: str) -> tup
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+    return int(max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx")))
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:

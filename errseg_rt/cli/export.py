@@ -65,7 +65,11 @@ def export(
 
     def check(bundle: Bundle, cascade: Cascade) -> None:
         opened = Bundle.open(bundle.folder)
-        parity = compare(torch_way(opened, cascade), open_way(opened, Options()), track(pictures, "check against torch", len(pictures)))
+        parity = compare(
+            torch_way(opened, cascade),
+            open_way(opened, Options()),
+            track(pictures, "check against torch", len(pictures)),
+        )
         parities.append(parity)
         if parity.agreement < _LEAST_AGREEMENT:
             raise EngineError(

@@ -22,7 +22,7 @@ NetworkOption = Annotated[
     Path | None,
     typer.Option(
         metavar="MODEL.onnx|BUNDLE",
-        help="A network of yours that is the semantic branch, as it is: a bundle that wrap made of it, or its ONNX file.",
+        help="A network of yours as the semantic branch, frozen: a bundle that wrap made of it, or its ONNX file.",
     ),
 ]
 TapsOption = Annotated[

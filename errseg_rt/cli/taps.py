@@ -22,7 +22,9 @@ def taps(
     ] = None,
     grid: Annotated[
         int | None,
-        typer.Option(metavar="1|2|4", help="Stride of the grid that the branches work on; default: the logits', at most 4."),
+        typer.Option(
+            metavar="1|2|4", help="Stride of the grid that the branches work on; default: the logits', at most 4."
+        ),
     ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="List every tensor, also those that only a norm or an activation reads.")

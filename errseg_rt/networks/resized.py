@@ -8,7 +8,9 @@ from torch import Tensor
 _LEAST = 1e-5  # of a probability, which keeps its logarithm finite
 
 
-def to_stride(value: Tensor, stride: int, wanted: int, size: tuple[int, int], *, fits: bool, align_corners: bool) -> Tensor:
+def to_stride(
+    value: Tensor, stride: int, wanted: int, size: tuple[int, int], *, fits: bool, align_corners: bool
+) -> Tensor:
     """A feature map at another stride: means of pixels where that is coarser, bilinear in between where it is finer.
 
     Args:

@@ -64,7 +64,9 @@ def check_names(taps: Mapping[str, str], where: str) -> None:
             raise DataError(f"{where}: there is no tap {tap!r}; {nearest(tap, TAPS)}")
     missing = [tap for tap in TAPS if tap not in taps and tap != "logits"]
     if missing:
-        raise DataError(f"{where}: {' and '.join(missing)} not named; wanted {_WANTED}, as errseg-rt taps proposes them")
+        raise DataError(
+            f"{where}: {' and '.join(missing)} not named; wanted {_WANTED}, as errseg-rt taps proposes them"
+        )
 
 
 def choose(maps: Maps, names: Mapping[str, str], classes: int, grid_stride: int, where: str) -> dict[str, Tap]:

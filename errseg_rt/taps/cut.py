@@ -29,7 +29,9 @@ def cut(model: onnx.ModelProto, taps: Mapping[str, Tap]) -> onnx.ModelProto:
     frames = batch.dim_value or batch.dim_param or "batch"
     del graph.output[:], graph.value_info[:]
     for name, tap in taps.items():
-        graph.node.append(helper.make_node("Cast", [PREFIX + tap.tensor], [TAP + name], TAP + name, to=TensorProto.FLOAT))
+        graph.node.append(
+            helper.make_node("Cast", [PREFIX + tap.tensor], [TAP + name], TAP + name, to=TensorProto.FLOAT)
+        )
         shape = [frames, tap.channels, f"{name}_height", f"{name}_width"]
         graph.output.append(helper.make_tensor_value_info(TAP + name, TensorProto.FLOAT, shape))
     _prune(graph)
@@ -44,14 +46,10 @@ def _prune(graph: onnx.GraphProto) -> None:
         if wanted.intersection(node.output):
             kept.append(node)
             wanted.update(needs(node))
-    nodes = [_copy(node) for node in reversed(kept)]
-    tensors = [_copy(tensor) for tensor in graph.initializer if tensor.name in wanted]
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
+    tensors = [
+        TensorProto.FromString(tensor.SerializeToString()) for tensor in graph.initializer if tensor.name in wanted
+    ]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(tensors)
-
-
-def _copy(message):  # type: ignore[no-untyped-def]
-    other = type(message)()
-    other.CopyFrom(message)
-    return other

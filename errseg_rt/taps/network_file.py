@@ -83,7 +83,7 @@ class NetworkFile:
         return onnx_maps(self.model, self.input)
 
     def grid_stride(self, maps: Maps, logits: str | None = None) -> int:
-        """The stride at which the branches best work: that at which the logits are computed, and 4 where that is coarser."""
+        """The stride at which the branches best work: that at which the logits are computed, but 4 at most."""
         stride = maps.resolution(maps[logits or self.logits])
         return next(each for each in (4, 2, 1) if each <= stride)
 

@@ -171,7 +171,9 @@ def _stride(shapes: Sequence[Shape], sizes: Sequence[Size]) -> int | None:
 
 def _is_near(found: Shape, wanted: Size) -> bool:
     """Convolutions without padding, and strides that are rounded down, lose a pixel or two of many."""
-    return all(want - min(2, want // 8 + 1) <= side <= want + want // 8 for side, want in zip(found, wanted, strict=True))
+    return all(
+        want - min(2, want // 8 + 1) <= side <= want + want // 8 for side, want in zip(found, wanted, strict=True)
+    )
 
 
 def _readers(nodes: Sequence[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
@@ -192,7 +194,7 @@ def needs(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _goes_on(name: str, readers: Mapping[str, Sequence[onnx.NodeProto]]) -> bool:
-    """Whether a tensor is on its way through a layer: only a norm, an activation or a depthwise convolution reads it."""
+    """Whether a tensor is on its way through a layer: norms, activations and depthwise convolutions alone read it."""
     kinds = {"depthwise" if _is_depthwise(node) else node.op_type for node in readers.get(name, ())} - {"Shape"}
     if not kinds:
         return False
@@ -218,7 +220,8 @@ def _dilation(node: onnx.NodeProto) -> int:
 
 def _made_by(nodes: Sequence[onnx.NodeProto], number: Mapping[str, int], depth: int) -> str:
     """The operator that makes a tensor; behind a norm, an activation or the like, also what these are of."""
-    node, steps = nodes[depth - 1], []
+    node = nodes[depth - 1]
+    steps: list[str] = []
     while node.op_type in (*_NORMS, *_ACTIVATIONS, *_PASSING) and len(steps) < 3:
         steps.append(node.op_type)
         before = next((number[name] for name in node.input if name in number), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from errseg_rt.bundle.contract import GRID_STRIDE
@@ -96,7 +97,7 @@ class _Way:
         context = [each for each in level if each.is_spread and each.channels >= high.channels]
         if context:
             return Proposed(context[-1], "what a context module reads"), Proposed(high, "what comes of that module")
-        steps = [(after.depth - each.depth, each) for each, after in zip(level, level[1:], strict=False)]
+        steps = [(after.depth - each.depth, each) for each, after in itertools.pairwise(level)]
         widest = max((step for step, _ in steps), default=0)
         last = Proposed(high, f"the last at stride {high.stride}, the coarsest")
         if widest < _MODULE:

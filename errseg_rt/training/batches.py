@@ -22,9 +22,7 @@ def check_shares(recipe: Recipe, devices: int) -> None:
         raise DataError(f"the batches of {', '.join(uneven)} cannot be shared evenly by {devices} devices")
 
 
-def check_batches(
-    recipe: Recipe, sizes: Sequence[Size], devices: int, network: SemanticNetwork | None = None
-) -> None:
+def check_batches(recipe: Recipe, sizes: Sequence[Size], devices: int, network: SemanticNetwork | None = None) -> None:
     """Pass a batch of every stage through networks without values: norms want more than one value a channel.
 
     Args:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
-
-import onnx
 
 from errseg_rt.bundle.contract import on_stride
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
@@ -120,8 +119,8 @@ class FrozenNetwork(nn.Module):
             ) from error
         if hashlib.sha256(graph).hexdigest() != note.graph_sha256:
             raise DataError(
-                f"{path}: not the frozen network that the branches beside it learned from ({note.file}): its SHA-256 is "
-                "another; put it back, or train anew"
+                f"{path}: not the frozen network that the branches beside it learned from ({note.file}): it has "
+                "another SHA-256; put it back, or train anew"
             )
         return cls(graph, note)
 

@@ -378,10 +378,9 @@ class Recipe:
             require(self, "cross_fit", not self.cross_fit.folds, "no folds, as the network is frozen")
             if self.semantic.iterations:
                 raise FieldError("semantic.iterations", "wanted 0, as the network is frozen")
-        if self.input.size:
-            if self.views is None or any(scale != 1 for scale in self.views.scales):
-                size = "x".join(map(str, self.input.size))
-                raise FieldError("views.scales", f"wanted [1.0], as the network takes inputs of {size} only")
+        if self.input.size and (self.views is None or any(scale != 1 for scale in self.views.scales)):
+            size = "x".join(map(str, self.input.size))
+            raise FieldError("views.scales", f"wanted [1.0], as the network takes inputs of {size} only")
         if self.cross_fit.iterations % self.semantic.checkpoint_every:
             wanted = f"a multiple of semantic.checkpoint_every, {self.semantic.checkpoint_every}"
             raise FieldError("cross_fit.iterations", f"wanted {wanted}, got {self.cross_fit.iterations}")

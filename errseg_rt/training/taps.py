@@ -120,8 +120,8 @@ class TapStore:
         broken = [name for name, value in kept.items() if not value.isfinite().all()]
         if broken:
             raise DataError(
-                f"{self.frames.names[index]}: the network gives values that are not finite ({', '.join(broken)}); does it "
-                "want other colours, as input.mean and input.std make them?"
+                f"{self.frames.names[index]}: the network gives values that are not finite ({', '.join(broken)}); does "
+                "it want other colours, as input.mean and input.std make them?"
             )
         truth = truth_on_grid(labels, geometry)[None]
         return {

@@ -16,7 +16,7 @@ NOTES = {
         "seed": 3,
         "threshold": 0.6,
         "cascade": {"semantic": "squeezenas", "classes": 11, "error_width": 8, "detail_width": 8, "residual": True},
-        "data": {"classes": "camvid", "void": [11], "rendered": 1.0, "merge": []},
+        "data": {"classes": "camvid", "void": [11], "rendered": 1.0, "merge": {}},
         "input": {"scale": 1.0, "multiple": 16, "plus_one": True},
         "augment": {"crop": [65, 65]},
         "semantic": {"iterations": 1, "batch": 1, "rate": 1e-3, "checkpoint_every": 1},

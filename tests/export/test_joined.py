@@ -135,7 +135,7 @@ def test_sparse_refinement_is_the_dense_one(bundle, frames):
     for detail in ("sparse", "dense"):
         with Runtime(bundle.folder, detail=detail, threads=1) as runtime:
             results.append(runtime.segment(frames[0], threshold=0.3))
-    assert 0 < results[0].refined
+    assert results[0].refined > 0
     assert (results[0].labels == results[1].labels).mean() > 0.999
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-import numpy as np
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from errseg_rt.bundle.input_spec import InputSpec
@@ -127,7 +127,9 @@ def test_blocks_are_tapped_at_their_ends(tmp_path):
         def forward(self, x):
             return torch.relu(self.two(self.one(x)) + self.short(x))
 
-    network = nn.Sequential(Residual(3, 2), Residual(8, 2), Residual(8, 1), Residual(8, 2), Residual(8, 2), nn.Conv2d(8, 5, 1))
+    network = nn.Sequential(
+        Residual(3, 2), Residual(8, 2), Residual(8, 1), Residual(8, 2), Residual(8, 2), nn.Conv2d(8, 5, 1)
+    )
     found = propose(onnx_maps(exported(network, tmp_path, (64, 96)), InputSpec(multiple=16)), "scores")
     assert [found[tap].map.name.split("/")[1] for tap in ("low", "mid", "deep")] == ["2", "3", "4"]
     assert all(found[tap].map.made_by == "Relu of Add" for tap in ("low", "mid", "deep"))
@@ -165,9 +167,9 @@ def test_a_graph_of_one_operator_has_nothing_to_tap():
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        ({"low": "/low/low.2/Relu_output"}, r"low=/low/low.2/Relu_output: no feature map .* did you mean /low/low.2/Relu_output_0\?"),
+        ({"low": "/low/low.2/Relu_output"}, r"low=.*: no feature map .* did you mean /low/low.2/Relu_output_0\?"),
         ({"low": "pixels"}, r"low=pixels: no feature map is called so; There are .*stride 4"),
-        ({"low": TAPS["mid"]}, r"low=/mid/mid.2/Relu_output_0 \(stride 8, 6 channels\): wanted stride 4: .*/low/low.2/Relu_output_0 \(stride 4"),
+        ({"low": TAPS["mid"]}, r"low=.*\(stride 8, 6 channels\): wanted stride 4: .*/low/low.2/Relu_output_0 \("),
         ({"deep": TAPS["low"]}, r"deep=.*stride 4.*: wanted stride 16: .*stride 16"),
         ({"logits": TAPS["high"]}, r"logits=.*10 channels\) for 11 classes: of 11 channels there are scores"),
     ],
