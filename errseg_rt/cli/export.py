@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,9 +15,6 @@ from errseg_rt.datasets.inputs import find_images
 from errseg_rt.errors import EngineError
 from errseg_rt.frames.reading import read_frame
 from errseg_rt.system.progress import track
-
-if TYPE_CHECKING:
-    from errseg_rt.networks.cascade import Cascade
 
 _CHECK_FRAMES = 4
 _LEAST_AGREEMENT = 0.9999
@@ -63,7 +60,7 @@ def export(
         pictures = [scene.frame(10 * index).frame for index in range(_CHECK_FRAMES)]
     parities: list[Parity] = []
 
-    def check(bundle: Bundle, cascade: Cascade) -> None:
+    def check(bundle: Bundle, cascade: Any) -> None:
         opened = Bundle.open(bundle.folder)
         parity = compare(
             torch_way(opened, cascade),

@@ -172,7 +172,8 @@ def _stride(shapes: Sequence[Shape], sizes: Sequence[Size]) -> int | None:
 def _is_near(found: Shape, wanted: Size) -> bool:
     """Convolutions without padding, and strides that are rounded down, lose a pixel or two of many."""
     return all(
-        want - min(2, want // 8 + 1) <= side <= want + want // 8 for side, want in zip(found, wanted, strict=True)
+        want - min(2, want // 8 + 1) <= side <= want + min(1, want // 8)
+        for side, want in zip(found, wanted, strict=True)
     )
 
 

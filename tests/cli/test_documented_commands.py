@@ -75,6 +75,7 @@ _CI = ".ci/run installs and tests in a clean environment"
 _OPENCV = "changes what is installed; tests/cli/test_doctor.py looks at what doctor says of it"
 _WRAP = "wants a network's file; tests/cli/test_wrap.py makes one, and runs what docs/networks.md shows"
 _WALK = "tests/benchmarks/test_walk.py takes every step of docs/networks.md"
+_TAPS = "wants a network's file; tests/cli/test_taps.py makes one, and does all of it"
 _TRAIN = "takes hours; tests/cli/test_train.py trains a tiny recipe"
 _BENCHMARK = "measures, for minutes or hours; its parts are tested in tests/benchmarks, or run by hand"
 _PROVIDERS = "wants another package of onnxruntime; tests/engines/test_providers.py puts one in its stead"
@@ -122,6 +123,10 @@ ELSEWHERE = {
     "errseg-rt wrap model.onnx -o mine --check frame.png": _WRAP,
     **{step.text: _WALK for step in steps() if step.kind == "command"},
     "python -m benchmarks.user_networks.walk --drive DRIVE --checkpoint model_checkpoint.pth": _WALK,
+    "errseg-rt taps MODEL.onnx": _TAPS,
+    "errseg-rt taps mine": _TAPS,
+    "errseg-rt train wrapped --network mine --data DIR -o out": _TAPS,
+    "errseg-rt export out/cascade.safetensors -o BUNDLE": _TAPS,
     "errseg-rt --version": "tests/cli/test_app.py",
     "errseg-rt evaluate": "names the command, without what it takes",
     "errseg-rt build-engine": "likewise",
