@@ -68,8 +68,8 @@ def open_frozen(
         logits = None  # which `chosen` tells
     if len(asked.classes) != network.classes:
         raise DataError(
-            f"{path}: the network has {network.classes} classes, not the {len(asked.classes)} of data.classes; name its "
-            "own (where the labels' classes merge several of them, data.merge says which)"
+            f"{path}: the network has {network.classes} classes, not the {len(asked.classes)} of data.classes; name "
+            "its own (where the labels' classes merge several of them, data.merge says which)"
         )
     defaults["cascade"] = {"grid_stride": network.grid_stride(maps, logits)}
     settings = load_recipe(recipe, changes, fixed, defaults)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
 
 from errseg_rt import Runtime
 from errseg_rt.bundle.bundle import Bundle
@@ -19,36 +16,16 @@ from errseg_rt.export.bundle import export_bundle
 from errseg_rt.export.engines.builds import BuildOptions, build_engine
 from errseg_rt.export.engines.parity import compare
 from errseg_rt.export.graphs import export_graphs
-from errseg_rt.export.network_file import open_network
 from errseg_rt.export.reference import torch_way
-from errseg_rt.networks import Cascade, CascadeConfig
 from errseg_rt.options import Options
 from errseg_rt.pipeline.open import open_way
 from errseg_rt.scenes import StreetScene
-from errseg_rt.training.checkpoint import load_cascade, save_cascade
-from errseg_rt.training.frozen import NETWORK, FrozenNetwork
-from tests.export.conftest import NOTES
+from errseg_rt.training.checkpoint import load_cascade
+from errseg_rt.training.frozen import NETWORK
+from tests.joined import SPEC, cascade_of, checkpoint_of
 from tests.user_network import TAPS, PlainUNet, UserNetwork, lively, write
 
-SPEC = InputSpec(multiple=16, plus_one=True)
 ONE_SIZE = InputSpec(size=(64, 96))
-
-
-def cascade_of(path, spec, grid_stride, features="low", names=None):
-    """A cascade whose branches have random weights, and norms that are frozen."""
-    network = open_network(path, spec)
-    maps = network.maps()
-    names = names or {tap: each.map.name for tap, each in network.proposed(maps, grid_stride).items()}
-    frozen = FrozenNetwork.of(network, network.chosen(maps, names, grid_stride), grid_stride)
-    torch.manual_seed(0)
-    config = CascadeConfig("onnx", network.classes, 8, 8, error_features=features, grid_stride=grid_stride)
-    cascade = Cascade(config, frozen).eval()
-    for head in (cascade.error.head, cascade.detail.head):
-        nn.init.normal_(head.weight, std=0.3)
-    image = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, *(spec.size or (65, 97))), np.float32))
-    for branch in ("error", "detail"):
-        cascade.freeze_norms(branch, lambda: cascade(image))
-    return cascade
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +82,7 @@ def cascade(path):
 
 @pytest.fixture(scope="module")
 def checkpoint(cascade, folder):
-    notes = copy.deepcopy(NOTES)
-    notes["recipe"].update(
-        cascade=cascade.config.to_dict(), semantic={"iterations": 0}, taps=TAPS, views={"scales": [1.0]}
-    )
-    save_cascade(folder / "cascade.safetensors", cascade, notes)
-    return folder / "cascade.safetensors"
+    return checkpoint_of(cascade, folder)
 
 
 @pytest.fixture(scope="module")

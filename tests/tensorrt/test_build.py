@@ -22,6 +22,7 @@ from errseg_rt.export.engines.builds import BuildOptions, build_engine, build_mi
 from errseg_rt.export.engines.profiles import Profile
 from errseg_rt.options import Options
 from errseg_rt.system.jetson import Jetson
+from tests.joined import joined_bundle
 from tests.wrapped import wrapped_bundle
 
 SIZE = Profile.parse("97x129")
@@ -47,6 +48,20 @@ def test_plans_are_built_once(fake, graph_bundle: Path) -> None:
     again = fp16(graph_bundle)
     assert (again.is_new, again.engine) == (False, built.engine)
     assert fake.behaviour.built == 2
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_branches_around_a_users_network_are_two_plans(fake, users_bundle, tmp_path: Path, precision) -> None:
+    bundle = Bundle(users_bundle.folder, users_bundle.manifest, tmp_path)
+    built = build_engine(bundle, BuildOptions("tensorrt", precision, SIZE))
+    assert names(built.engine.folder) == {"engine.json", "front.plan", "kernels.zip", "refine.plan"}
+    plan = json.loads(built.engine.read("front.plan"))
+    assert plan["profile"]["image"] == [[1, 3, 97, 129]] * 3
+
+
+@pytest.fixture(scope="module")
+def users_bundle(tmp_path_factory):
+    return joined_bundle(tmp_path_factory.mktemp("users"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
