@@ -145,7 +145,7 @@ class RenderedData:
 
 def normalise(picture: npt.NDArray[np.uint8], spec: InputSpec) -> Tensor:
     """Network input `float32 [3, h, w]` of a BGR picture `uint8 [h, w, 3]`."""
-    mean, std, color = spec.normalisation("bgr")
+    mean, std, color, _ = spec.normalisation("bgr")
     planes = picture[..., ::-1] if color == "bgr" else picture
     values = torch.from_numpy(np.ascontiguousarray(planes)).permute(2, 0, 1).float() / 255
     return (values - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
