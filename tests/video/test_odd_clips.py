@@ -65,8 +65,7 @@ def check_against_ffmpeg(path: Path, seconds: float | None = None) -> Looked:
     assert looked.sizes == sizes
     np.testing.assert_allclose(looked.stamps, stamps, atol=1e-3)
     for (number, found), wanted in zip(sorted(looked.pictures.items()), pictures, strict=True):
-        # Two versions of FFmpeg round otherwise, and smooth the colours of 10 bits otherwise; a wrong matrix or range is
-        # off by more.
+        # Versions of FFmpeg round otherwise, and smooth colours of 10 bits otherwise; a wrong matrix is off by more.
         assert np.abs(found.astype(int) - wanted).mean() < (2.5 if "10" in path.name else 0.5), number
     return looked
 
@@ -185,7 +184,6 @@ def test_a_size_that_changes_midway_goes_on(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         [picture.timestamp for picture in pictures], [*stamps, *(1 + s for s in stamps)], atol=2e-3
     )
-    assert source.faults.corrupt == 0
 
 
 def test_a_size_that_becomes_too_large_is_an_error(tmp_path: Path) -> None:
