@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.errors import SourceError
+from errseg_rt.errors import FrameError, SourceError
 from errseg_rt.system.lines import one_line
 from errseg_rt.video.picture import Faults
 
@@ -38,9 +38,9 @@ def reason_of(error: BaseException) -> str:
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    """Raise SourceError where frames are larger than is taken."""
+    """Raise FrameError where frames are larger than is taken, which opening a source again does not mend."""
     if width * height > max_pixels:
-        raise SourceError(
+        raise FrameError(
             f"{name}: frames of {height}x{width} pixels are over the limit of {max_pixels}; raise max_pixels"
         )
 
@@ -49,7 +49,7 @@ def decoded(container: Any, stream: Any, faults: Faults, name: str, max_pixels: 
     """The frames of a stream, PyAV's; what cannot be decoded is counted and passed over.
 
     Raises:
-        SourceError: Frames are too large.
+        FrameError: Frames are too large.
         av.error.FFmpegError: The container itself cannot be read on.
     """
     # A broken packet and a connection that breaks raise the same error: by where it is raised they are told apart.

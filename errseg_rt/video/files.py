@@ -28,6 +28,7 @@ class FileSource:
 
     Raises:
         SourceError: It cannot be opened, or holds no video.
+        FrameError: Its frames are too large.
     """
 
     is_live = False

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from errseg_rt.errors import SourceError
+from errseg_rt.errors import FrameError, SourceError
 from errseg_rt.video.files import FileSource
 from tests.video.clips import number_of, write_clip
 from tests.video.services import ffmpeg, program
@@ -189,7 +189,7 @@ def test_a_size_that_changes_midway_goes_on(tmp_path: Path) -> None:
 def test_a_size_that_becomes_too_large_is_an_error(tmp_path: Path) -> None:
     small = write_clip(tmp_path / "a.ts", [0.0, 0.04])
     large = write_clip(tmp_path / "b.ts", [1.0, 1.04], size=(640, 960))
-    with pytest.raises(SourceError, match="frames of 640x960 pixels are over the limit of 10000; raise max_pixels"):
+    with pytest.raises(FrameError, match="frames of 640x960 pixels are over the limit of 10000; raise max_pixels"):
         list(FileSource(joined(small, large), max_pixels=10_000).pictures(threading.Event()))
 
 
