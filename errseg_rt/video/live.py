@@ -29,6 +29,8 @@ _MADE_UP = {"mpjpeg", "mjpeg"}  # formats whose stamps FFmpeg invents, 25 a seco
 _MOST_DRIFT = 2.0  # seconds by which stamps may differ from arrival, before they are set by it anew
 _PULL = 0.05  # share of that difference that is made good with each frame: some cameras stamp 25 a second, and give 21
 _LOSSY = re.compile(r"(udp|rtp|srt)://|.*\.sdp$", re.IGNORECASE)
+_SEGMENTED = re.compile(r"[^?#]*\.(m3u8|mpd)\b", re.IGNORECASE)
+_SEGMENT = 30.0  # seconds that come at once in these, with silence in between
 _LONGER = 1.5  # times the longest step of late, after which a frame is said to be missing
 
 
@@ -73,7 +75,7 @@ class LiveSource(ABC):
 
     @abstractmethod
     def opened(self, stop: threading.Event) -> Iterator[_Given]:
-        """The frames of one opening, until it breaks, in whatever way, or is over.
+        """The frames of one opening, until it breaks, in whatever way, or is over; for good, where `state` says so.
 
         Raises:
             SourceError: It cannot be opened; at the first opening, that is the end.
@@ -106,7 +108,7 @@ class LiveSource(ABC):
             except SourceError:
                 if not index:
                     raise
-            if stop.is_set():
+            if stop.is_set() or self.state == ENDED:
                 break
             self.state = LOST
             if self.patience.give_up is not None and time.monotonic() - last > self.patience.give_up:
@@ -151,32 +153,38 @@ class UrlSource(LiveSource):
             has_stamps = not _MADE_UP & set(container.format.name.split(","))
             if has_stamps and stream.average_rate:
                 self.fps = float(stream.average_rate)
-            is_whole, rhythm, before = not may_lose, _Rhythm(), self.faults.corrupt
+            is_whole, was_damaged, rhythm, before = not may_lose, False, _Rhythm(), self.faults.corrupt
             try:
                 for frame in decoded(container, stream, self.faults, self.name, self._max_pixels):
                     if may_lose:
+                        # MPEG-TS tells of a loss one packet early: not even a key frame is trusted right after one.
                         is_damaged, is_late = self.faults.corrupt > before, rhythm.misses(frame.time)
-                        is_whole = not is_damaged and (bool(frame.key_frame) or (is_whole and not is_late))
+                        is_whole = not is_damaged and (
+                            (is_whole and not is_late) or (frame.key_frame and not was_damaged)
+                        )
                         self.faults.corrupt += is_late
-                        before = self.faults.corrupt
+                        was_damaged, before = is_damaged, self.faults.corrupt
                     if is_whole:
                         stamp = frame.time if has_stamps else None
                         yield _Given(upright(frame), stamp, pixel_aspect(stream, frame.rotation))
                     if stop.is_set():
                         return
+                if container.duration:  # a file, which is over
+                    self.state = ENDED
             except av.error.FFmpegError:  # over a network a stream breaks off, ends or hangs in many ways
                 return
 
     def _container(self) -> Any:
         # A host that is silent for so long is given up before `opening` is over: nothing can interrupt an opening.
-        silence = str(round(1e6 * self.patience.reading))
+        reading = max(self.patience.reading, _SEGMENT) if _SEGMENTED.match(self._url) else self.patience.reading
+        silence = str(round(1e6 * reading))
         options = {"rw_timeout": silence}
         if self._url.lower().startswith("rtsp"):
             options = {"timeout": silence, "rtsp_transport": self._transport}
         if self._url.lower().endswith(".sdp"):
             options["protocol_whitelist"] = "file,rtp,udp"
         # Halved: a read that takes too long first gives the frame that a parser had held back, and then is begun again.
-        timeout = (self.patience.opening, self.patience.reading / 2)
+        timeout = (self.patience.opening, reading / 2)
         try:
             return av.open(self._url, options=options, timeout=timeout, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:

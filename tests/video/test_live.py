@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from errseg_rt.errors import SourceError
 from errseg_rt.options import Options
 from errseg_rt.video.live import Patience, UrlSource
 from errseg_rt.video.open import open_source
-from errseg_rt.video.picture import CONNECTED, LOST
+from errseg_rt.video.picture import CONNECTED, ENDED, LOST
 from errseg_rt.video.stream import Stream
 from tests.video.clips import number_of, read_clip, write_clip
 from tests.video.services import lacking, program
@@ -285,6 +287,22 @@ def test_motion_jpeg_over_http(sender, unused_port: int) -> None:
     assert source.fps is None  # FFmpeg makes one up
     stamps = [picture.timestamp for picture in found]
     assert stamps == sorted(stamps)
+
+
+def test_a_file_behind_a_url_ends(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", [0.04 * n for n in range(10)])
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_arguments) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever).start()
+        source = open_source(f"http://127.0.0.1:{server.server_port}/a.mp4")
+        found = list(source.pictures(threading.Event()))
+        server.shutdown()
+    assert [number_of(picture.frame) for picture in found] == list(range(10))
+    assert (source.state, source.faults.reopened) == (ENDED, 0)
 
 
 class Relay:
