@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +48,7 @@ class ClipWriter:
         self._sound: Iterator[Any] = iter(())
         self._pending: Any = None  # the next packet of sound
         self._last, self._key = -1, -_KEY_EVERY
+        self._is_broken = False
         self._step = _TICKS // 25
 
     def __enter__(self) -> ClipWriter:
@@ -93,12 +94,14 @@ class ClipWriter:
     ) -> None:
         try:
             with self._stack:  # closes the container
-                if self._stream is not None:
+                if self._stream is not None and not self._is_broken:
                     self._mux(self._encoded(None))
                     self._copy_sound(self._last / _TICKS)
         except OSError:
             if error is None:
                 raise
+        finally:
+            _remove_empty(self.partial)
         if self._stream is None:
             self.partial.unlink(missing_ok=True)
             if error is None:
@@ -161,10 +164,9 @@ class ClipWriter:
             self._pending = next(self._sound, None)
 
     def _mux(self, packets: Any) -> None:
-        try:
-            self._container.mux(packets)
-        except OSError as error:  # of FFmpeg, whose errors name no file
-            raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
+        self._is_broken = True  # until it is done: muxing on after a fault may crash the process
+        _mux(self._container, packets, self.path)
+        self._is_broken = False
 
 
 class LabelWriter:
@@ -184,6 +186,7 @@ class LabelWriter:
         self._container: Any = None
         self._stream: Any = None
         self._begin, self._last = 0.0, -1
+        self._is_broken = False
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -221,17 +224,32 @@ class LabelWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._stream is not None:
+            if self._stream is not None and not self._is_broken:
                 self._mux(self._stream.encode())
         finally:
-            self._container.close()
+            with suppress(OSError) if error is not None or self._is_broken else nullcontext():
+                self._container.close()
+            _remove_empty(self.partial)
         if self._stream is None:
             self.partial.unlink(missing_ok=True)
         elif error is None or not isinstance(error, Exception):
             os.replace(self.partial, self.path)
 
     def _mux(self, packets: Any) -> None:
-        try:
-            self._container.mux(packets)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
+        self._is_broken = True  # until it is done: muxing on after a fault may crash the process
+        _mux(self._container, packets, self.path)
+        self._is_broken = False
+
+
+def _mux(container: Any, packets: Any, path: Path) -> None:
+    """Write packets, with errors that name the file, as FFmpeg's do not."""
+    try:
+        container.mux(packets)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove a file into which nothing could be written."""
+    if path.exists() and not path.stat().st_size:
+        path.unlink()

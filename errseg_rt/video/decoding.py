@@ -10,26 +10,26 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.errors import SourceError
+from errseg_rt.errors import FrameError, SourceError
 from errseg_rt.system.lines import one_line
 from errseg_rt.video.picture import Faults
-
-# FFmpeg counts angles against the clock.
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
 def video_stream(container: Any, name: str) -> Any:
     """The stream of a container that is a video, and no cover picture.
 
     Raises:
-        SourceError: There is none.
+        SourceError: There is none, or nothing here decodes it.
     """
     videos = [stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic]
     if not videos:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise SourceError(f"{name}: holds no video ({kinds}); give another file")
     best = container.streams.best("video")
-    return best if best in videos else videos[0]
+    stream = best if best in videos else videos[0]
+    if stream.codec_context is None:
+        raise SourceError(f"{name}: this FFmpeg has no decoder for its video; convert it, for example to H.264")
+    return stream
 
 
 def reason_of(error: BaseException) -> str:
@@ -38,9 +38,9 @@ def reason_of(error: BaseException) -> str:
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    """Raise SourceError where frames are larger than is taken."""
+    """Raise FrameError where frames are larger than is taken, which opening a source again does not mend."""
     if width * height > max_pixels:
-        raise SourceError(
+        raise FrameError(
             f"{name}: frames of {height}x{width} pixels are over the limit of {max_pixels}; raise max_pixels"
         )
 
@@ -49,7 +49,7 @@ def decoded(container: Any, stream: Any, faults: Faults, name: str, max_pixels: 
     """The frames of a stream, PyAV's; what cannot be decoded is counted and passed over.
 
     Raises:
-        SourceError: Frames are too large.
+        FrameError: Frames are too large.
         av.error.FFmpegError: The container itself cannot be read on.
     """
     # A broken packet and a connection that breaks raise the same error: by where it is raised they are told apart.
@@ -73,10 +73,29 @@ def decoded(container: Any, stream: Any, faults: Faults, name: str, max_pixels: 
 
 
 def upright(frame: Any) -> npt.NDArray[np.uint8]:
-    """A frame of PyAV as it shall be shown: BGR `uint8 [H, W, 3]`, turned as its container says."""
+    """A frame of PyAV as it shall be shown: BGR `uint8 [H, W, 3]`, turned and mirrored as its container says."""
     picture = frame.to_ndarray(format="bgr24")
-    turn = _TURNS.get(round(frame.rotation) % 360)
-    return np.ascontiguousarray(picture if turn is None else cv2.rotate(picture, turn))
+    a, b, c, d = _orientation(frame)
+    is_turned = abs(b) > abs(a)  # of angles between the right ones the nearest
+    if is_turned:
+        picture = cv2.transpose(picture)
+    rows, cols = (b, c) if is_turned else (d, a)
+    if rows < 0 or cols < 0:
+        picture = cv2.flip(picture, -1 if rows < 0 and cols < 0 else 0 if rows < 0 else 1)
+    return np.ascontiguousarray(picture, np.uint8)
+
+
+def _orientation(frame: Any) -> tuple[float, float, float, float]:
+    """The a, b, c and d by which x' = a x + c y and y' = b x + d y of a point of a frame, when it is shown."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # beside data of a kind that PyAV does not know
+        angle = np.deg2rad(frame.rotation)
+        return np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+    if matrix is None:
+        return 1, 0, 0, 1
+    (a, b, _), (c, d, _) = np.frombuffer(matrix, np.int32).reshape(3, 3)[:2].tolist()
+    return a, b, c, d
 
 
 def pixel_aspect(stream: Any, rotation: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import av
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.errors import SourceError
 from errseg_rt.video.decoding import check_size, decoded, pixel_aspect, reason_of, upright, video_stream
-from errseg_rt.video.picture import CONNECTED, ENDED, WAITING, Clock, Faults, Picture
+from errseg_rt.video.picture import CONNECTED, ENDED, USUAL_FPS, WAITING, Faults, Picture, Timeline
 
 
 class FileSource:
@@ -27,6 +28,7 @@ class FileSource:
 
     Raises:
         SourceError: It cannot be opened, or holds no video.
+        FrameError: Its frames are too large.
     """
 
     is_live = False
@@ -51,39 +53,42 @@ class FileSource:
 
     def pictures(self, stop: threading.Event) -> Iterator[Picture]:
         """As `Source.pictures`: nothing is made up, and variable rates stay."""
-        clock, index, end = Clock(), 0, None if self._duration is None else self._start + self._duration
+        index, end = 0, None if self._duration is None else self._start + self._duration
+        timeline = Timeline(1 / (self.fps or USUAL_FPS))
         with self._opened() as container:
             stream = video_stream(container, self.name)
             stream.thread_type = "AUTO"
             begin = (container.start_time or 0) / av.time_base
-            if self._start:
-                container.seek(round((begin + self._start) * av.time_base))
+            if self._start and not container.format.flags & av.format.Flags.no_timestamps.value:
+                with suppress(av.error.FFmpegError):  # what cannot be sought in is read from its first frame
+                    container.seek(round((begin + self._start) * av.time_base))
             self.state = CONNECTED
-            frames = decoded(container, stream, self.faults, self.name, self._max_pixels)
+            last = None
             try:
-                for frame in frames:
-                    stamp = clock.stamp(None if frame.time is None else frame.time - begin, self._guess(index))
-                    if stop.is_set() or (end is not None and stamp >= end):
+                for frame in decoded(container, stream, self.faults, self.name, self._max_pixels):
+                    last = timeline.stamp(None if frame.time is None else frame.time - begin)
+                    if stop.is_set() or (end is not None and last >= end):
                         break
-                    if stamp < self._start:
+                    if last < self._start:
                         continue
-                    yield Picture(upright(frame), index, stamp, None, pixel_aspect(stream, frame.rotation))
+                    yield Picture(upright(frame), index, last, None, pixel_aspect(stream, frame.rotation))
                     index += 1
             except av.error.FFmpegError as error:
                 # What was there is given; a file that breaks off is one that ends, with a fault.
                 self.faults.corrupt += 1
                 if not index:
                     raise SourceError(f"{self.name}: cannot be read ({reason_of(error)}); give another file") from error
-            if not index and not stop.is_set() and not self._start:
-                raise SourceError(
-                    f"{self.name}: opens, and no frame of it can be decoded ({stream.codec_context.name}); convert it, "
-                    "for example to H.264"
-                )
+            if not index and not stop.is_set():
+                raise SourceError(f"{self.name}: {self._nothing(last, stream.codec_context.name)}")
         self.state = ENDED
 
-    def _guess(self, index: int) -> float:
-        """A stamp for a frame that has none."""
-        return index / self.fps if self.fps else 0.0
+    def _nothing(self, last: float | None, codec: str) -> str:
+        """Why there was no frame, when the last that was decoded came at a time."""
+        if last is None and not self._start:
+            return f"opens, and no frame of it can be decoded ({codec}); convert it, for example to H.264"
+        part = "" if self._duration is None else f" for {self._duration:g}"
+        length = f"; it is {self.seconds:g} seconds long" if self.seconds else ""
+        return f"has no frame from second {self._start:g} on{part}{length}"
 
     def _opened(self) -> Any:
         if not self.path.exists():

@@ -13,10 +13,7 @@ import numpy as np
 from errseg_rt.errors import FrameError, SourceError
 from errseg_rt.frames.reading import Reading, read_frame
 from errseg_rt.scenes import StreetScene
-from errseg_rt.video.picture import CONNECTED, ENDED, WAITING, Clock, Faults, Picture
-
-USUAL_FPS = 25.0
-"""Frames a second of what has no time of its own, unless somebody says otherwise."""
+from errseg_rt.video.picture import CONNECTED, ENDED, USUAL_FPS, WAITING, Clock, Faults, Picture
 
 
 class ImageSource:

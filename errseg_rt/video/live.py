@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,7 +26,12 @@ from errseg_rt.video.urls import without_secrets
 TRANSPORTS = ("tcp", "udp")
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0  # seconds before a source is opened again
 _MADE_UP = {"mpjpeg", "mjpeg"}  # formats whose stamps FFmpeg invents, 25 a second
-_MOST_DRIFT = 0.5  # seconds by which stamps may differ from arrival, before arrival counts
+_MOST_DRIFT = 2.0  # seconds by which stamps may differ from arrival, before they are set by it anew
+_PULL = 0.05  # share of that difference that is made good with each frame: some cameras stamp 25 a second, and give 21
+_LOSSY = re.compile(r"(udp|rtp|srt)://|.*\.sdp$", re.IGNORECASE)
+_SEGMENTED = re.compile(r"[^?#]*\.(m3u8|mpd)\b", re.IGNORECASE)
+_SEGMENT = 30.0  # seconds that come at once in these, with silence in between
+_LONGER = 1.5  # times the longest step of late, after which a frame is said to be missing
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Patience:
     """
 
     opening: float = 5.0
-    reading: float = 2.0
+    reading: float = 2.5
     give_up: float | None = None
 
 
@@ -67,7 +75,7 @@ class LiveSource(ABC):
 
     @abstractmethod
     def opened(self, stop: threading.Event) -> Iterator[_Given]:
-        """The frames of one opening, until it breaks, in whatever way, or is over.
+        """The frames of one opening, until it breaks, in whatever way, or is over; for good, where `state` says so.
 
         Raises:
             SourceError: It cannot be opened; at the first opening, that is the end.
@@ -75,17 +83,23 @@ class LiveSource(ABC):
 
     def pictures(self, stop: threading.Event) -> Iterator[Picture]:
         """As `Source.pictures`."""
-        begun, index, clock = time.monotonic(), 0, Clock()
-        wait, last = _FIRST_WAIT, begun
+        index, clock = 0, Clock()
+        begun: float | None = None  # the first frame is at 0
+        wait, last = _FIRST_WAIT, time.monotonic()
         while not stop.is_set():
             shift: float | None = None  # from the source's stamps to ours, anew at each opening
             try:
                 for given in self.opened(stop):
                     self.state, wait, last = CONNECTED, _FIRST_WAIT, time.monotonic()
-                    arrival = last - begun
-                    if given.stamp is not None and (shift is None or abs(given.stamp + shift - arrival) > _MOST_DRIFT):
-                        shift = arrival - given.stamp
-                    stamp = None if given.stamp is None or shift is None else given.stamp + shift
+                    begun = last if begun is None else begun
+                    arrival, stamp = last - begun, None
+                    if given.stamp is not None:
+                        drift = math.inf if shift is None else arrival - (given.stamp + shift)
+                        if shift is None or abs(drift) > _MOST_DRIFT:
+                            shift = arrival - given.stamp
+                        else:
+                            shift += _PULL * drift
+                        stamp = given.stamp + shift
                     captured = time.time()
                     yield Picture(given.frame, index, clock.stamp(stamp, arrival), captured, given.pixel_aspect)
                     index += 1
@@ -94,7 +108,7 @@ class LiveSource(ABC):
             except SourceError:
                 if not index:
                     raise
-            if stop.is_set():
+            if stop.is_set() or self.state == ENDED:
                 break
             self.state = LOST
             if self.patience.give_up is not None and time.monotonic() - last > self.patience.give_up:
@@ -110,8 +124,8 @@ class UrlSource(LiveSource):
 
     Args:
         url: Its address.
-        transport: For RTSP, `"tcp"`, which loses nothing, or `"udp"`: frames with lost packets are discarded then, and
-            all until the next key frame.
+        transport: For RTSP, `"tcp"`, which loses nothing, or `"udp"`. Where packets may be lost, frames that lack some
+            are discarded, and all after them until the next key frame, since they build on them.
         patience: How long it is waited for.
         max_pixels: Largest height times width of a frame that is taken.
     """
@@ -133,36 +147,69 @@ class UrlSource(LiveSource):
         """As `LiveSource.opened`."""
         with self._container() as container:
             stream = video_stream(container, self.name)
-            stream.thread_type = "SLICE"  # threads by frames would hold two of them back
+            may_lose = self._transport == "udp" or _LOSSY.match(self._url) is not None
+            # Threads by frames would hold two of them back; with threads by slices, missing slices are not noticed.
+            stream.thread_type = "NONE" if may_lose else "SLICE"
             has_stamps = not _MADE_UP & set(container.format.name.split(","))
             if has_stamps and stream.average_rate:
                 self.fps = float(stream.average_rate)
-            is_whole = self._transport == "tcp"
+            is_whole, was_damaged, rhythm, before = not may_lose, False, _Rhythm(), self.faults.corrupt
             try:
                 for frame in decoded(container, stream, self.faults, self.name, self._max_pixels):
-                    is_whole = is_whole or frame.key_frame
-                    if self._transport == "udp" and frame.is_corrupt:
-                        is_whole = False
+                    if may_lose:
+                        # MPEG-TS tells of a loss one packet early: not even a key frame is trusted right after one.
+                        is_damaged, is_late = self.faults.corrupt > before, rhythm.misses(frame.time)
+                        is_whole = not is_damaged and (
+                            (is_whole and not is_late) or (frame.key_frame and not was_damaged)
+                        )
+                        self.faults.corrupt += is_late
+                        was_damaged, before = is_damaged, self.faults.corrupt
                     if is_whole:
                         stamp = frame.time if has_stamps else None
                         yield _Given(upright(frame), stamp, pixel_aspect(stream, frame.rotation))
                     if stop.is_set():
                         return
+                if container.duration:  # a file, which is over
+                    self.state = ENDED
             except av.error.FFmpegError:  # over a network a stream breaks off, ends or hangs in many ways
                 return
 
     def _container(self) -> Any:
-        options = {"fflags": "discardcorrupt"} if self._transport == "udp" else {}
+        # A host that is silent for so long is given up before `opening` is over: nothing can interrupt an opening.
+        reading = max(self.patience.reading, _SEGMENT) if _SEGMENTED.match(self._url) else self.patience.reading
+        silence = str(round(1e6 * reading))
+        options = {"rw_timeout": silence}
         if self._url.lower().startswith("rtsp"):
-            options["rtsp_transport"] = self._transport
+            options = {"timeout": silence, "rtsp_transport": self._transport}
         if self._url.lower().endswith(".sdp"):
             options["protocol_whitelist"] = "file,rtp,udp"
-        timeout = (self.patience.opening, self.patience.reading)
+        # Halved: a read that takes too long first gives the frame that a parser had held back, and then is begun again.
+        timeout = (self.patience.opening, reading / 2)
         try:
             return av.open(self._url, options=options, timeout=timeout, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             reason = without_secrets(reason_of(error))
             raise SourceError(f"{self.name}: cannot be opened ({reason}); check address, user and password") from None
+
+
+class _Rhythm:
+    """Tells by their stamps where frames are missing: after a step that is longer than any of late."""
+
+    def __init__(self) -> None:
+        self._steps: deque[float] = deque(maxlen=25)
+        self._last: float | None = None
+
+    def misses(self, stamp: float | None) -> bool:
+        """Whether one is missing before the frame with this stamp."""
+        last, self._last = self._last, stamp
+        if stamp is None or last is None:
+            return False
+        is_late = len(self._steps) >= 5 and stamp - last > _LONGER * max(self._steps)
+        if is_late:
+            self._steps.clear()  # it may be a new rhythm
+        else:
+            self._steps.append(stamp - last)
+        return is_late
 
 
 class WebcamSource(LiveSource):

@@ -15,9 +15,9 @@ from errseg_rt.datasets.inputs import find_images
 from errseg_rt.errors import SourceError
 from errseg_rt.frames.reading import Reading
 from errseg_rt.video.files import FileSource
-from errseg_rt.video.given import USUAL_FPS, ImageSource, IterableSource, SceneSource
+from errseg_rt.video.given import ImageSource, IterableSource, SceneSource
 from errseg_rt.video.live import Patience, UrlSource, WebcamSource
-from errseg_rt.video.picture import Source
+from errseg_rt.video.picture import USUAL_FPS, Source
 from errseg_rt.video.urls import is_url, without_secrets
 
 

@@ -13,6 +13,11 @@ import numpy.typing as npt
 CONNECTED, WAITING, LOST, ENDED = "connected", "waiting", "lost", "ended"
 """States of a source: it gives frames, it is being opened, it is being opened again after it broke, it is over."""
 
+USUAL_FPS = 25.0
+"""Frames a second of what has no time of its own, unless somebody says otherwise."""
+
+_BACK = 0.1  # seconds by which stamps may be out of order, as FFmpeg takes it, before they are said to start anew
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -90,4 +95,29 @@ class Clock:
         """The stamp of the next frame: as `given`, or else as it arrived; never before the last one."""
         stamp = otherwise if given is None else given
         self._last = stamp if self._last is None else max(stamp, self._last)
+        return self._last
+
+
+class Timeline:
+    """Time of what is read from a disk: as its stamps say, and by the usual step where they are missing or start anew.
+
+    Args:
+        step: Seconds from one frame to the next, usually.
+    """
+
+    def __init__(self, step: float) -> None:
+        self._step, self._shift = step, 0.0
+        self._last: float | None = None
+
+    def stamp(self, given: float | None) -> float:
+        """The stamp of the next frame; never before the last one."""
+        if self._last is None:
+            self._last = given or 0.0
+            return self._last
+        next_one = self._last + self._step
+        stamp = next_one if given is None else given + self._shift
+        if stamp < self._last - _BACK:  # as where recordings were joined
+            self._shift += next_one - stamp
+            stamp = next_one
+        self._last = max(stamp, self._last)
         return self._last

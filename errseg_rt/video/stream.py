@@ -163,6 +163,7 @@ class Stream:
         self._jobs: deque[_Job] = deque()  # in the order of the frames
         self._dropped, self._counts = 0, _Counts()
         self._threads: list[threading.Thread] = []
+        self._until = math.inf  # when closing is over, whoever began it
 
     def change(self, **asked: Any) -> None:
         """Change arguments of `Runtime.segment`, such as `threshold`, `budget` or `deadline_ms`, for frames to come."""
@@ -243,10 +244,10 @@ class Stream:
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
-        until = time.monotonic() + _END
+        self._until = min(self._until, time.monotonic() + _END)
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join(max(0.0, until - time.monotonic()))
+                thread.join(max(0.0, self._until - time.monotonic()))
 
     def _start(self) -> None:
         if self._threads or self._stop.is_set():

@@ -173,3 +173,56 @@ def test_the_source_is_not_written_over(cli, clip: Path) -> None:
     done = cli("video", clip, "-o", clip)
     assert (done.code, done.err) == (2, f"error: {clip}: is the source itself; give another --out\n")
     assert clip.read_bytes() == before
+
+
+LIMITED = """
+import resource, sys
+from errseg_rt.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)  # as on a disk that has no more room than that
+main()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit that Linux has")
+@pytest.mark.parametrize("room", [0, 20_000], ids=["none", "some"])
+@pytest.mark.parametrize("also", ["labels", "lines", "pngs"])
+def test_a_disk_that_is_full_is_one_line(clip: Path, tmp_path: Path, kernels_are_compiled, room, also) -> None:
+    write_clip(clip, [0.04 * index for index in range(40)])
+    command = [
+        sys.executable,
+        "-c",
+        LIMITED,
+        str(room),
+        "video",
+        str(clip),
+        "-o",
+        str(tmp_path / "out"),
+        "--also",
+        also,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "File too large" in line
+    assert not (tmp_path / "out" / "street.v2.mp4").exists()
+    assert not [path for path in (tmp_path / "out").glob("*.mp4") if not path.stat().st_size]
+
+
+@pytest.mark.parametrize(
+    ("out", "fault"),
+    [
+        ("file/out", "file exists and is a file"),
+        ("file", "file exists and is a file"),
+        ("folder.mp4/x.mp4", None),
+        ("taken", "street.v2.mp4: is a folder, wanted a file to write"),
+    ],
+)
+def test_places_where_no_clip_can_be_written(cli, clip: Path, tmp_path: Path, out, fault) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "taken" / "street.v2.mp4").mkdir(parents=True)
+    done = cli("video", clip, "-o", tmp_path / out, "--stride", "5", "--json")
+    assert done.code == (2 if fault else 0), done.err
+    if fault:
+        (line,) = done.err.splitlines()
+        assert fault in line

@@ -127,7 +127,7 @@ def test_files_that_are_no_video(tmp_path: Path, kind, fault) -> None:
 
 def test_frames_over_the_limit_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", EVEN[:2])
-    with pytest.raises(SourceError, match="frames of 64x96 pixels are over the limit of 6143; raise max_pixels"):
+    with pytest.raises(FrameError, match="frames of 64x96 pixels are over the limit of 6143; raise max_pixels"):
         FileSource(path, max_pixels=64 * 96 - 1)
 
 
