@@ -15,7 +15,7 @@ from errseg_rt.networks.graphs import FrontGraph, Shapes
 from errseg_rt.system.lines import one_line
 from errseg_rt.taps.chosen import TAPS
 from errseg_rt.taps.cut import TAP
-from errseg_rt.taps.onnx_maps import probe_sizes
+from errseg_rt.taps.sizes import probe_sizes
 from errseg_rt.training.frozen import FrozenNetwork
 
 _BRANCHES = "branches/"

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from errseg_rt.bundle.contract import GRID_STRIDE
+from errseg_rt.errors import DataError
 
 STRIDES = (1, 2, 4, 8, 16, 32, 64)
 """Strides that a feature map may have."""
@@ -96,6 +97,18 @@ class Maps:
 def tap_strides(grid_stride: int = GRID_STRIDE) -> dict[str, int]:
     """The stride of each tap but the logits, which may have any."""
     return {"low": grid_stride, "mid": 2 * grid_stride, "deep": 4 * grid_stride, "high": 4 * grid_stride}
+
+
+def grid_stride_of(maps: Maps, logits: str) -> int:
+    """The stride at which branches best work: that at which the logits are computed, but 4 at most.
+
+    Raises:
+        DataError: That is no feature map.
+    """
+    if logits not in maps:
+        raise DataError(f"{logits} is no feature map [1, channels, height, width], so that it cannot be the logits")
+    stride = maps.resolution(maps[logits])
+    return next(each for each in (GRID_STRIDE, 2, 1) if each <= stride)
 
 
 def nearest_stride(strides: Collection[int], wanted: int) -> int:

@@ -14,7 +14,7 @@ from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import DataError
 from errseg_rt.taps.chosen import TAPS, Tap, check_names, choose
-from errseg_rt.taps.maps import Maps
+from errseg_rt.taps.maps import Maps, grid_stride_of
 from errseg_rt.taps.onnx_maps import onnx_maps
 from errseg_rt.taps.proposal import Proposed, propose
 
@@ -83,9 +83,8 @@ class NetworkFile:
         return onnx_maps(self.model, self.input)
 
     def grid_stride(self, maps: Maps, logits: str | None = None) -> int:
-        """The stride at which the branches best work: that at which the logits are computed, but 4 at most."""
-        stride = maps.resolution(maps[logits or self.logits])
-        return next(each for each in (4, 2, 1) if each <= stride)
+        """As `grid_stride_of`."""
+        return grid_stride_of(maps, logits or self.logits)
 
     def proposed(self, maps: Maps, grid_stride: int, logits: str | None = None) -> dict[str, Proposed]:
         """Taps by `propose`."""

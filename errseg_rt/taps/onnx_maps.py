@@ -11,15 +11,13 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, shape_inference
 
-from errseg_rt.bundle.contract import Size, on_stride
-from errseg_rt.bundle.input_spec import InputSpec
+from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.errors import DataError
-from errseg_rt.taps.maps import STRIDES, FeatureMap, Maps
+from errseg_rt.taps.maps import FeatureMap, Maps
+from errseg_rt.taps.sizes import Shape, is_exact, probe_sizes, stride_of
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _TOGETHER = 64  # tensors that one run gives, so that a large network's need not all be in memory
-_SIDES = (5, 7), (9, 10)  # of the two images that a network is shown, in steps of at least `_LEAST` pixels
-_LEAST = 32
 _NORMS = ("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LpNormalization")
 _ACTIVATIONS = (
     *("Relu", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "ThresholdedRelu", "Clip", "Sigmoid", "HardSigmoid"),
@@ -30,7 +28,6 @@ _LEARNED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 _PASSING = ("Identity", "Dropout", "Cast")
 
 _GROUPS = 7  # more of them, and a convolution is taken for one that looks at each channel alone
-Shape = tuple[int, ...]
 
 
 def onnx_maps(model: onnx.ModelProto, spec: InputSpec) -> Maps:
@@ -53,43 +50,26 @@ def onnx_maps(model: onnx.ModelProto, spec: InputSpec) -> Maps:
     learned = sum(1 << index for index, node in enumerate(nodes, 1) if node.op_type in _LEARNED)
     found = []
     for name, depth in number.items():
-        each = [shape.get(name) for shape in shapes]
-        stride = _stride([shape for shape in each if shape is not None], sizes)
+        each = [shape[name] for shape in shapes if name in shape]
+        stride = stride_of(each, sizes)
         if stride and (behind[depth] | 1 << depth) & learned:  # what comes before the first weights is the image
-            channels = each[0][1]  # type: ignore[index]
             found.append(
                 FeatureMap(
                     name,
                     stride,
-                    channels,
+                    each[0][1],
                     _made_by(nodes, number, depth),
                     depth,
                     is_end=not _goes_on(name, readers),
                     is_spread=_is_spread(name, readers),
                     is_learned=nodes[depth - 1].op_type in _LEARNED,
-                    is_exact=all(
-                        shape[2:] == on_stride(size, stride)
-                        for shape, size in zip([shape for shape in each if shape], sizes, strict=True)
-                    ),
+                    is_exact=is_exact(each, sizes, stride),
                 )
             )
     made_of = {
         each.name: frozenset(other.name for other in found if behind[each.depth] >> other.depth & 1) for each in found
     }
     return Maps(tuple(found), len(nodes), made_of)
-
-
-def probe_sizes(spec: InputSpec) -> list[Size]:
-    """Sizes of inputs that tell strides from each other; one where the network takes one only."""
-    if spec.size is not None:
-        return [spec.size]
-    step = max(spec.multiple, spec.multiple * round(_LEAST / spec.multiple))
-    # What is no multiple of large strides shows how sides are rounded.
-    odd = spec.multiple % step
-    return [
-        (rows * step + more + spec.plus_one, cols * step + more + spec.plus_one)
-        for (rows, cols), more in zip(_SIDES, (0, odd), strict=True)
-    ]
 
 
 def _shapes(model: onnx.ModelProto, size: Size, names: Mapping[str, int]) -> dict[str, Shape]:
@@ -156,25 +136,6 @@ def run(model: onnx.ModelProto, size: Size) -> list[Any]:
             f"the network does not run on an input of {size[0]}x{size[1]} ({reason}); say which sizes it takes: "
             "input.multiple, input.plus_one, or input.size"
         ) from error
-
-
-def _stride(shapes: Sequence[Shape], sizes: Sequence[Size]) -> int | None:
-    """The stride of a tensor by its shapes at some sizes; None for one that is no feature map."""
-    if len(shapes) < len(sizes) or len({shape[1] for shape in shapes}) > 1 or len(set(shapes)) < len(shapes):
-        return None
-    for stride in STRIDES:
-        wanted = [on_stride(size, stride) for size in sizes]
-        if all(_is_near(shape[2:], want) for shape, want in zip(shapes, wanted, strict=True)):
-            return stride
-    return None
-
-
-def _is_near(found: Shape, wanted: Size) -> bool:
-    """Convolutions without padding, and strides that are rounded down, lose a pixel or two of many."""
-    return all(
-        want - min(2, want // 8 + 1) <= side <= want + min(1, want // 8)
-        for side, want in zip(found, wanted, strict=True)
-    )
 
 
 def _readers(nodes: Sequence[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:

@@ -72,6 +72,36 @@ def test_as_json(cli, here):
     assert len(every["tensors"]) > len(told["tensors"])
 
 
+def test_modules_of_a_torch_network_are_listed_and_proposed(cli, here, monkeypatch):
+    monkeypatch.syspath_prepend(str(here))
+    (here / "my_network.py").write_text("from tests.user_network import PlainUNet, UserNetwork, lively\n")
+    told = json.loads(cli("taps", "my_network:PlainUNet", "--json", "--multiple", "8").out)
+    assert [told["proposed"][tap]["name"] for tap in ("low", "mid", "deep", "logits")] == [
+        "first",
+        "down",
+        "bottom",
+        "head",
+    ]
+    assert (told["grid_stride"], told["classes"]) == (1, 1)
+    several = cli("taps", "my_network:UserNetwork", "--classes", "5", "--logits", "head", "--json")
+    assert json.loads(several.out)["proposed"]["low"]["name"] == "low"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("nothing", "no such file, and no network is called so"),
+        ("no_module:net", "cannot be imported and called (ModuleNotFoundError"),
+        ("json:dumps", "cannot be imported and called (TypeError"),
+        ("json:decoder", "wanted a torch.nn.Module, or what makes one, got module"),
+        ("torch.nn:Identity", "no feature map"),
+        ("squeezenas", "name the class logits by --logits"),
+    ],
+)
+def test_names_of_no_network(cli, here, name, wanted):
+    assert_one_line(cli("taps", name, "--multiple", "16"), wanted)
+
+
 def test_a_network_for_thin_things_has_a_fine_grid(cli, here):
     told = json.loads(cli("taps", "unet.onnx", "--json").out)
     assert told["grid_stride"] == 1
