@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
 
 import onnx
 import torch
 
-from errseg_rt.bundle.input_spec import InputSpec
+from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.export.joined import BranchesGraph, join, sample_of
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.graphs import GRAPHS, FrontGraph, RefineGraph
 from errseg_rt.training.frozen import FrozenNetwork
 
 _OPSET = 18
-_SAMPLE = (2, 3, 97, 129)  # sizes at which the exporter traces; any that differ from each other and from 1
+_SAMPLE = (97, 129)  # sizes at which the exporter traces, or the next that fit; any that differ from each other and 1
 _GRID = (25, 33)  # likewise
 
 
-def export_graphs(cascade: Cascade, spec: InputSpec) -> dict[str, bytes]:
+def export_graphs(cascade: Cascade, spec: InputSpec | None = None) -> dict[str, bytes]:
     """The front and the refine graph of a cascade, which hand on logits, not probabilities.
 
     Args:
         cascade: Moved to eval mode; its weights stay as they are.
-        spec: How its network takes frames.
+        spec: How its network takes frames; None: as the network says, or in 16n + 1 pixels a side.
 
     Returns:
         ONNX models by the names of the graphs.
     """
     cascade = cascade.eval()
+    if spec is None:
+        spec = getattr(cascade.semantic, "input", InputSpec(plus_one=True))
     if isinstance(cascade.semantic, FrozenNetwork):
         return _around(cascade, cascade.semantic, spec)
-    image = torch.zeros(_SAMPLE)
+    is_fixed = spec.size is not None
+    image = torch.zeros(1 if is_fixed else 2, 3, *sample_size(spec))
     with torch.no_grad():
         front = cascade.front(image)
     samples = {"front": (image,), "refine": (front.logits, front.low, front.coarse, front.gate)}
-    return {name: _export(graph(cascade), samples[name], name) for name, graph in GRAPHS.items()}
+    return {name: _export(graph(cascade), samples[name], name, is_fixed=is_fixed) for name, graph in GRAPHS.items()}
+
+
+def sample_size(spec: InputSpec) -> Size:
+    """Size of an image at which a network is traced: one that it takes."""
+    return replace(spec, scale=1.0, enlarge_up_to=0, work_pixels=0).input_size(_SAMPLE)
 
 
 def _around(cascade: Cascade, network: FrozenNetwork, spec: InputSpec) -> dict[str, bytes]:

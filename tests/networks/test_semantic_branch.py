@@ -395,3 +395,19 @@ def test_it_compiles_in_one_graph(cascade):
     compiled = torch.compile(GRAPHS["front"](cascade), fullgraph=True, backend="eager")
     for found, wanted in zip(compiled(image), cascade.front(image), strict=True):
         torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "size"),
+    [
+        (InputSpec(plus_one=True, scale=0.5), (97, 129)),
+        (InputSpec(multiple=32), (128, 160)),
+        (InputSpec(multiple=14), (98, 140)),
+        (InputSpec(size=(80, 112)), (80, 112)),
+    ],
+    ids=str,
+)
+def test_it_is_traced_at_a_size_that_it_takes(spec, size):
+    from errseg_rt.export.graphs import sample_size
+
+    assert sample_size(spec) == size
