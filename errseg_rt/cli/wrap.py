@@ -85,6 +85,14 @@ def wrap(
             "Resizes do not say.",
         ),
     ] = None,
+    keep_resize: Annotated[
+        bool,
+        typer.Option(
+            "--keep-resize",
+            help="Leave the Resize at its end in the network: labels are then those of interpolated logits, to the "
+            "pixel, at many times the memory and time.",
+        ),
+    ] = False,
     output: Annotated[
         str | None, typer.Option(metavar="NAME", help="The output to take, where there are several; any tensor does.")
     ] = None,
@@ -131,7 +139,7 @@ def wrap(
     given = Given(normalise, mean, std, scale, color, reduce)
     check_folder(out)
     check_replaceable(out)
-    options = Options(output, _size(size), multiple, align_corners, activation, threshold)
+    options = Options(output, _size(size), multiple, align_corners, activation, threshold, keep_resize)
     drawn = out.with_name(f"{out.resolve().name}_check.png") if check else None
     check_file(drawn)
     network = read_network(model, options)

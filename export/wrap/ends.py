@@ -79,6 +79,7 @@ def find_ends(
     batch: int,
     opset: int,
     by_pixel: bool,
+    keep_resize: bool = False,
 ) -> Ends | None:
     """Walk back from an output.
 
@@ -90,12 +91,13 @@ def find_ends(
         batch: Frames of the input.
         opset: Of the graph.
         by_pixel: Whether the input has its channels last, as the output may, too.
+        keep_resize: Whether a Resize shall stay in the network.
 
     Returns:
         None where the output's axes are not those of a segmentation.
     """
     starts = _roles(shapes[output], size, batch, by_pixel)
-    walks = [_Walk(graph, shapes, size, opset).back(Ends(output, roles)) for roles in starts]
+    walks = [_Walk(graph, shapes, size, opset, keep_resize).back(Ends(output, roles)) for roles in starts]
     return max(walks, key=lambda ends: len(ends.cut), default=None)  # the first of the longest
 
 
@@ -142,8 +144,15 @@ def stride_of_pixels(pixels: int, size: tuple[int, int]) -> int | None:
 class _Walk:
     """One walk back."""
 
-    def __init__(self, graph: onnx.GraphProto, shapes: Mapping[str, Shape], size: tuple[int, int], opset: int) -> None:
-        self.graph, self.shapes, self.size, self.opset = graph, shapes, size, opset
+    def __init__(
+        self,
+        graph: onnx.GraphProto,
+        shapes: Mapping[str, Shape],
+        size: tuple[int, int],
+        opset: int,
+        keep_resize: bool,
+    ) -> None:
+        self.graph, self.shapes, self.size, self.opset, self.keep_resize = graph, shapes, size, opset, keep_resize
         self.made = producers(graph)
 
     def back(self, ends: Ends) -> Ends:
@@ -214,11 +223,11 @@ class _Walk:
         """A Resize of rows and columns alone, each taken for what it does to a grid."""
         if len(before) != len(after) or "H" not in ends.roles or "W" not in ends.roles:
             return None
-        if before == after:
+        says = attributes(node)
+        if before == after and says.get("coordinate_transformation_mode") != "tf_crop_and_resize":
             return ends
         if any(a != b for role, a, b in zip(ends.roles, before, after, strict=True) if role not in "HW"):
             return None
-        says = attributes(node)
         mode, rows, cols = says.get("mode", "nearest"), ends.roles.index("H"), ends.roles.index("W")
         asymmetric = node.op_type == "Upsample" or self.opset < 11
         coordinates = "asymmetric" if asymmetric else says.get("coordinate_transformation_mode", "half_pixel")
@@ -231,6 +240,8 @@ class _Walk:
                 ends.nearest is None and not ends.has_labels and ends.align_corners is None and ends.activation is None
             )
             return replace(ends, nearest=factors) if fits and repeats else None
+        if self.keep_resize:
+            return None
         grows = after[rows] >= before[rows] and after[cols] >= before[cols]
         stretches = says.get("keep_aspect_ratio_policy", "stretch") == "stretch"
         reaches = (after[rows], after[cols]) == self.size or not steps(self.size, (after[rows], after[cols]))

@@ -108,7 +108,7 @@ class Looks:
         return self.grid[0] * rows, self.grid[1] * cols
 
 
-def look(model: onnx.ModelProto, path: Path, output: str | None, size: Size | None) -> Looks:
+def look(model: onnx.ModelProto, path: Path, output: str | None, size: Size | None, keep_resize: bool = False) -> Looks:
     """Look at a network.
 
     Args:
@@ -116,6 +116,7 @@ def look(model: onnx.ModelProto, path: Path, output: str | None, size: Size | No
         path: Its file, for messages.
         output: The output that is wanted, if there are several; any tensor's name does.
         size: The height and width at which it shall be run, where it takes any.
+        keep_resize: Whether a Resize at its end shall stay in it.
 
     Raises:
         DataError: What was wanted is not there, or this is no network that labels the pixels of a picture.
@@ -127,7 +128,7 @@ def look(model: onnx.ModelProto, path: Path, output: str | None, size: Size | No
     given, taken, found = _first_run(probe, _inputs(graph, path, size), size)
     shapes = {name: tuple(array.shape) for name, array in found.items()}
     batch = given.batch or 1
-    ends = find_ends(graph, output, shapes, taken, batch, opset(model), given.layout.endswith("C"))
+    ends = find_ends(graph, output, shapes, taken, batch, opset(model), given.layout.endswith("C"), keep_resize)
     if ends is None:
         raise DataError(
             f"{path}: output {one_line(output)} has the shape {_shown(shapes[output])} for an input of "

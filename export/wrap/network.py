@@ -40,6 +40,7 @@ class Options:
         align_corners: Whether the first and last pixels of its grid lie on those of its input.
         activation: One of `errseg_rt.export.wrap.meaning.ACTIVATIONS`.
         threshold: Probability above which a sigmoid channel is its class.
+        keep_resize: Whether a Resize at its end stays in it, so that labels are those of interpolated logits.
     """
 
     output: str | None = None
@@ -48,6 +49,7 @@ class Options:
     align_corners: bool | None = None
     activation: str | None = None
     threshold: float | None = None
+    keep_resize: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def read_network(path: Path, options: Options) -> Network:
     """
     model = load_model(path)
     is_changed = to_float32(model)
-    looks = look(model, path, options.output, options.size)
+    looks = look(model, path, options.output, options.size, options.keep_resize)
     model, looks, is_alone = alone(model, path, looks)
     looks = frames_apart(model, path, looks)
     meaning = meaning_of(looks, path, options.activation, options.threshold)

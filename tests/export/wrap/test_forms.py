@@ -336,6 +336,21 @@ def test_another_last_resize_stays(mode: str, way: str, street: np.ndarray, tmp_
     check(path, street, run(path, normalised(street))[0].argmax(axis=0))
 
 
+@pytest.mark.parametrize("ends", [["softmax"], ["argmax"], []])
+def test_a_last_resize_may_be_kept(ends: list[str], street: np.ndarray, tmp_path: Path) -> None:
+    net = Net(stride=4).resize(4, way="align_corners")
+    if ends == ["softmax"]:
+        net.add("Softmax", axis=1)
+    if ends == ["argmax"]:
+        net.add("ArgMax", axis=1, keepdims=1)
+    path = net.save(tmp_path / "net.onnx")
+    network = wrap(path, Options(keep_resize=True))
+    assert network.stride == 1
+    found = run(path, normalised(street))[0]
+    result = check(path, street, found[0] if ends == ["argmax"] else found.argmax(axis=0))
+    assert result.error_probability is not None
+
+
 def test_labels_enlarged_by_nearest_neighbours_have_an_error_map(street: np.ndarray, tmp_path: Path) -> None:
     net = Net(stride=4).add("ArgMax", axis=1, keepdims=1).cast("float32")
     path = net.resize(4, "nearest", "asymmetric", nearest_mode="floor").cast("uint8").save(tmp_path / "net.onnx")
