@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,27 @@ GEOMETRIES = {
     "enlarged": Geometry((9, 11), (36, 44), (31, 40), (21, 27), align_corners=False),
     "shrunk": Geometry((6, 8), (21, 29), (20, 26), (43, 50), align_corners=True),
 }
+
+
+def _let_torchvision_load() -> None:
+    """Define the operators that torchvision asks for at its import.
+
+    Registries have it built for CUDA, whose own operators do not load beside a torch for CPUs. torchmetrics imports it
+    wherever it is installed, and no training would run.
+    """
+    if find_spec("torchvision") is None or find_spec("torch") is None:
+        return
+    import torch
+
+    if torch.version.cuda is None:
+        for name in ("nms", "qnms"):
+            with contextlib.suppress(RuntimeError):  # it is there
+                torch.library.define(
+                    f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                )
+
+
+_let_torchvision_load()
 
 
 @lru_cache

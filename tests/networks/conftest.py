@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 import torch
 from torch import nn
@@ -50,20 +48,6 @@ def multiply_adds():
         return counter.get_total_flops() / 2e9, outputs
 
     return count
-
-
-@pytest.fixture(scope="session")
-def library():
-    """Imports torchvision, or what needs it, beside a torch for CPUs, whose lack of operators it would stumble over."""
-
-    def load(name):
-        for operator in ("nms", "qnms"):
-            with contextlib.suppress(RuntimeError):  # it is there
-                signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                torch.library.define(f"torchvision::{operator}", signature)
-        return pytest.importorskip(name, reason=f"{name} is not installed", exc_type=ImportError)
-
-    return load
 
 
 class Stub(nn.Module):

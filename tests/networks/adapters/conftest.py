@@ -30,7 +30,6 @@ _PACKAGES = {
 @pytest.fixture(scope="session")
 def installed():
     """Skips a test whose adapter's library is not there."""
-    kept = []
 
     def check(name):
         for package in _PACKAGES[name.partition(":")[0]]:
@@ -38,25 +37,8 @@ def installed():
                 version(package)
             except PackageNotFoundError:
                 pytest.skip(f"{package} is not installed; the extra adapters has it")
-            if package == "torchvision" and not kept and torch.version.cuda is None:
-                kept.append(_torchvision_without_its_operators())
 
     return check
-
-
-def _torchvision_without_its_operators():
-    """Registries have torchvision built for CUDA, whose operators do not load beside a torch for CPUs.
-
-    Networks for segmentation use none of them, but its import asks for two.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        operators = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return operators
-    return None
 
 
 @pytest.fixture
