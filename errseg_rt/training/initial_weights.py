@@ -14,7 +14,7 @@ from errseg_rt.networks.weights import misfits, read_weights, unwrapped
 
 _MEND = (
     "--init wants the weights of the semantic network, its state_dict() as torch.save(network.state_dict(), path) or "
-    "safetensors write it"
+    "safetensors write it, or the prefix of a TensorFlow checkpoint, as model.ckpt"
 )
 _BACKBONE = "backbone."  # before the names of its weights, in the networks that have one
 _MERGE = "where its classes are others, initial.classes and initial.merge say which of them each class merges"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from errseg_rt.errors import DataError
 from errseg_rt.frames.reading import Reading
 from errseg_rt.training.claim import claim, input_differences
 from errseg_rt.training.inputs import look_at_splits, open_splits
+from tests.networks.tensorflow.writer import write_checkpoint
 
 IDS = {0: "void", 7: "road", 40: "car", 41: "car", 200: "sky"}
 MEANT = {label: IGNORE if name == "void" else CAMVID.names.index(name) for label, name in IDS.items()}
@@ -183,3 +185,16 @@ def test_further_frames_are_learned_from_and_have_the_networks_classes(recipe, t
     claim(tmp_path / "out", merged, frames.inputs, is_finished=False)
     assert input_differences(tmp_path / "out", frames.inputs) == []
     assert input_differences(tmp_path / "out", without.inputs) == ["also: f000 and 2 more gone"]
+
+
+def test_initial_weights_are_all_files_of_a_checkpoint(recipe, tmp_path):
+    splits = open_splits(None, recipe)
+    digests = []
+    for value in (1.0, 2.0):
+        write_checkpoint(tmp_path / "model.ckpt", {"weight": np.full(3, value, np.float32)})
+        digests.append(look_at_splits(splits, recipe, tmp_path / "model.ckpt", bare).inputs.init)
+    index, shard = tmp_path / "model.ckpt.index", tmp_path / "model.ckpt.data-00000-of-00001"
+    assert digests[1] == hashlib.sha256(index.read_bytes() + shard.read_bytes()).hexdigest()
+    assert digests[0] != digests[1]
+    assert look_at_splits(splits, recipe, index, bare).inputs.init == digests[1]
+    assert look_at_splits(splits, recipe, shard, bare).inputs.init == digests[1]
