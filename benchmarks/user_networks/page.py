@@ -37,7 +37,8 @@ class Step:
 def steps() -> Iterator[Step]:
     """Those of the walk, in order."""
     text = PAGE.read_text(encoding="utf-8")
-    for language, block in _BLOCK.findall(text[text.index(WALK) :]):
+    walk = text[text.index(WALK) :].partition("\n## ")[0]
+    for language, block in _BLOCK.findall(walk):
         if language == "python":
             yield Step("python", block)
         elif language:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.user_networks.walk --drive DRIVE --checkpoint model_checkpoint.pth
 
-`DRIVE` is the folder of DRIVE's training images (`images/`, `1st_manual/`, `mask/`); takes minutes. Scores go into
-`benchmarks/results/vessels.json`; the pictures, of a drawn retina, and the curves into `docs/networks/`.
+`DRIVE` is the folder of DRIVE's training images (`images/`, `1st_manual/`, `mask/`). Scores go into
+`benchmarks/results/vessels.json`, the picture, of a drawn retina, into `docs/networks/`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def run(step: Step, folder: Path) -> float:
 
 
 def write(folder: Path, seconds: dict[str, float]) -> None:
-    """The scores, the pictures and the curves."""
+    """The scores and the picture."""
     before, after = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("before", "after"))
     content = {"machine": machine_stamp(gpu_name()), "seconds": seconds, "before": before, "after": after}
     (RESULTS / "vessels.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
