@@ -147,6 +147,10 @@ ELSEWHERE = {
     "python -m benchmarks.many_frames": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
     "python -m benchmarks.damage": _BENCHMARK,
+    "python -m benchmarks.user_networks --weights WEIGHTS --data DATA": _BENCHMARK,
+    "python -m benchmarks.post_processing --weights squeezenas_mac_large_cityscapes.pth "
+    "--frames cityscapes/leftImg8bit": _BENCHMARK,
+    "python -m benchmarks.networks": _BENCHMARK,
     "python -m benchmarks.refine": _BENCHMARK,
     "python benchmarks/gpu.py": _GPU,
     "python benchmarks/gpu.py --only tensorrt": _GPU,
