@@ -2,8 +2,8 @@
 
     python -m benchmarks.video
 
-Linux only. A rendered street of 480x360 is encoded ahead. Throughput is held, round by round, against the ideal, which is
-1 / (time to segment a frame on all cores + CPU time to decode, draw and encode it / cores), and against a plain loop
+Linux only. A rendered street of 480x360 is encoded ahead. Throughput is held, round by round, against the ideal, which
+is 1 / (time to segment a frame on all cores + CPU time to decode, draw and encode it / cores), and against a plain loop
 with the same encoder. For latency, the RTSP server of the tests (Debian's GStreamer) gives four times as many frames as
 can be segmented; each picture tells when it was made. For memory, a stream goes over the clip again and again.
 """

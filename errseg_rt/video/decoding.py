@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import ColorRange, Colorspace
 
 from errseg_rt.errors import FrameError, SourceError
 from errseg_rt.system.lines import one_line
@@ -74,7 +75,12 @@ def decoded(container: Any, stream: Any, faults: Faults, name: str, max_pixels: 
 
 def upright(frame: Any) -> npt.NDArray[np.uint8]:
     """A frame of PyAV as it shall be shown: BGR `uint8 [H, W, 3]`, turned and mirrored as its container says."""
-    picture = frame.to_ndarray(format="bgr24")
+    # All is said, since old versions of PyAV take every matrix for BT.601's, and every range for the same.
+    given = ColorRange(frame.color_range or ColorRange.MPEG)
+    shown = frame.reformat(
+        format="bgr24", dst_colorspace=Colorspace.DEFAULT, src_color_range=given, dst_color_range=ColorRange.JPEG
+    )
+    picture = shown.to_ndarray()
     a, b, c, d = _orientation(frame)
     is_turned = abs(b) > abs(a)  # of angles between the right ones the nearest
     if is_turned:
