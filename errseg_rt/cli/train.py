@@ -16,6 +16,7 @@ from errseg_rt.cli.options import AllowDamagedOption, IgnoreOrientationOption, M
 from errseg_rt.cli.outputs import check_folder
 from errseg_rt.errors import EngineError
 from errseg_rt.frames.reading import Reading
+from errseg_rt.system.lines import one_line
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
 """Lightning's names of the arithmetics in which all of a training works."""
@@ -100,6 +101,10 @@ def train(
         from errseg_rt.training.recipe_files import load_recipe
     except ModuleNotFoundError as error:
         raise EngineError(f"training is not installed ({error}): pip install 'errseg-rt[train]'") from error
+    except RuntimeError as error:  # torchmetrics imports torchvision where that is installed
+        raise EngineError(
+            f"training does not load here ({one_line(error)}); install a torchvision that fits this torch, or none"
+        ) from error
     # Absolute paths say more of a machine than of a training.
     command = " ".join(["errseg-rt", *(Path(part).name if Path(part).is_absolute() else part for part in sys.argv[1:])])
     check_folder(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -297,6 +298,19 @@ def test_interrupt_is_no_fault(capsys, monkeypatch, recipe, tmp_path):
     code, _, err = run(capsys, "train", recipe, "-o", tmp_path / "out")
     assert code == 130
     assert "Traceback" not in err
+
+
+class Broken(ModuleType):
+    def __getattr__(self, name):
+        raise RuntimeError("operator torchvision::nms\ndoes not exist")
+
+
+def test_training_that_does_not_load(capsys, monkeypatch, recipe, tmp_path):
+    monkeypatch.setitem(sys.modules, "errseg_rt.training.loop", Broken("loop"))
+    code, _, err = run(capsys, "train", recipe, "-o", tmp_path / "out")
+    assert_one_line(
+        code, err, "training does not load here (operator torchvision::nms does not exist); install a torch"
+    )
 
 
 def test_training_that_is_not_installed(capsys, monkeypatch, recipe, tmp_path):
