@@ -17,7 +17,11 @@ _PIXELS = "network.model.pixel_level_module"
 _TAPS = {
     "SegformerForSemanticSegmentation": ("segformer[hidden_states]", "segformer[hidden_states][3]", "decode_head"),
     "UperNetForSemanticSegmentation": ("backbone[feature_maps]", "decode_head.bottleneck", "decode_head"),
-    "Mask2FormerForUniversalSegmentation": (f"{_PIXELS}.encoder[feature_maps]", f"{_PIXELS}.decoder[1][1]", "output"),
+    "Mask2FormerForUniversalSegmentation": (
+        f"{_PIXELS}.encoder[feature_maps]",
+        f"{_PIXELS}.decoder[multi_scale_features][1]",
+        "output",
+    ),
 }
 """Of the classes that are known: the list of maps at strides 4, 8 and 16, `high`, and the logits."""
 _SEGFORMER = {  # Xie et al., NeurIPS 2021, table 6: channels, depths, and channels of the decoder
@@ -103,7 +107,10 @@ def _cached(transformers: Any, name: str, classes: int) -> Any:
 
 def _class_of(transformers: Any, config: Any) -> Any:
     for kind in _TAPS:
-        known = getattr(transformers, kind)
+        try:
+            known = getattr(transformers, kind)
+        except Exception as error:  # its modules are imported now, with what they want of other libraries
+            raise DataError(f"transformers does not load {kind} here ({described(error)})") from error
         if isinstance(config, known.config_class):
             return known
     raise DataError(f"its networks are of {type(config).__name__}, but those of {', '.join(_TAPS)} are known")

@@ -33,12 +33,17 @@ def installed():
 
     def check(name):
         for package in _PACKAGES[name.partition(":")[0]]:
-            try:
-                version(package)
-            except PackageNotFoundError:
+            if not has(package):
                 pytest.skip(f"{package} is not installed; the extra adapters has it")
 
     return check
+
+
+def has(package):
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 @pytest.fixture
