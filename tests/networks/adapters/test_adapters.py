@@ -178,3 +178,26 @@ def test_the_torch_engine_says_what_it_lacks(monkeypatch):
     )
     with pytest.raises(EngineError, match=message):
         TorchEngine(b"", config, "front")
+
+
+@torch.no_grad()
+def test_masks_of_queries_become_class_logits(transformers):
+    from errseg_rt.networks.adapters.hugging_face import branch_of
+
+    stages = [f"stage{i}" for i in range(1, 5)]
+    backbone = transformers.SwinConfig(
+        embed_dim=12, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2], window_size=4, out_features=stages
+    )
+    sizes = dict.fromkeys(("hidden_dim", "feature_size", "mask_feature_size", "dim_feedforward"), 32)
+    config = transformers.Mask2FormerConfig(
+        backbone_config=backbone, **sizes, encoder_layers=1, decoder_layers=2, num_queries=10, num_labels=CLASSES
+    )
+    torch.manual_seed(0)
+    network = transformers.Mask2FormerForUniversalSegmentation(config)
+    branch, image = branch_of(network, CLASSES), torch.randn(1, 3, 96, 160)
+    taps, output = branch(image), network(image)
+    masks = output.masks_queries_logits[0].double().sigmoid()
+    of_class = output.class_queries_logits[0].double().softmax(dim=1)
+    scores = sum(of_class[query, :CLASSES, None, None] * masks[query] for query in range(10))
+    torch.testing.assert_close(taps.logits[0].softmax(dim=0).double(), scores / scores.sum(0), rtol=1e-4, atol=1e-5)
+    assert [tuple(tap.shape[2:]) for tap in taps] == [(24, 40), (24, 40), (12, 20), (6, 10), (6, 10)]
