@@ -76,7 +76,11 @@ def toml(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("name", recipe_names())
+# The others take classes from the bundle of a network that is given.
+COMPLETE = [name for name in recipe_names() if name != "wrapped"]
+
+
+@pytest.mark.parametrize("name", COMPLETE)
 def test_recipes_of_the_package_load_and_fit_their_networks(name):
     recipe = load_recipe(name)
     assert recipe.name == name
@@ -235,7 +239,7 @@ def test_every_stage_is_a_field():
     assert recipe.stage("detail_frozen") is recipe.detail_frozen
 
 
-@pytest.mark.parametrize("name", [*recipe_names(), "tiny"])
+@pytest.mark.parametrize("name", [*COMPLETE, "tiny"])
 def test_recipe_survives_the_notes_of_a_training(name, recipe):
     before = recipe if name == "tiny" else load_recipe(name)
     notes = json.loads(json.dumps(asdict(before)))
@@ -273,7 +277,7 @@ REFUSED = {
     "unknown_stage_field": ("batch = 2", "batches = 2", "semantic.batches: no such field; did you mean batch?"),
     "unknown_augmentation": ("[augment]", "[augment]\nblur = 1", "augment.blur: no such field; there are crop, flip"),
     "class_set": ('"camvid"', '"ade"', "data.classes: "),
-    "network": ('"squeezenas"', '"vgg"', "cascade.semantic: wanted one of deeplabv3plus-resnet50, "),
+    "network": ('"squeezenas"', '"vgg"', "cascade.semantic: wanted one of deeplabv3plus-resnet"),
     "width": ("detail_width = 6", "detail_width = 0", "cascade.detail_width: wanted 1 or more, got 0"),
     "iterations": ("iterations = 4", "iterations = -4", "semantic.iterations: wanted 0 or more, got -4"),
     "batch": ("batch = 2", "batch = 0", "semantic.batch: wanted 1 or more, got 0"),
