@@ -148,8 +148,9 @@ class UrlSource(LiveSource):
         with self._container() as container:
             stream = video_stream(container, self.name)
             may_lose = self._transport == "udp" or _LOSSY.match(self._url) is not None
-            # Threads by frames would hold two of them back; with threads by slices, missing slices are not noticed.
-            stream.thread_type = "NONE" if may_lose else "SLICE"
+            # Threads by frames hold some of them back; threads by slices do not notice those that are missing, and with
+            # HEVC they lock each other out in FFmpeg 7.1.
+            stream.thread_type = "NONE"
             has_stamps = not _MADE_UP & set(container.format.name.split(","))
             if has_stamps and stream.average_rate:
                 self.fps = float(stream.average_rate)
