@@ -10,9 +10,11 @@ import onnx
 import torch
 
 from errseg_rt.bundle.input_spec import InputSpec, Size
+from errseg_rt.errors import DataError
 from errseg_rt.export.joined import BranchesGraph, join, sample_of
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.graphs import GRAPHS, FrontGraph, RefineGraph
+from errseg_rt.system.lines import one_line
 from errseg_rt.training.frozen import FrozenNetwork
 
 _OPSET = 18
@@ -74,16 +76,21 @@ def _export(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            graph,
-            sample,
-            input_names=list(inputs),
-            output_names=list(graph.output_shapes()),
-            dynamic_shapes=dynamic,
-            opset_version=_OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                graph,
+                sample,
+                input_names=list(inputs),
+                output_names=list(graph.output_shapes()),
+                dynamic_shapes=dynamic,
+                opset_version=_OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except Exception as error:  # of whatever is written in a network of somebody's
+            cause = error.__cause__ or error
+            reason = f"{type(cause).__name__}: {one_line(str(cause))[:300]}"
+            raise DataError(f"torch cannot export the {name} graph to ONNX for sizes that vary ({reason})") from error
     if program is None:
         raise RuntimeError(f"the exporter gave no program for the {name} graph")
     return _without_traces(program.model_proto)

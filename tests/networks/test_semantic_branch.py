@@ -411,3 +411,16 @@ def test_it_is_traced_at_a_size_that_it_takes(spec, size):
     from errseg_rt.export.graphs import sample_size
 
     assert sample_size(spec) == size
+
+
+def test_what_torch_cannot_export_is_one_line():
+    from errseg_rt.export.graphs import export_graphs
+
+    class ByItsValues(Network):
+        def forward(self, image):
+            return super().forward(image) if image.mean().item() < 9 else image
+
+    branch = SemanticBranch.from_module(ByItsValues(), TAPS, CLASSES)
+    with pytest.raises(DataError, match=r"^torch cannot export the front graph to ONNX for sizes that vary") as caught:
+        export_graphs(Cascade(CascadeConfig("module", CLASSES, 4, 4), branch))
+    assert str(caught.value).isprintable()
