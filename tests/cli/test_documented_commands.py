@@ -144,6 +144,7 @@ ELSEWHERE = {
     "python -m benchmarks.import_time": _BENCHMARK,
     "python -m benchmarks.large_frames --frames camvid/val cityscapes --count 8": _BENCHMARK,
     "python -m benchmarks.fuse_labels": _BENCHMARK,
+    "python -m benchmarks.user_networks.thin --drive DRIVE --checkpoint model_checkpoint.pth": _BENCHMARK,
     "python -m benchmarks.many_frames": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
     "python -m benchmarks.damage": _BENCHMARK,
