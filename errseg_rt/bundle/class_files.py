@@ -40,11 +40,11 @@ class ClassFile:
 
 
 def open_classes(text: str, folder: Path | None = None) -> ClassFile:
-    """Classes by the name of a set, by their number, from a file, or those of a bundle.
+    """Classes by the name of a set, by their number or names, from a file, or those of a bundle.
 
     Args:
-        text: A key of `CLASS_SETS`; a whole number, whose classes are called `class 0` and so on; or the path of a
-            file, see `read_classes`, or of a bundle's folder.
+        text: A key of `CLASS_SETS`; a whole number, whose classes are called `class 0` and so on; names with
+            commas between them; or the path of a file, see `read_classes`, or of a bundle's folder.
         folder: Where a relative path starts from; None: the working folder.
 
     Raises:
@@ -58,11 +58,14 @@ def open_classes(text: str, folder: Path | None = None) -> ClassFile:
     path = (folder or Path()) / Path(text).expanduser()
     if (path / MANIFEST).is_file():
         return ClassFile(Bundle.open(path).manifest.classes)
+    if "," in text and not path.exists():
+        return _class_set(text, [name.strip() for name in text.split(",")])
     if not path.is_file():
         fault = "is a folder" if path.is_dir() else "no such file"
         known = ", ".join(sorted(CLASS_SETS))
         raise DataError(
-            f"{path}: {fault}; classes are given by a file, a bundle, their number, or one of the names {known}"
+            f"{path}: {fault}; classes are given by a file, a bundle, their number, their names with commas, or one of "
+            f"the sets {known}"
         )
     return read_classes(path)
 

@@ -27,9 +27,9 @@ def wrap(
     classes: Annotated[
         str | None,
         typer.Option(
-            metavar="N|FILE|NAME",
-            help="Classes: their number, a file (TOML, or a name a line), or camvid, cityscapes, ade20k; default: "
-            "made-up names, as many as the network has.",
+            metavar="N|NAMES|FILE|SET",
+            help="Classes: their number, their names with commas, a file (TOML, or a name a line), or one of camvid, "
+            "cityscapes, ade20k; default: made-up names, as many as the network has.",
         ),
     ] = None,
     normalise: Annotated[

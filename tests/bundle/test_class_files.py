@@ -51,7 +51,8 @@ def test_made_up_colours_are_none_that_is_given(written):
 
 
 @pytest.mark.parametrize(
-    ("text", "count", "name"), [("camvid", 11, "sky"), ("2", 2, "class 0"), ("255", 255, "class 0")]
+    ("text", "count", "name"),
+    [("camvid", 11, "sky"), ("2", 2, "class 0"), ("255", 255, "class 0"), ("ground, tree,sky", 3, "ground")],
 )
 def test_by_name_or_number(text, count, name):
     found = open_classes(text).classes
