@@ -159,7 +159,7 @@ def test_a_camera_that_is_gone_comes_back(camera) -> None:
 
     found = read(source, is_enough, 40)
     again.join()
-    assert time.monotonic() - back[0] < 5
+    assert time.monotonic() - back[0] < SOON
     stamps = [picture.timestamp for picture in found]
     assert stamps == sorted(stamps)
     assert [picture.index for picture in found] == list(range(len(found)))
@@ -192,11 +192,11 @@ def test_a_camera_that_hangs_is_noticed_and_holds_nobody_up(camera) -> None:
         server.send(signal.SIGSTOP)
         begun = time.monotonic()
         while source.state != LOST:
-            assert time.monotonic() - begun < 3
+            assert time.monotonic() - begun < SOON
             time.sleep(0.01)
         time.sleep(0.6)  # until it is being opened again, which a hung camera answers as little
         begun = time.monotonic()
-    assert time.monotonic() - begun < 3.1
+    assert time.monotonic() - begun < SOON
     assert names() == []
 
 
@@ -220,7 +220,7 @@ def test_a_camera_that_hung_goes_on(camera) -> None:
 
     read(source, is_enough, 40)
     thread.join()
-    assert time.monotonic() - let_go[0] < 5
+    assert time.monotonic() - let_go[0] < SOON
 
 
 def test_latency_does_not_grow_where_nobody_keeps_up(camera) -> None:
@@ -263,7 +263,7 @@ def test_a_host_that_accepts_and_then_is_silent(scheme) -> None:
         begun = time.monotonic()
         with pytest.raises(SourceError, match=rf"{scheme}://me:\*\*\*@.*: cannot be opened"):
             read(UrlSource(url, patience=Patience(reading=0.5)), lambda found: bool(found))
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < SOON
 
 
 def read_when_there(url: str, until: Callable[[list], bool], **options) -> tuple[UrlSource, list]:
