@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.errors import DataError
+from errseg_rt.networks.feature_maps import OUTPUT, leaves
 from errseg_rt.networks.registry import SEMANTIC_NETWORKS, build_semantic
 from errseg_rt.system.lines import one_line
 from errseg_rt.taps.maps import FeatureMap, Maps
 from errseg_rt.taps.sizes import Shape, is_exact, probe_sizes, stride_of
 
-_OUTPUT = "output"  # what the network's own output is called that no module of it gives
 _IMPORTABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _UNDONE = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -114,7 +114,7 @@ def _run(network: nn.Module, size: Size) -> tuple[dict[str, tuple[int, Shape, st
     seen: dict[int, tuple[str, Tensor, str, bool]] = {}  # by tensor, the last and so the outermost module that gives it
 
     def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        for leaf, tensor in _leaves(output, name):
+        for leaf, tensor in leaves(output, name):
             seen[id(tensor)] = (leaf, tensor, type(module).__name__, not isinstance(module, _UNDONE))
 
     hooks = [module.register_forward_hook(partial(keep, name)) for name, module in network.named_modules() if name]
@@ -128,7 +128,7 @@ def _run(network: nn.Module, size: Size) -> tuple[dict[str, tuple[int, Shape, st
     finally:
         for hook in hooks:
             hook.remove()
-    given = dict(_leaves(output, _OUTPUT))
+    given = dict(leaves(output, OUTPUT))
     for leaf, tensor in given.items():
         seen.setdefault(id(tensor), (leaf, tensor, type(network).__name__, True))
     named = {
@@ -137,15 +137,3 @@ def _run(network: nn.Module, size: Size) -> tuple[dict[str, tuple[int, Shape, st
         if tensor.ndim == 4 and tensor.is_floating_point()
     }
     return named, [seen[id(tensor)][0] for tensor in given.values()]
-
-
-def _leaves(output: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """Tensors within what a module gives, and what they are called."""
-    if isinstance(output, Tensor):
-        yield name, output
-    elif isinstance(output, Mapping):
-        for key, value in output.items():
-            yield from _leaves(value, f"{name}[{key}]")
-    elif isinstance(output, tuple | list):
-        for index, value in enumerate(output):
-            yield from _leaves(value, f"{name}[{index}]")

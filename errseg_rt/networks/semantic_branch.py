@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from errseg_rt.bundle.contract import GRID_STRIDE, on_stride
@@ -27,6 +26,7 @@ from errseg_rt.networks.feature_maps import (
     probe_sizes,
     run,
 )
+from errseg_rt.networks.resized import to_stride
 from errseg_rt.networks.taps import Taps
 from errseg_rt.networks.weights import load_weights
 from errseg_rt.system.fields import nearest
@@ -142,18 +142,14 @@ class SemanticBranch(nn.Module):
             value = value.permute(0, 3, 1, 2)
         elif source.layout == "bnc":
             value = value.transpose(1, 2).reshape(-1, source.channels, *on_stride(size, source.stride))
-        at = source.stride
-        while at < stride:
-            value, at = self._halved(value), 2 * at
-        if source.is_exact and at == stride:
-            return value
-        return F.interpolate(value, size=on_stride(size, stride), mode="bilinear", align_corners=self.align_corners)
-
-    def _halved(self, value: Tensor) -> Tensor:
-        """Means at twice the stride, sides rounded up; around each pixel that stays, or of each two by two."""
-        if self.align_corners:
-            return F.avg_pool2d(value, 3, 2, padding=1, count_include_pad=False)
-        return F.avg_pool2d(value, 2, 2, ceil_mode=True, count_include_pad=False)
+        return to_stride(
+            value,
+            source.stride,
+            stride,
+            on_stride(size, stride),
+            fits=source.is_exact,
+            align_corners=self.align_corners,
+        )
 
 
 def _bare(module: nn.Module) -> nn.Module:
