@@ -111,14 +111,20 @@ def test_images_scenes_and_a_camera(cli, tmp_path: Path, monkeypatch, frame) -> 
 
 def test_ctrl_c_ends_with_whole_files(tmp_path: Path, kernels_are_compiled) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-c", "from errseg_rt.cli import main; main()", "video", "scene:3", "-o", str(out)]
+    # What is started in the background of a shell ignores Ctrl-C, and what it starts does so, too.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "from errseg_rt.cli import main; main()"
+    command = [sys.executable, "-c", program, "video", "scene:3", "-o", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not (out / "scene-3.partial.mp4").exists() or not (out / "scene-3.partial.mp4").stat().st_size:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
-        time.sleep(0.5)
-        os.kill(process.pid, signal.SIGINT)
-        printed, said = process.communicate(timeout=60)
+        try:
+            while not (out / "scene-3.partial.mp4").exists() or not (out / "scene-3.partial.mp4").stat().st_size:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.05)
+            time.sleep(0.5)
+            os.kill(process.pid, signal.SIGINT)
+            printed, said = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert "frames in" in printed
