@@ -18,6 +18,7 @@ from errseg_rt.export.model_card import model_card
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.training.checkpoint import load_cascade
 from errseg_rt.training.frozen import FrozenNetwork
+from errseg_rt.training.recipe import Recipe
 from errseg_rt.training.recipe_files import parse_recipe
 
 
@@ -46,7 +47,7 @@ def export_bundle(
     if "metrics" not in notes:
         raise DataError(f"{checkpoint}: its training is not finished; give cascade.safetensors of a finished one")
     try:
-        recipe = parse_recipe(notes["recipe"]["name"], {k: v for k, v in notes["recipe"].items() if k != "name"})
+        recipe = _recipe(notes)
         calibration = Calibration.from_dict(notes["calibration"])
         baselines = {
             baseline: Calibration.from_dict(table) for baseline, table in notes.get("baseline_calibrations", {}).items()
@@ -94,6 +95,16 @@ def _shape(cascade: Cascade) -> dict[str, Any]:
         taps = {name: str(tap) for name, tap in note.taps.items()}
         shape["network"] = {"file": note.file, "sha256": note.sha256, "taps": taps}
     return shape
+
+
+def _recipe(notes: dict[str, Any]) -> Recipe:
+    """The recipe that a training followed."""
+    table = {name: value for name, value in notes["recipe"].items() if name != "name"}
+    data = table.get("data")
+    if isinstance(data, dict) and isinstance(data.get("merge"), list):
+        # Once these were how the semantic branch was begun, which is over.
+        table["data"] = {name: value for name, value in data.items() if name != "merge"}
+    return parse_recipe(notes["recipe"]["name"], table)
 
 
 def _provenance(notes: dict[str, Any]) -> dict[str, Any]:

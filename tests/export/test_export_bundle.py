@@ -93,18 +93,18 @@ def test_missing_checkpoint_is_refused(tmp_path):
 
 
 def test_missing_licence_is_refused(monkeypatch, checkpoint, tmp_path):
-    monkeypatch.setattr("errseg_rt.export.bundle.export_graphs", lambda cascade: {"front": b"", "refine": b""})
+    monkeypatch.setattr("errseg_rt.export.bundle.export_graphs", lambda *of: {"front": b"", "refine": b""})
     with pytest.raises(DataError, match=r"TERMS\.md: cannot be read"):
         export_bundle(checkpoint, tmp_path / "out", "x", tmp_path / "TERMS.md")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_bundle_that_fails_its_check_takes_no_place(monkeypatch, checkpoint, tmp_path):
-    monkeypatch.setattr("errseg_rt.export.bundle.export_graphs", lambda cascade: {"front": b"f", "refine": b"r"})
+    monkeypatch.setattr("errseg_rt.export.bundle.export_graphs", lambda *of: {"front": b"f", "refine": b"r"})
     old = export_bundle(checkpoint, tmp_path / "out", "old")
     shown = []
 
-    def check(bundle):
+    def check(bundle, cascade):
         shown.append((bundle.manifest.name, bundle.folder != old.folder))
         raise RuntimeError("not good enough")
 
@@ -118,3 +118,11 @@ def test_notes_of_another_kind_are_refused(cascade, tmp_path):
     save_cascade(tmp_path / "cascade.safetensors", cascade, {"metrics": {}, "recipe": {"name": "x"}})
     with pytest.raises(DataError, match="its notes are not those of a training"):
         export_bundle(tmp_path / "cascade.safetensors", tmp_path / "out", "x")
+
+
+def test_merges_of_older_versions_are_no_matter_any_more(monkeypatch, cascade, notes, tmp_path):
+    monkeypatch.setattr("errseg_rt.export.bundle.export_graphs", lambda *of: {"front": b"f", "refine": b"r"})
+    recipe = {**notes["recipe"], "data": {**notes["recipe"]["data"], "merge": [[0], [1, 2]]}}
+    save_cascade(tmp_path / "cascade.safetensors", cascade, {**notes, "recipe": recipe})
+    bundle = export_bundle(tmp_path / "cascade.safetensors", tmp_path / "out", "x")
+    assert bundle.manifest.provenance["recipe"] == notes["recipe"]["name"]
