@@ -130,7 +130,6 @@ ELSEWHERE = {
     "errseg-rt --version": "tests/cli/test_app.py",
     "errseg-rt evaluate": "names the command, without what it takes",
     "errseg-rt taps": "likewise",
-    "errseg-rt export --import package.module:factory": "names an option; tests/cli/test_export.py",
     "errseg-rt build-engine": "likewise",
     "errseg-rt wrap": "likewise",
     "python -m benchmarks.accuracy --data camvid --init squeezenas_mac_large_cityscapes.pth --runs runs": _BENCHMARK,

@@ -97,10 +97,11 @@ def exports_nothing(exported, monkeypatch):
     from errseg_rt.bundle.bundle import Bundle
     from errseg_rt.export import bundle as module
     from errseg_rt.export.engines import parity
+    from errseg_rt.training.checkpoint import load_cascade
 
     def export_bundle(checkpoint, folder, name, license_file, check):
         bundle = Bundle.open(exported[0])
-        check(bundle)
+        check(bundle, load_cascade(checkpoint)[0])
         return bundle
 
     monkeypatch.setattr(module, "export_bundle", export_bundle)

@@ -64,7 +64,10 @@ def test_outputs_are_what_their_specs_and_the_protocol_say(precision: str) -> No
         assert not value.requires_grad
 
 
-@pytest.mark.parametrize("name", SEMANTIC_NETWORKS)
+# One of each family: the others are built of the same layers.
+@pytest.mark.parametrize(
+    "name", ["squeezenas", "efficientvit-b0", "deeplabv3plus-resnet50", "pspnet-xception65", "dpc-xception71"]
+)
 def test_folded_norms_change_rounding_alone(name: str) -> None:
     torch.manual_seed(0)
     network = SEMANTIC_NETWORKS[name](5).eval()

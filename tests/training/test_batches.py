@@ -76,7 +76,7 @@ def test_the_smallest_view_of_the_data_counts(recipe, monkeypatch):
     check_batches(small, [(360, 480), (20, 600), (64, 40), (700, 64)], 1)
     least = (33, 33)  # of 64x40 at one half, to sides of 16 n + 1
     wanted = [("semantic", 2, (65, 65)), *((stage, recipe.stage(stage).batch, least) for stage in STAGES[1:])]
-    assert asked == [(stage, 1 if stage == "detail" else batch, size) for stage, batch, size in wanted]
+    assert asked == [(stage, 1 if stage == "detail" else batch, size, None) for stage, batch, size in wanted]
 
 
 def test_shares_are_even(recipe):

@@ -28,7 +28,7 @@ def test_protocol_is_that_of_section_4(name):
     assert recipe.augment.crop == (crop, crop)
     assert recipe.augment.scales == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
     assert (recipe.augment.rotation, recipe.augment.flip) == (10.0, True)
-    assert (recipe.data.rendered, recipe.data.merge, recipe.cross_fit.folds, recipe.views) == (0.0, (), 0, None)
+    assert (recipe.data.rendered, recipe.data.merge, recipe.cross_fit.folds, recipe.views) == (0.0, {}, 0, None)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -38,7 +38,7 @@ SENSITIVE = {
 class Small(nn.Module):
     """A backbone with one layer a stage, the last one dilated."""
 
-    low_channels, mid_channels, deep_channels, channels = 8, 12, 16, 24
+    low_channels, mid_channels, deep_channels, channels, output_stride = 8, 12, 16, 24, 16
 
     def __init__(self) -> None:
         super().__init__()
