@@ -20,8 +20,8 @@ from errseg_rt.networks import resnet, xception
 from errseg_rt.networks.cascade import Cascade, CascadeConfig
 from errseg_rt.scenes import StreetScene
 
-# Between them, all backbones, heads and output strides. Others differ by how often they repeat a block.
-NETWORKS = ("dpc-xception71-os8", "pspnet-resnet101")  # each takes a minute to export; the others are of the same layers
+# One of each head; each takes a minute to export, and the others are of the same layers.
+NETWORKS = ("dpc-xception71-os8", "pspnet-resnet101")
 SPEC = InputSpec(multiple=16, plus_one=True, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 SIZES = ((97, 129), (145, 113))
 
