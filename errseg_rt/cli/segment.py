@@ -53,7 +53,6 @@ from errseg_rt.frames.segmentation import PICTURES
 from errseg_rt.system.progress import track
 
 if TYPE_CHECKING:
-    from errseg_rt.frames.segmentation import Segmentation
     from errseg_rt.runtime import Runtime
 
 # Options of a runtime that say nothing of its results.
@@ -153,7 +152,7 @@ def segment(
 
         def work(item: Item) -> Entry:
             entry = _done_already(runtime, item, done.get(str(item.path)), out, ends)
-            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output)
+            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output, ends)
             tally.add(entry)
             return entry
 
@@ -235,7 +234,7 @@ def _done_already(runtime: Runtime, item: Item, entry: Entry | None, out: Path, 
             and ("confusion" in entry) == (item.truth is not None)
             and {out / name for name in entry["outputs"].values()} == {*results}
             and all(path.stat().st_size for path in results)
-            and (0 <= entry["mean_error_probability"] <= 1 if runtime.manifest.has_errors else True)
+            and (not runtime.manifest.has_errors or 0 <= entry["mean_error_probability"] <= 1)
         )
         Tally(runtime.manifest.classes).add(entry)
         json.dumps(run_summary(runtime, [entry]), allow_nan=False)
@@ -257,6 +256,7 @@ def _segment_one(
     meaning: LabelMap,
     tally: Tally,
     output: OutputIds | None,
+    ends: Sequence[str],
 ) -> Entry:
     """Segment and save one image; what the summary says of it."""
     if item.fault:
@@ -270,13 +270,13 @@ def _segment_one(
     if output is None:
         saved = result.save(out, item.name, picture.frame)
     else:
-        saved = {"ids": output.save(result.labels, *_results(item, out, _ends(runtime, output)))}
+        saved = {"ids": output.save(result.labels, *_results(item, out, ends))}
     entry: Entry = {
         "input": str(item.path),
         "files": files,
         "size": list(result.labels.shape),
         "outputs": {what: path.relative_to(out).as_posix() for what, path in saved.items()},
-        "mean_error_probability": _mean_error(result),
+        "mean_error_probability": result.mean_error_probability,
         **frame_summary(result),
     }
     if picture.damage:
@@ -284,14 +284,6 @@ def _segment_one(
     if truth is not None and result.semantic_labels is not None:
         entry["confusion"] = tally.counted(truth, result.semantic_labels, result.labels)
     return entry
-
-
-def _mean_error(result: Segmentation) -> float | None:
-    """Mean error probability over the grid pixels that the frame is made from; None where there is no error map."""
-    if result.error_probability is None:
-        return None
-    rows, cols = result.geometry.seen()
-    return float(result.error_probability[:rows, :cols].mean())
 
 
 def _print_scores(summary: dict[str, Any]) -> None:

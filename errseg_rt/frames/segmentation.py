@@ -85,6 +85,14 @@ class Segmentation:
         return float(self.refined / np.prod(self.geometry.seen()))
 
     @property
+    def mean_error_probability(self) -> float | None:
+        """Mean over the grid pixels that the frame is made from, in 0..1; None where there is no error map."""
+        if self.error_probability is None:
+            return None
+        rows, cols = self.geometry.seen()
+        return float(self.error_probability[:rows, :cols].mean())
+
+    @property
     def milliseconds(self) -> float | None:
         """Sum of the steps' times; None where they are not known."""
         return sum(self.timings.values()) if self.timings else None

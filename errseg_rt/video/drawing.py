@@ -63,9 +63,8 @@ def _figures(result: Segmentation, timestamp: float | None) -> Picture:
     lines: list[tuple[str, tuple[int, int, int] | None]] = []
     if timestamp is not None:
         lines.append((f"time {timestamp:.2f} s", None))
-    if result.error_probability is not None:
-        rows, cols = result.geometry.seen()
-        lines.append((f"expected error {100 * float(result.error_probability[:rows, :cols].mean()):.1f} %", None))
+    if result.mean_error_probability is not None:
+        lines.append((f"expected error {100 * result.mean_error_probability:.1f} %", None))
     if result.flagged.any() or result.work:
         lines.append((f"labelled again {100 * result.flagged_share:.1f} %", None))
     counts = np.bincount(result.labels.ravel(), minlength=len(result.classes))

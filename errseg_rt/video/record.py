@@ -119,8 +119,6 @@ def line_of(shot: Shot) -> dict[str, Any]:
     result = shot.result
     counts = np.bincount(result.labels.ravel(), minlength=len(result.classes))
     shares = counts[: len(result.classes)] / result.labels.size
-    rows, cols = result.geometry.seen()
-    errors = result.error_probability
     return {
         "index": shot.index,
         "timestamp": shot.timestamp,
@@ -128,7 +126,7 @@ def line_of(shot: Shot) -> dict[str, Any]:
         "dropped": shot.dropped,
         "shares": {name: float(share) for name, share in zip(result.classes.names, shares, strict=True) if share},
         "flagged_share": result.flagged_share,
-        "mean_error_probability": None if errors is None else float(errors[:rows, :cols].mean()),
+        "mean_error_probability": result.mean_error_probability,
         "milliseconds": dict(result.timings),
     }
 
