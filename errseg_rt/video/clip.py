@@ -23,7 +23,55 @@ _ENCODER = {"crf": "20", "preset": "veryfast", "bf": "0", "rc-lookahead": "5"}
 _KEY_EVERY = 1.0  # seconds
 
 
-class ClipWriter:
+class _Partial:
+    """A media file that is `NAME.partial.SUFFIX` until it is whole; a file that was there before stays until then.
+
+    Args:
+        path: The file.
+        suffix: That of a file whose name has none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], suffix: str) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix or suffix}")
+        self._container: Any = None
+        self._stream: Any = None  # of the pictures, once there is one
+        self._begin, self._last = 0.0, -1  # seconds of the first picture, and ticks of the latest from there
+        self._is_broken = False
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the pictures, once there was one."""
+        return None if self._stream is None else (self._stream.height, self._stream.width)
+
+    def _open(self, container: str, **options: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(os.fspath(self.partial), "w", format=container, options=options)
+
+    def _add_stream(self, codec: str, size: tuple[int, int], pixels: str, ticks: int) -> None:
+        self._stream = self._container.add_stream(codec, rate=25)
+        self._stream.height, self._stream.width = size
+        self._stream.pix_fmt = pixels
+        self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, ticks)
+
+    def _mux(self, packets: Any) -> None:
+        """Write packets, with errors that name the file, as FFmpeg's do not."""
+        self._is_broken = True  # until it is done: muxing on after a fault may crash the process
+        try:
+            self._container.mux(packets)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
+        self._is_broken = False
+
+    def _settle(self, error: BaseException | None) -> None:
+        """Give the file its name, or leave what there is of it under the other one; nothing of it where it is empty."""
+        if self._stream is None:
+            self.partial.unlink(missing_ok=True)
+        elif error is None or not isinstance(error, Exception):  # what a user or the system ends by is an end, too
+            os.replace(self.partial, self.path)
+
+
+class ClipWriter(_Partial):
     """Writes BGR frames as H.264 into an MP4, whose time begins with the first of them; use it in a `with` block.
 
     Until the end it is `NAME.partial.mp4`, which plays up to its last second or two whatever ends the program; a file
@@ -38,22 +86,16 @@ class ClipWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], audio: Path | None = None) -> None:
-        self.path = Path(path)
-        self.partial = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix or '.mp4'}")
+        super().__init__(path, ".mp4")
         self.notes: list[str] = []
-        self._audio, self._begin = audio, 0.0
+        self._audio = audio
         self._stack = ExitStack()
-        self._container: Any = None
-        self._stream: Any = None
         self._sound: Iterator[Any] = iter(())
         self._pending: Any = None  # the next packet of sound
-        self._last, self._key = -1, -_KEY_EVERY
-        self._is_broken = False
-        self._step = _TICKS // 25
+        self._key, self._step = -_KEY_EVERY, _TICKS // 25
 
     def __enter__(self) -> ClipWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = av.open(os.fspath(self.partial), "w", format="mp4", options={"movflags": _FRAGMENTED})
+        self._open("mp4", movflags=_FRAGMENTED)
         self._stack.callback(self._container.close)
         return self
 
@@ -78,8 +120,8 @@ class ClipWriter:
             self._begin = timestamp
             self._open_streams(frame, pixel_aspect)
         timestamp -= self._begin
-        if frame.shape[:2] != (self._stream.height, self._stream.width):
-            raise ValueError(f"frame is {frame.shape[:2]}, the video is {(self._stream.height, self._stream.width)}")
+        if frame.shape[:2] != self.size:
+            raise ValueError(f"frame is {frame.shape[:2]}, the video is {self.size}")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24")
         before, self._last = self._last, max(round(timestamp * _TICKS), self._last + 1)
         self._step = self._last - before if before >= 0 else self._step
@@ -102,21 +144,15 @@ class ClipWriter:
                 raise
         finally:
             _remove_empty(self.partial)
-        if self._stream is None:
-            self.partial.unlink(missing_ok=True)
-            if error is None:
-                raise ValueError(f"{self.path}: no frame was written")
-        elif error is None or not isinstance(error, Exception):  # what a user or the system ends by is an end, too
-            os.replace(self.partial, self.path)
+        self._settle(error)
+        if self._stream is None and error is None:
+            raise ValueError(f"{self.path}: no frame was written")
 
     def _open_streams(self, frame: npt.NDArray[np.uint8], pixel_aspect: float) -> None:
-        stream = self._stream = self._container.add_stream("libx264", rate=25)
-        stream.height, stream.width = frame.shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.options = dict(_ENCODER)
-        stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS)
+        self._add_stream("libx264", (frame.shape[0], frame.shape[1]), "yuv420p", _TICKS)
+        self._stream.options = dict(_ENCODER)
         if pixel_aspect != 1:
-            stream.codec_context.sample_aspect_ratio = Fraction(pixel_aspect).limit_denominator(255)
+            self._stream.codec_context.sample_aspect_ratio = Fraction(pixel_aspect).limit_denominator(255)
         if self._audio is not None:
             self._sound = self._opened_sound(self._audio)
             self._pending = next(self._sound, None)
@@ -163,13 +199,8 @@ class ClipWriter:
             self._mux(self._pending)
             self._pending = next(self._sound, None)
 
-    def _mux(self, packets: Any) -> None:
-        self._is_broken = True  # until it is done: muxing on after a fault may crash the process
-        _mux(self._container, packets, self.path)
-        self._is_broken = False
 
-
-class LabelWriter:
+class LabelWriter(_Partial):
     """Writes label maps as a lossless video (FFV1, gray, in Matroska), whose ids any reader gives back.
 
     Its time begins with the first of them.
@@ -181,21 +212,10 @@ class LabelWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.partial = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix or '.mkv'}")
-        self._container: Any = None
-        self._stream: Any = None
-        self._begin, self._last = 0.0, -1
-        self._is_broken = False
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width of the label maps, once there was one."""
-        return None if self._stream is None else (self._stream.height, self._stream.width)
+        super().__init__(path, ".mkv")
 
     def __enter__(self) -> LabelWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = av.open(os.fspath(self.partial), "w", format="matroska")
+        self._open("matroska")
         return self
 
     def write(self, labels: npt.NDArray[np.uint8], timestamp: float) -> None:
@@ -209,12 +229,9 @@ class LabelWriter:
             raise ValueError(f"a label map is uint8 [H, W], got {labels.dtype} {labels.shape}")
         if self._stream is None:
             self._begin = timestamp
-            self._stream = self._container.add_stream("ffv1", rate=25)
-            self._stream.height, self._stream.width = labels.shape
-            self._stream.pix_fmt = "gray"
-            self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, 1000)
-        if labels.shape != (self._stream.height, self._stream.width):
-            raise ValueError(f"labels are {labels.shape}, the video is {(self._stream.height, self._stream.width)}")
+            self._add_stream("ffv1", (labels.shape[0], labels.shape[1]), "gray", 1000)
+        if labels.shape != self.size:
+            raise ValueError(f"labels are {labels.shape}, the video is {self.size}")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(labels), format="gray")
         self._last = max(round((timestamp - self._begin) * 1000), self._last + 1)  # Matroska counts milliseconds
         picture.pts, picture.time_base = self._last, Fraction(1, 1000)
@@ -230,23 +247,7 @@ class LabelWriter:
             with suppress(OSError) if error is not None or self._is_broken else nullcontext():
                 self._container.close()
             _remove_empty(self.partial)
-        if self._stream is None:
-            self.partial.unlink(missing_ok=True)
-        elif error is None or not isinstance(error, Exception):
-            os.replace(self.partial, self.path)
-
-    def _mux(self, packets: Any) -> None:
-        self._is_broken = True  # until it is done: muxing on after a fault may crash the process
-        _mux(self._container, packets, self.path)
-        self._is_broken = False
-
-
-def _mux(container: Any, packets: Any, path: Path) -> None:
-    """Write packets, with errors that name the file, as FFmpeg's do not."""
-    try:
-        container.mux(packets)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        self._settle(error)
 
 
 def _remove_empty(path: Path) -> None:
