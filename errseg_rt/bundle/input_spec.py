@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from errseg_rt.kernels.preprocess.checks import REDUCTIONS
 from errseg_rt.system.fields import check_fields, require
 
 Size = tuple[int, int]
@@ -75,7 +76,7 @@ class InputSpec:
             require(self, name, getattr(self, name) >= least, f"{least} or more")
         require(self, "std", min(self.std) > 0, "positive numbers")
         require(self, "color", self.color in ("rgb", "bgr"), "rgb or bgr")
-        require(self, "reduce", self.reduce in ("area", "bilinear"), "area or bilinear")
+        require(self, "reduce", self.reduce in REDUCTIONS, " or ".join(REDUCTIONS))
         require(self, "size", self.size is None or min(self.size) > 0, "two numbers of 1 or more")
 
     def content_size(self, frame: Size) -> Size:

@@ -9,6 +9,7 @@ from typing import Any
 from errseg_rt.kernels.arrays import check_array
 
 REDUCTIONS = ("area", "bilinear")
+"""How a frame is made smaller."""
 
 
 def check(
