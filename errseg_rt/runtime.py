@@ -25,10 +25,13 @@ from errseg_rt.pipeline.flight import Flight
 from errseg_rt.pipeline.in_flight import FrameInFlight
 from errseg_rt.pipeline.open import open_way
 from errseg_rt.pipeline.outcome import Outcome
+from errseg_rt.system.cores import usable_cores
 from errseg_rt.system.shortage import FREE_MEMORY, is_out_of_memory
 
 if TYPE_CHECKING:
     from errseg_rt.video.stream import Stream
+
+_AT_ONCE = 4  # frames of a stream on a CPU at most, each of which takes its memory
 
 
 class Runtime:
@@ -81,6 +84,7 @@ class Runtime:
             build_missing(self.bundle, self.options)
         self._open: Direct | Flight | None = open_way(self.bundle, self.options)
         self._process = os.getpid()
+        self._beside: Runtime | None = None  # gives a frame fewer threads, for several at a time
         self.detail, self.row_work = self._way.pipeline.detail, self._way.pipeline.row_work
         self.providers = self._way.pipeline.providers
 
@@ -197,7 +201,9 @@ class Runtime:
             policy: `"latest"`, `"all"`, or None: as `errseg_rt.video.stream.Stream` says.
             stride: Every how many frames one is taken.
             max_fps: Frames a second of the source's time that are taken at most.
-            workers: Frames that are segmented side by side.
+            workers: Frames that are segmented side by side; None: where no frame is dropped and none has a deadline, up
+                to four on the CPU, which share its cores, unless the runtime's threads were chosen; else as
+                `errseg_rt.video.stream.Stream` says.
             transport: For RTSP, `"tcp"` or `"udp"`.
             give_up: Seconds without a frame after which a live source is given up; None: never.
             asked: Other arguments of `segment`; `Stream.change` changes them while it runs.
@@ -208,12 +214,15 @@ class Runtime:
         """
         from errseg_rt.video.live import Patience
         from errseg_rt.video.open import open_source
-        from errseg_rt.video.stream import Stream
+        from errseg_rt.video.stream import Stream, default_policy
 
         opened = open_source(
             source, transport=transport, patience=Patience(give_up=give_up), max_pixels=self.options.max_pixels
         )
-        return Stream(self, opened, policy=policy, stride=stride, max_fps=max_fps, workers=workers, **asked)
+        policy = policy or default_policy(opened)
+        hurries = asked.get("deadline_ms", self.limits.deadline_ms) is not None
+        runtime = self if workers or policy == "latest" or hurries else self._sharing_cores()
+        return Stream(runtime, opened, policy=policy, stride=stride, max_fps=max_fps, workers=workers, **asked)
 
     def branches(
         self, frame: npt.NDArray[np.uint8] | DeviceFrame, *, color: str = "bgr", scale: float = 1.0
@@ -251,6 +260,8 @@ class Runtime:
     def close(self) -> None:
         """Let go of the engines; frames that are under way are finished."""
         self._open = None
+        if self._beside is not None:
+            self._beside.close()
 
     def __enter__(self) -> Runtime:
         return self
@@ -281,6 +292,19 @@ class Runtime:
             self._open = way = open_way(self.bundle, self.options)
             self._process = os.getpid()
         return way
+
+    def _sharing_cores(self) -> Runtime:
+        """This runtime, or one of the same bundle that gives a frame fewer threads.
+
+        Frames side by side, on a thread each, take less of the processor than one after the other on all of them.
+        """
+        threads = -(-usable_cores() // _AT_ONCE)
+        chosen = self.options.threads is not None or self.options.providers is not None
+        if chosen or self.options.engine != "onnxruntime" or threads == self.options.cores:
+            return self
+        if self._beside is None:
+            self._beside = type(self)(self.bundle, options=replace(self.options, threads=threads))
+        return self._beside
 
     def _checked(self, way: Direct | Flight, frame: Any) -> Any:
         """The frame as an array, which must be one that can be segmented."""

@@ -121,7 +121,7 @@ def video(
     from errseg_rt.video.live import TRANSPORTS, Patience
     from errseg_rt.video.open import open_source
     from errseg_rt.video.record import KINDS, Recorder
-    from errseg_rt.video.stream import POLICIES, Stream
+    from errseg_rt.video.stream import POLICIES
 
     view = _view(overlay=overlay, labels=labels, errors=errors, side_by_side=side_by_side)
     kinds = tuple(dict.fromkeys(also or ()))
@@ -171,7 +171,7 @@ def video(
         if view == "errors" and not runtime.manifest.has_errors:
             raise DataError(f"bundle {bundle}: has no error map; leave out --errors")
         warm_up(runtime)
-        stream = Stream(runtime, played, policy=policy, stride=stride, max_fps=fps)
+        stream = runtime.stream(played, policy=policy, stride=stride, max_fps=fps)
         recorder = Recorder(folder, name, clip, view=view, also=kinds, audio=audio)
         begun, ended_by = time.monotonic(), ""
         with ending_by_exception(), stream, recorder, _progress(stream) as report:

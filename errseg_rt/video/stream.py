@@ -152,7 +152,7 @@ class Stream:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
         if max_fps is not None and not 0 < max_fps < math.inf:
             raise ValueError(f"max_fps must be a positive number, got {max_fps!r}")
-        self.source, self.policy = source, policy or ("latest" if source.is_live else "all")
+        self.source, self.policy = source, policy or default_policy(source)
         self._runtime, self._stride, self._asked = runtime, stride, dict(asked)
         self._apart, self._due = 0.0 if max_fps is None else 1 / max_fps, -math.inf
         self.workers = workers or _workers(runtime.options)
@@ -335,6 +335,11 @@ class Stream:
                     if job.picture.captured_at is not None:
                         self._counts.latencies.append(job.finished_at - job.picture.captured_at)
                 self._changed.notify_all()
+
+
+def default_policy(source: Source) -> str:
+    """What becomes of frames for which nobody is free."""
+    return "latest" if source.is_live else "all"
 
 
 def _workers(options: Options) -> int:

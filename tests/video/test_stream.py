@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from errseg_rt.errors import FrameError, SourceError
+from errseg_rt import Runtime
+from errseg_rt.errors import EngineError, FrameError, SourceError
 from errseg_rt.options import Options
 from errseg_rt.video.given import IterableSource, Paced
 from errseg_rt.video.picture import Faults, Picture
@@ -235,3 +236,37 @@ def test_a_runtimes_stream(runtime, frame) -> None:
     for shot, given in zip(shots, (frame, frame[:64]), strict=True):
         np.testing.assert_array_equal(shot.result.labels, runtime.segment(given, threshold=0.3).labels)
         np.testing.assert_array_equal(shot.frame, given)
+
+
+@pytest.mark.parametrize(("cores", "threads", "workers"), [(1, 1, 1), (2, 1, 2), (4, 1, 4), (6, 2, 3), (16, 4, 4)])
+def test_frames_of_a_file_share_the_cores(runtime, frame, monkeypatch, cores, threads, workers) -> None:
+    for module in ("errseg_rt.runtime", "errseg_rt.options", "errseg_rt.video.stream"):
+        monkeypatch.setattr(f"{module}.usable_cores", lambda: cores)
+    wanted = runtime.segment(frame).labels
+    with Runtime(threads=None) as ours:
+        with ours.stream([frame] * 3) as stream:
+            assert stream.workers == workers
+            for shot in stream:
+                np.testing.assert_array_equal(shot.result.labels, wanted)
+        assert (ours._sharing_cores() is ours) == (cores == 1)
+        shared = ours._sharing_cores()
+        assert shared.options.cores == threads
+    with pytest.raises(EngineError, match="is closed"):
+        shared.segment(frame)
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({}, {"policy": "latest"}),
+        ({}, {"deadline_ms": 50.0}),
+        ({"deadline_ms": 50.0}, {}),
+        ({"threads": 4}, {}),
+    ],
+)
+def test_a_frame_that_is_waited_for_has_all_cores(monkeypatch, options, asked) -> None:
+    for module in ("errseg_rt.runtime", "errseg_rt.options", "errseg_rt.video.stream"):
+        monkeypatch.setattr(f"{module}.usable_cores", lambda: 4)
+    with Runtime(**options) as ours, ours.stream([], **asked) as stream:
+        assert stream._runtime is ours
+        assert stream.workers == 1
