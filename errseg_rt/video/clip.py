@@ -49,7 +49,7 @@ class _Partial:
 
     def _open(self, container: str, **options: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Else a kill loses the last 256 kB, which are many seconds of a small picture, or 10 s after the end of a sound.
+        # Else a kill loses the last 256 kB, many seconds of a small picture, or 10 s after the end of a sound.
         options |= {"flush_packets": "1", "max_interleave_delta": str(round(1e6 * _APART))}
         self._container = av.open(os.fspath(self.partial), "w", format=container, options=options)
 

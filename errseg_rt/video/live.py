@@ -40,7 +40,7 @@ class Patience:
 
     Attributes:
         opening: Seconds until it must be open.
-        reading: Seconds without a frame after which it hangs.
+        reading: Seconds without a picture after which it hangs, whatever is heard.
         give_up: Seconds without a frame after which it is not opened any more; None: never.
     """
 
@@ -142,6 +142,7 @@ class UrlSource(LiveSource):
             raise ValueError(f"transport must be {' or '.join(TRANSPORTS)}, got {transport!r}")
         super().__init__(without_secrets(url), patience)
         self._url, self._transport, self._max_pixels = url, transport, max_pixels
+        self._silence = max(patience.reading, _SEGMENT) if _SEGMENTED.match(url) else patience.reading
 
     def opened(self, stop: threading.Event) -> Iterator[_Given]:
         """As `LiveSource.opened`."""
@@ -156,7 +157,7 @@ class UrlSource(LiveSource):
                 self.fps = float(stream.average_rate)
             is_whole, was_damaged, rhythm, before = not may_lose, False, _Rhythm(), self.faults.corrupt
             try:
-                for frame in decoded(container, stream, self.faults, self.name, self._max_pixels):
+                for frame in decoded(container, stream, self.faults, self.name, self._max_pixels, self._silence):
                     if may_lose:
                         # MPEG-TS tells of a loss one packet early: not even a key frame is trusted right after one.
                         is_damaged, is_late = self.faults.corrupt > before, rhythm.misses(frame.time)
@@ -177,15 +178,14 @@ class UrlSource(LiveSource):
 
     def _container(self) -> Any:
         # A host that is silent for so long is given up before `opening` is over: nothing can interrupt an opening.
-        reading = max(self.patience.reading, _SEGMENT) if _SEGMENTED.match(self._url) else self.patience.reading
-        silence = str(round(1e6 * reading))
+        silence = str(round(1e6 * self._silence))
         options = {"rw_timeout": silence}
         if self._url.lower().startswith("rtsp"):
             options = {"timeout": silence, "rtsp_transport": self._transport}
         if self._url.lower().endswith(".sdp"):
             options["protocol_whitelist"] = "file,rtp,udp"
         # Halved: a read that takes too long first gives the frame that a parser had held back, and then is begun again.
-        timeout = (self.patience.opening, reading / 2)
+        timeout = (self.patience.opening, self._silence / 2)
         try:
             return av.open(self._url, options=options, timeout=timeout, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:

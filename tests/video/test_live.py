@@ -200,6 +200,20 @@ def test_a_camera_that_hangs_is_noticed_and_holds_nobody_up(camera) -> None:
     assert names() == []
 
 
+def test_a_camera_that_is_heard_and_not_seen_any_more_is_noticed(sender, unused_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_port}/cam.ts"
+    picture = ("-re", "-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25:duration=4")
+    sound = ("-re", "-f", "lavfi", "-i", "sine=duration=600", "-c:v", "libx264", "-bf", "0", "-g", "5")
+    at_once = ("-c:a", "mp2", "-max_interleave_delta", "1", "-flush_packets", "1", "-f", "mpegts", "-listen", "1")
+    sender(*picture, *sound, *at_once, url)
+    fault = ""
+    while "it is given up" not in fault:  # before it listens it is refused
+        with pytest.raises(SourceError) as raised:
+            read(UrlSource(url, patience=Patience(reading=1.0, give_up=0.5)), lambda found: False)
+        fault = str(raised.value)
+        time.sleep(0.1)
+
+
 def test_a_camera_that_hung_goes_on(camera) -> None:
     server = camera()
     source = UrlSource(server.url, patience=Patience(reading=1.0))
