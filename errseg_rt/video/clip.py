@@ -22,6 +22,7 @@ _TICKS = 90_000  # a second, as MPEG counts them
 _FRAGMENTED = "hybrid_fragmented+negative_cts_offsets+delay_moov"
 # The look-ahead is what a kill loses beside the fragment that is being written.
 _ENCODER = {"crf": "20", "preset": "veryfast", "bf": "0", "rc-lookahead": "5"}
+_LONGEST = 6 * 3600 * _TICKS  # from a frame to the next; an MP4 holds 2 ** 31
 _KEY_EVERY = 1.0  # seconds; a kill loses what came since
 _APART = 0.25  # seconds that picture or sound wait for each other
 
@@ -128,8 +129,14 @@ class ClipWriter(_Partial):
         if frame.shape[:2] != self.size:
             raise ValueError(f"frame is {frame.shape[:2]}, the video is {self.size}")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24")
-        before, self._last = self._last, max(round(timestamp * _TICKS), self._last + 1)
-        self._step = self._last - before if before >= 0 else self._step
+        tick = max(round(timestamp * _TICKS), self._last + 1)
+        if self._last >= 0:
+            if tick - self._last > _LONGEST:
+                self.notes.append(f"{self.path}: the gap before second {timestamp:.0f} is cut to 6 hours")
+                self._begin, tick = self._begin + timestamp - (self._last + _LONGEST) / _TICKS, self._last + _LONGEST
+                timestamp = tick / _TICKS
+            self._step = tick - self._last
+        self._last = tick
         picture.pts, picture.time_base = self._last, Fraction(1, _TICKS)
         if timestamp - self._key >= _KEY_EVERY:
             picture.pict_type, self._key = PictureType.I, timestamp

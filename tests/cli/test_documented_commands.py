@@ -117,6 +117,7 @@ ELSEWHERE = {
     ),
     "errseg-rt video rtsp://user:password@camera/street -o seen.mp4 --overlay": _CAMERA,
     "errseg-rt video 0 -o seen --duration 10": _CAMERA,
+    "errseg-rt video 0 -o seen": _CAMERA,
     "python docs/video/file.py drive.mp4 out": _DEMO,
     "python docs/video/webcam.py 10": _DEMO,
     "python docs/video/rtsp.py rtsp://user:password@camera/street out 60": _DEMO,
@@ -151,6 +152,8 @@ ELSEWHERE = {
     "python -m benchmarks.user_networks.thin --drive DRIVE --checkpoint model_checkpoint.pth": _BENCHMARK,
     "python -m benchmarks.many_frames": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
+    "python -m benchmarks.video_kills": _BENCHMARK,
+    "python -m benchmarks.video_loss": _BENCHMARK,
     "python -m benchmarks.damage": _BENCHMARK,
     "python -m benchmarks.user_networks --weights WEIGHTS --data DATA": _BENCHMARK,
     "python -m benchmarks.post_processing --weights squeezenas_mac_large_cityscapes.pth "

@@ -72,6 +72,17 @@ def test_sound_goes_with_the_frames(tmp_path: Path, begin, after) -> None:
     assert writer.notes == []
 
 
+def test_a_gap_longer_than_an_mp4_can_say_is_as_long_as_it_can(tmp_path: Path) -> None:
+    with ClipWriter(tmp_path / "a.mp4") as writer:
+        for number, stamp in enumerate([0.0, 0.04, 360_000.0, 360_000.5, 360_002.0]):
+            writer.write(numbered(number), stamp)
+    hours = 6 * 3600
+    assert read_clip(tmp_path / "a.mp4")[0] == pytest.approx([0, 0.04, hours + 0.04, hours + 0.54, hours + 2.04])
+    assert writer.notes == [f"{tmp_path / 'a.mp4'}: the gap before second 360000 is cut to 6 hours"]
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert [frame.key_frame for frame in file.decode(video=0)] == [True, False, True, False, True]
+
+
 @pytest.mark.parametrize("begin", [None, 3.0], ids=["at all", "any more"])
 def test_a_file_without_sound_gives_none(tmp_path: Path, begin) -> None:
     source = write_clip(tmp_path / "without.mp4", [0.0, 0.04], sound=begin is not None)
@@ -237,7 +248,9 @@ def test_a_recorder_writes_all_that_is_asked_for(runtime, frame, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("fps", "rate"), [(15, Fraction(15)), (30000 / 1001, Fraction(30000, 1001)), (12.5, Fraction(25, 2))], ids=str
+    ("fps", "rate"),
+    [(15, Fraction(15)), (30000 / 1001, Fraction(30000, 1001)), (12.5, Fraction(25, 2)), (240, Fraction(240))],
+    ids=str,
 )
 def test_what_browsers_play(tmp_path: Path, fps, rate) -> None:
     with ClipWriter(tmp_path / "a.mp4") as writer:

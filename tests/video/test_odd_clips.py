@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from errseg_rt.errors import FrameError, SourceError
+from errseg_rt.video.clip import ClipWriter
 from errseg_rt.video.files import FileSource
 from tests.video.clips import number_of, write_clip
 from tests.video.services import ffmpeg, program
@@ -211,6 +212,32 @@ def test_a_size_that_changes_midway_goes_on(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         [picture.timestamp for picture in pictures], [*stamps, *(1 + s for s in stamps)], atol=2e-3
     )
+
+
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_a_rotation_that_changes_midway_goes_on(tmp_path: Path, angle) -> None:
+    stamps = [0.04 * index for index in range(5)]
+    first = write_clip(tmp_path / "a.ts", stamps, g="1")
+    second = write_clip(tmp_path / "b.ts", [1 + s for s in stamps], numbers=range(5, 10), g="1")
+    # H.264 may say with each key frame how it is to be turned, against the clock.
+    turn = f"h264_metadata=display_orientation=insert:rotate={angle}"
+    ffmpeg("-copyts", "-i", second, "-c", "copy", "-bsf:v", turn, tmp_path / "turned.ts")
+    pictures = [p.frame for p in FileSource(joined(first, tmp_path / "turned.ts")).pictures(threading.Event())]
+    plain = [p.frame for p in FileSource(joined(first, second)).pictures(threading.Event())]
+    assert len(pictures) == 10
+    for number in (0, 4, 5, 9):  # FFmpeg 5.1 writes one of the second clip's frames without what it says before it
+        wanted = plain[number] if number < 5 else np.rot90(plain[number], angle // 90)
+        np.testing.assert_array_equal(pictures[number], wanted)
+
+
+def test_a_clip_of_two_hours(tmp_path: Path) -> None:
+    stamps = [0.0, 0.04, 3600.0, 7199.96, 7200.0]
+    source = FileSource(write_clip(tmp_path / "a.mkv", stamps, bf="0"))
+    with ClipWriter(tmp_path / "out.mp4") as writer:
+        for picture in source.pictures(threading.Event()):
+            writer.write(picture.frame, picture.timestamp)
+    looked = check_against_ffmpeg(tmp_path / "out.mp4")
+    np.testing.assert_allclose(looked.stamps, stamps, atol=2e-3)
 
 
 def test_a_size_that_becomes_too_large_is_an_error(tmp_path: Path) -> None:
