@@ -31,6 +31,7 @@ _PULL = 0.05  # share of that difference that is made good with each frame: some
 _LOSSY = re.compile(r"(udp|rtp|srt)://|.*\.sdp$", re.IGNORECASE)
 _SEGMENTED = re.compile(r"[^?#]*\.(m3u8|mpd)\b", re.IGNORECASE)
 _SEGMENT = 30.0  # seconds that come at once in these, with silence in between
+_KNOWN = 5  # steps from frame to frame that make a rhythm
 _LONGER = 1.5  # times the longest step of late, after which a frame is said to be missing
 
 
@@ -194,7 +195,7 @@ class UrlSource(LiveSource):
 
 
 class _Rhythm:
-    """Tells by their stamps where frames are missing: after a step that is longer than any of late."""
+    """Tells by their stamps where frames are missing: after a step that is longer than any of late, or where one lacks."""
 
     def __init__(self) -> None:
         self._steps: deque[float] = deque(maxlen=25)
@@ -203,9 +204,13 @@ class _Rhythm:
     def misses(self, stamp: float | None) -> bool:
         """Whether one is missing before the frame with this stamp."""
         last, self._last = self._last, stamp
-        if stamp is None or last is None:
+        is_known = len(self._steps) >= _KNOWN
+        if stamp is None:  # among others that have one it was lost on the way
+            self._steps.clear()
+            return is_known
+        if last is None:
             return False
-        is_late = len(self._steps) >= 5 and stamp - last > _LONGER * max(self._steps)
+        is_late = is_known and stamp - last > _LONGER * max(self._steps)
         if is_late:
             self._steps.clear()  # it may be a new rhythm
         else:

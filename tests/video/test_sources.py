@@ -14,7 +14,7 @@ from errseg_rt.errors import FrameError, SourceError
 from errseg_rt.video import live
 from errseg_rt.video.files import FileSource
 from errseg_rt.video.given import ImageSource, IterableSource, Paced, SceneSource
-from errseg_rt.video.live import LiveSource, Patience, UrlSource, WebcamSource, _Given
+from errseg_rt.video.live import LiveSource, Patience, UrlSource, WebcamSource, _Given, _Rhythm
 from errseg_rt.video.open import open_source
 from errseg_rt.video.picture import ENDED
 from errseg_rt.video.urls import is_url, without_secrets
@@ -231,6 +231,23 @@ def test_a_source_is_given_up(impatient) -> None:
     source = Flaky([[1.0]] + [[]] * 1000, give_up=0.05)
     with pytest.raises(SourceError, match=r"no frame for 0\.05 seconds; it is given up"):
         all_of(source)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "missed"),
+    [
+        ([None, 0.0, 0.04, 0.08, 0.12, 0.16, 0.20, 0.24], []),
+        ([0.0, 0.04, 0.08, 0.12, 0.16, 0.20, 0.28, 0.32], [6]),
+        ([0.0, 0.04, 0.08, 0.12, 0.16, 0.20, None, 0.28], [6]),
+        ([0.0, 0.04, 0.12, 0.16, 0.20, 0.24, 0.32, 0.36], []),  # it had such a step of late
+        ([0.0, None, None, 0.12, None, None, 0.24, None], []),  # as some say no more
+        ([None] * 8, []),
+    ],
+    ids=["first", "a step", "no stamp", "uneven", "few", "none"],
+)
+def test_stamps_tell_what_is_missing(stamps, missed) -> None:
+    rhythm = _Rhythm()
+    assert [index for index, stamp in enumerate(stamps) if rhythm.misses(stamp)] == missed
 
 
 class Camera:
