@@ -31,8 +31,8 @@ _PULL = 0.05  # share of that difference that is made good with each frame: some
 _LOSSY = re.compile(r"(udp|rtp|srt)://|.*\.sdp$", re.IGNORECASE)
 _SEGMENTED = re.compile(r"[^?#]*\.(m3u8|mpd)\b", re.IGNORECASE)
 _SEGMENT = 30.0  # seconds that come at once in these, with silence in between
-_KNOWN = 5  # steps from frame to frame that make a rhythm
-_LONGER = 1.5  # times the longest step of late, after which a frame is said to be missing
+_KNOWN = 8  # steps from frame to frame that make a rhythm
+_LONGER = 1.5  # times the usual step, after which a frame is said to be missing
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,10 @@ class UrlSource(LiveSource):
 
 
 class _Rhythm:
-    """Tells by their stamps where frames are missing: after a step that is longer than any of late, or where one lacks."""
+    """Tells by their stamps where frames are missing: after a step longer than those of late, or where a stamp is.
+
+    Two longer ones are no measure, since frames were missing there, too; a third makes it another rhythm.
+    """
 
     def __init__(self) -> None:
         self._steps: deque[float] = deque(maxlen=25)
@@ -210,11 +213,8 @@ class _Rhythm:
             return is_known
         if last is None:
             return False
-        is_late = is_known and stamp - last > _LONGER * max(self._steps)
-        if is_late:
-            self._steps.clear()  # it may be a new rhythm
-        else:
-            self._steps.append(stamp - last)
+        is_late = is_known and stamp - last > _LONGER * sorted(self._steps)[-3]
+        self._steps.append(stamp - last)
         return is_late
 
 

@@ -233,17 +233,24 @@ def test_a_source_is_given_up(impatient) -> None:
         all_of(source)
 
 
+def after(*steps: float) -> list[float]:
+    """Stamps of ten frames each 0.04 s, and then of some after other steps."""
+    return [*(0.04 * index for index in range(10)), *(0.36 + np.cumsum(steps))]
+
+
 @pytest.mark.parametrize(
     ("stamps", "missed"),
     [
-        ([None, 0.0, 0.04, 0.08, 0.12, 0.16, 0.20, 0.24], []),
-        ([0.0, 0.04, 0.08, 0.12, 0.16, 0.20, 0.28, 0.32], [6]),
-        ([0.0, 0.04, 0.08, 0.12, 0.16, 0.20, None, 0.28], [6]),
-        ([0.0, 0.04, 0.12, 0.16, 0.20, 0.24, 0.32, 0.36], []),  # it had such a step of late
-        ([0.0, None, None, 0.12, None, None, 0.24, None], []),  # as some say no more
-        ([None] * 8, []),
+        ([None, *after()], []),
+        (after(0.08, 0.04), [10]),
+        ([*after(), None, 0.44], [10]),
+        (after(0.08, 0.04, 0.04, 0.08), [10, 13]),
+        (after(0.08, 0.08, 0.08, 0.08, 0.08), [10, 11, 12]),
+        (list(np.cumsum([0.04, 0.08] * 10)), []),
+        ([0.0, None, None] * 10, []),
+        ([None] * 20, []),
     ],
-    ids=["first", "a step", "no stamp", "uneven", "few", "none"],
+    ids=["first", "a step", "a stamp", "again", "slower from now on", "by turns", "few stamps", "no stamps"],
 )
 def test_stamps_tell_what_is_missing(stamps, missed) -> None:
     rhythm = _Rhythm()
