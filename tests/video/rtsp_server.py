@@ -75,12 +75,15 @@ def main() -> None:
 
         def push() -> bool:
             buffer = Gst.Buffer.new_wrapped(picture(state["number"], width, height))
-            buffer.pts = int((time.monotonic() - state["begun"]) * Gst.SECOND)
+            buffer.pts = state["number"] * Gst.SECOND // fps  # by the camera's clock, as even as a camera's
             buffer.duration = Gst.SECOND // fps
             state["number"] += 1
-            return source.emit("push-buffer", buffer) == Gst.FlowReturn.OK
+            if source.emit("push-buffer", buffer) == Gst.FlowReturn.OK:
+                due = state["begun"] + state["number"] / fps
+                GLib.timeout_add(max(0, round(1000 * (due - time.monotonic()))), push)
+            return False  # once
 
-        GLib.timeout_add(1000 // fps, push)
+        GLib.timeout_add(0, push)
 
     factory.connect("media-configure", configure)
     if len(sys.argv) > 6:
