@@ -138,6 +138,7 @@ ELSEWHERE = {
     "errseg-rt taps": "likewise",
     "errseg-rt build-engine": "likewise",
     "errseg-rt wrap": "likewise",
+    "errseg-rt video": "likewise",
     "python -m benchmarks.accuracy --data camvid --init squeezenas_mac_large_cityscapes.pth --runs runs": _BENCHMARK,
     "python -m benchmarks.accuracy_tables": _BENCHMARK,
     "python benchmarks/run.py --json benchmarks/results/report.json --frames camvid/val/images "
