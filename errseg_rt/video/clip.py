@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,11 +17,14 @@ import numpy.typing as npt
 from av.video.frame import PictureType
 
 _TICKS = 90_000  # a second, as MPEG counts them
-# Fragments while it is written, which a kill leaves whole; a plain file in the end.
-_FRAGMENTED = "hybrid_fragmented+negative_cts_offsets"
+# Fragments while it is written, which a kill leaves whole; a plain file in the end. The header waits for the first of
+# each stream's packets, or a sound that begins later than the picture would be moved to its beginning.
+_FRAGMENTED = "hybrid_fragmented+negative_cts_offsets+delay_moov"
 # The look-ahead is what a kill loses beside the fragment that is being written.
 _ENCODER = {"crf": "20", "preset": "veryfast", "bf": "0", "rc-lookahead": "5"}
-_KEY_EVERY = 1.0  # seconds
+_LONGEST = 6 * 3600 * _TICKS  # from a frame to the next; an MP4 holds 2 ** 31
+_KEY_EVERY = 1.0  # seconds; a kill loses what came since
+_APART = 0.25  # seconds that picture or sound wait for each other
 
 
 class _Partial:
@@ -46,6 +50,8 @@ class _Partial:
 
     def _open(self, container: str, **options: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Else a kill loses the last 256 kB, many seconds of a small picture, or 10 s after the end of a sound.
+        options |= {"flush_packets": "1", "max_interleave_delta": str(round(1e6 * _APART))}
         self._container = av.open(os.fspath(self.partial), "w", format=container, options=options)
 
     def _add_stream(self, codec: str, size: tuple[int, int], pixels: str, ticks: int) -> None:
@@ -123,8 +129,14 @@ class ClipWriter(_Partial):
         if frame.shape[:2] != self.size:
             raise ValueError(f"frame is {frame.shape[:2]}, the video is {self.size}")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24")
-        before, self._last = self._last, max(round(timestamp * _TICKS), self._last + 1)
-        self._step = self._last - before if before >= 0 else self._step
+        tick = max(round(timestamp * _TICKS), self._last + 1)
+        if self._last >= 0:
+            if tick - self._last > _LONGEST:
+                self.notes.append(f"{self.path}: the gap before second {timestamp:.0f} is cut to 6 hours")
+                self._begin, tick = self._begin + timestamp - (self._last + _LONGEST) / _TICKS, self._last + _LONGEST
+                timestamp = tick / _TICKS
+            self._step = tick - self._last
+        self._last = tick
         picture.pts, picture.time_base = self._last, Fraction(1, _TICKS)
         if timestamp - self._key >= _KEY_EVERY:
             picture.pict_type, self._key = PictureType.I, timestamp
@@ -138,7 +150,7 @@ class ClipWriter(_Partial):
             with self._stack:  # closes the container
                 if self._stream is not None and not self._is_broken:
                     self._mux(self._encoded(None))
-                    self._copy_sound(self._last / _TICKS)
+                    self._copy_sound((self._last + self._step) / _TICKS)  # for as long as the last one is shown
         except OSError:
             if error is None:
                 raise
@@ -161,30 +173,18 @@ class ClipWriter(_Partial):
         """Packets of the first sound of a file, from the first frame on, on their way into this one."""
         source = self._stack.enter_context(av.open(os.fspath(path), metadata_errors="replace"))
         sounds = [stream for stream in source.streams.audio if stream.codec_context is not None]
-        if not sounds:
-            return iter(())
+        packets = _heard(source, sounds[0], self._begin) if sounds else iter(())
+        first = next(packets, None)
+        if first is None:  # a stream without packets would hold up the file's header
+            return
         try:
             target = self._container.add_stream_from_template(sounds[0])
         except (av.error.FFmpegError, ValueError) as error:
             self.notes.append(f"{path}: its sound ({sounds[0].codec_context.name}) cannot lie in an MP4 ({error})")
-            return iter(())
-        begin = (source.start_time or 0) / av.time_base + self._begin
-
-        def packets() -> Iterator[Any]:
-            try:
-                for packet in source.demux(sounds[0]):
-                    if packet.pts is None or packet.dts is None:
-                        continue
-                    shift = round(begin / packet.time_base)
-                    if packet.pts < shift:
-                        continue
-                    packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-                    packet.stream = target
-                    yield packet
-            except av.error.FFmpegError:  # what was there is taken
-                return
-
-        return packets()
+            return
+        for packet in chain((first,), packets):
+            packet.stream = target
+            yield packet
 
     def _encoded(self, picture: Any) -> list[Any]:
         """Packets of a frame, or what is left of all; the last one is shown as long as the one before it."""
@@ -194,8 +194,8 @@ class ClipWriter(_Partial):
         return packets
 
     def _copy_sound(self, until: float) -> None:
-        """What is heard up to a time."""
-        while self._pending is not None and float(self._pending.pts * self._pending.time_base) <= until:
+        """What is heard before a time."""
+        while self._pending is not None and float(self._pending.pts * self._pending.time_base) < until:
             self._mux(self._pending)
             self._pending = next(self._sound, None)
 
@@ -205,7 +205,7 @@ class LabelWriter(_Partial):
 
     Its time begins with the first of them.
 
-    Until the end it is `NAME.partial.mkv`.
+    Until the end it is `NAME.partial.mkv`, which plays up to its last second or two whatever ends the program.
 
     Args:
         path: The file.
@@ -215,7 +215,7 @@ class LabelWriter(_Partial):
         super().__init__(path, ".mkv")
 
     def __enter__(self) -> LabelWriter:
-        self._open("matroska")
+        self._open("matroska", cluster_time_limit=str(round(1000 * _KEY_EVERY)))
         return self
 
     def write(self, labels: npt.NDArray[np.uint8], timestamp: float) -> None:
@@ -248,6 +248,24 @@ class LabelWriter(_Partial):
                 self._container.close()
             _remove_empty(self.partial)
         self._settle(error)
+
+
+def _heard(source: Any, sound: Any, begin: float) -> Iterator[Any]:
+    """Packets of a file's sound, whose time begins at a second of the file's.
+
+    The first one ends there: it is decoded, since the next one needs it, and not heard.
+    """
+    begin += (source.start_time or 0) / av.time_base
+    try:
+        for packet in source.demux(sound):
+            if packet.pts is None or packet.dts is None:
+                continue
+            shift = round(begin / packet.time_base)
+            if packet.pts + (packet.duration or 0) >= shift:
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                yield packet
+    except av.error.FFmpegError:  # what was there is taken
+        return
 
 
 def _remove_empty(path: Path) -> None:

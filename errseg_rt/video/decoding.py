@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,15 +48,19 @@ def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         )
 
 
-def decoded(container: Any, stream: Any, faults: Faults, name: str, max_pixels: int) -> Iterator[Any]:
+def decoded(
+    container: Any, stream: Any, faults: Faults, name: str, max_pixels: int, silence: float = math.inf
+) -> Iterator[Any]:
     """The frames of a stream, PyAV's; what cannot be decoded is counted and passed over.
+
+    They end, too, after `silence`: seconds in which the container gave packets of other streams alone.
 
     Raises:
         FrameError: Frames are too large.
         av.error.FFmpegError: The container itself cannot be read on.
     """
     # A broken packet and a connection that breaks raise the same error: by where it is raised they are told apart.
-    for packet in container.demux(stream):
+    for packet in _packets(container, stream, silence):
         if packet.is_corrupt:
             faults.corrupt += 1
         context = stream.codec_context
@@ -71,6 +77,17 @@ def decoded(container: Any, stream: Any, faults: Faults, name: str, max_pixels: 
             if frame.is_corrupt:
                 faults.corrupt += 1
             yield frame
+
+
+def _packets(container: Any, stream: Any, silence: float) -> Iterator[Any]:
+    """Those of a stream, until there have only been others for some seconds: FFmpeg's own timeout looks at any."""
+    last = time.monotonic()
+    for packet in container.demux() if silence < math.inf else container.demux(stream):
+        if packet.stream.index == stream.index:
+            yield packet
+            last = time.monotonic()  # whoever takes packets may take their time
+        elif time.monotonic() - last > silence:
+            return
 
 
 def upright(frame: Any) -> npt.NDArray[np.uint8]:

@@ -31,7 +31,8 @@ _PULL = 0.05  # share of that difference that is made good with each frame: some
 _LOSSY = re.compile(r"(udp|rtp|srt)://|.*\.sdp$", re.IGNORECASE)
 _SEGMENTED = re.compile(r"[^?#]*\.(m3u8|mpd)\b", re.IGNORECASE)
 _SEGMENT = 30.0  # seconds that come at once in these, with silence in between
-_LONGER = 1.5  # times the longest step of late, after which a frame is said to be missing
+_KNOWN = 8  # steps from frame to frame that make a rhythm
+_LONGER = 1.5  # times the usual step, after which a frame is said to be missing
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Patience:
 
     Attributes:
         opening: Seconds until it must be open.
-        reading: Seconds without a frame after which it hangs.
+        reading: Seconds without a picture after which it hangs, whatever is heard.
         give_up: Seconds without a frame after which it is not opened any more; None: never.
     """
 
@@ -142,6 +143,7 @@ class UrlSource(LiveSource):
             raise ValueError(f"transport must be {' or '.join(TRANSPORTS)}, got {transport!r}")
         super().__init__(without_secrets(url), patience)
         self._url, self._transport, self._max_pixels = url, transport, max_pixels
+        self._silence = max(patience.reading, _SEGMENT) if _SEGMENTED.match(url) else patience.reading
 
     def opened(self, stop: threading.Event) -> Iterator[_Given]:
         """As `LiveSource.opened`."""
@@ -156,7 +158,7 @@ class UrlSource(LiveSource):
                 self.fps = float(stream.average_rate)
             is_whole, was_damaged, rhythm, before = not may_lose, False, _Rhythm(), self.faults.corrupt
             try:
-                for frame in decoded(container, stream, self.faults, self.name, self._max_pixels):
+                for frame in decoded(container, stream, self.faults, self.name, self._max_pixels, self._silence):
                     if may_lose:
                         # MPEG-TS tells of a loss one packet early: not even a key frame is trusted right after one.
                         is_damaged, is_late = self.faults.corrupt > before, rhythm.misses(frame.time)
@@ -177,15 +179,14 @@ class UrlSource(LiveSource):
 
     def _container(self) -> Any:
         # A host that is silent for so long is given up before `opening` is over: nothing can interrupt an opening.
-        reading = max(self.patience.reading, _SEGMENT) if _SEGMENTED.match(self._url) else self.patience.reading
-        silence = str(round(1e6 * reading))
+        silence = str(round(1e6 * self._silence))
         options = {"rw_timeout": silence}
         if self._url.lower().startswith("rtsp"):
             options = {"timeout": silence, "rtsp_transport": self._transport}
         if self._url.lower().endswith(".sdp"):
             options["protocol_whitelist"] = "file,rtp,udp"
         # Halved: a read that takes too long first gives the frame that a parser had held back, and then is begun again.
-        timeout = (self.patience.opening, reading / 2)
+        timeout = (self.patience.opening, self._silence / 2)
         try:
             return av.open(self._url, options=options, timeout=timeout, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -194,7 +195,10 @@ class UrlSource(LiveSource):
 
 
 class _Rhythm:
-    """Tells by their stamps where frames are missing: after a step that is longer than any of late."""
+    """Tells by their stamps where frames are missing: after a step longer than those of late, or where a stamp is.
+
+    Two longer ones are no measure, since frames were missing there, too; a third makes it another rhythm.
+    """
 
     def __init__(self) -> None:
         self._steps: deque[float] = deque(maxlen=25)
@@ -203,13 +207,14 @@ class _Rhythm:
     def misses(self, stamp: float | None) -> bool:
         """Whether one is missing before the frame with this stamp."""
         last, self._last = self._last, stamp
-        if stamp is None or last is None:
+        is_known = len(self._steps) >= _KNOWN
+        if stamp is None:  # among others that have one it was lost on the way
+            self._steps.clear()
+            return is_known
+        if last is None:
             return False
-        is_late = len(self._steps) >= 5 and stamp - last > _LONGER * max(self._steps)
-        if is_late:
-            self._steps.clear()  # it may be a new rhythm
-        else:
-            self._steps.append(stamp - last)
+        is_late = is_known and stamp - last > _LONGER * sorted(self._steps)[-3]
+        self._steps.append(stamp - last)
         return is_late
 
 

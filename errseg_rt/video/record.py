@@ -72,8 +72,8 @@ class Recorder:
                 path = self.outputs["lines"]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._lines = self._stack.enter_context(path.open("w", encoding="utf-8", buffering=1))
-        except BaseException:
-            self._stack.close()
+        except BaseException as error:
+            self._stack.__exit__(type(error), error, error.__traceback__)
             raise
         return self
 

@@ -81,6 +81,7 @@ _BENCHMARK = "measures, for minutes or hours; its parts are tested in tests/benc
 _PROVIDERS = "wants another package of onnxruntime; tests/engines/test_providers.py puts one in its stead"
 _JETSON = "wants a Jetson; tests/system/test_jetson.py holds what doctor says there"
 _CAMERA = "wants a camera; tests/cli/test_video.py has one that is none"
+_DEMO = "wants a camera; tests/video/test_demos.py and test_live.py run it on what they have in its stead"
 _GPU = "wants a GPU; tests/benchmarks runs it without, and its stages on fakes"
 ELSEWHERE = {
     "python3 -m venv .venv": _CI,
@@ -116,6 +117,11 @@ ELSEWHERE = {
     ),
     "errseg-rt video rtsp://user:password@camera/street -o seen.mp4 --overlay": _CAMERA,
     "errseg-rt video 0 -o seen --duration 10": _CAMERA,
+    "errseg-rt video 0 -o seen": _CAMERA,
+    "python docs/video/file.py drive.mp4 out": _DEMO,
+    "python docs/video/webcam.py 10": _DEMO,
+    "python docs/video/rtsp.py rtsp://user:password@camera/street out 60": _DEMO,
+    "python docs/video/cameras.py 10 rtsp://user:password@camera/street drive.mp4": _DEMO,
     "errseg-rt wrap MODEL.onnx -o BUNDLE": _WRAP,
     "errseg-rt wrap model.onnx -o mine --normalise imagenet --classes 19": _WRAP,
     "errseg-rt segment frame.png -o out --bundle mine": _WRAP,
@@ -132,6 +138,7 @@ ELSEWHERE = {
     "errseg-rt taps": "likewise",
     "errseg-rt build-engine": "likewise",
     "errseg-rt wrap": "likewise",
+    "errseg-rt video": "likewise",
     "python -m benchmarks.accuracy --data camvid --init squeezenas_mac_large_cityscapes.pth --runs runs": _BENCHMARK,
     "python -m benchmarks.accuracy_tables": _BENCHMARK,
     "python benchmarks/run.py --json benchmarks/results/report.json --frames camvid/val/images "
@@ -146,6 +153,8 @@ ELSEWHERE = {
     "python -m benchmarks.user_networks.thin --drive DRIVE --checkpoint model_checkpoint.pth": _BENCHMARK,
     "python -m benchmarks.many_frames": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
+    "python -m benchmarks.video_kills": _BENCHMARK,
+    "python -m benchmarks.video_loss": _BENCHMARK,
     "python -m benchmarks.damage": _BENCHMARK,
     "python -m benchmarks.user_networks --weights WEIGHTS --data DATA": _BENCHMARK,
     "python -m benchmarks.post_processing --weights squeezenas_mac_large_cityscapes.pth "
@@ -217,8 +226,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("photos/a.png", "photos/a_mask.png", "day1/a.jpg", "day2/a.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), scene.frame(0).frame)
-    for name in ("drive.mp4", "a.mp4", "b.mp4"):
-        write_clip(tmp_path / name, [0.0, 0.04, 0.12])
+    write_clip(tmp_path / "drive.mp4", [0.0, 0.04, 0.12])
     shutil.copy(tmp_path / "drive.mp4", tmp_path / "SOURCE")
     for copy in ("BUNDLE", "bundles/camvid"):
         shutil.copytree(Bundle.open("camvid").folder, tmp_path / copy)
@@ -239,14 +247,11 @@ def test_the_readmes_python_runs(place: Path) -> None:
 
 def test_the_python_of_streams_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / "video.md").read_text(encoding="utf-8")
-    plain, shape, several = re.findall(r"^```python\n(.*?)^```$", text, re.S | re.M)
+    plain, shape = re.findall(r"^```python\n(.*?)^```$", text, re.S | re.M)
     exec(compile(plain.replace("rtsp://user:password@camera/street", "drive.mp4"), "video.md", "exec"), {})
     assert capsys.readouterr().out.splitlines() == [f"{stamp} (64, 96) 0" for stamp in ("0.0", "0.04", "0.12")]
     with Runtime(threads=1) as runtime:
         exec(compile(shape, "video.md", "exec"), {"runtime": runtime, "source": "drive.mp4"})
-    exec(compile(several, "video.md", "exec"), {})
-    said = sorted(line.split()[:2] for line in capsys.readouterr().out.splitlines())
-    assert said == [[name, str(index)] for name in "ab" for index in range(3)]
 
 
 @pytest.fixture

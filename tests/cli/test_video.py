@@ -232,3 +232,47 @@ def test_places_where_no_clip_can_be_written(cli, clip: Path, tmp_path: Path, ou
     if fault:
         (line,) = done.err.splitlines()
         assert fault in line
+
+
+MAIN = [sys.executable, "-c", "from errseg_rt.cli import main; main()"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs modes of files, and of processes, as Linux has")
+@pytest.mark.parametrize("out", ["locked", "locked/deeper", "locked/seen.mp4", "held"])
+def test_a_folder_that_is_not_writable_is_one_line(clip: Path, tmp_path: Path, kernels_are_compiled, out) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / "street.v2.jsonl").touch(mode=0o444)  # the folder can be written, and this in it cannot
+    (tmp_path / "locked").chmod(0o555)
+    # Root may write anywhere, unless it gives that up.
+    plain = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    if plain and subprocess.run([*plain, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs another user than root, or setpriv, which takes its rights away")
+    command = [*plain, *MAIN, "video", str(clip), "-o", str(tmp_path / out), "--also", "lines"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    fault = "held/street.v2.jsonl" if out == "held" else "locked is not writable for this user"
+    assert str(tmp_path / fault) in line
+    left = {path.name for path in tmp_path.rglob("*")}
+    assert left == {"street.v2.mp4", "locked", "held", "street.v2.jsonl"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a file system of Linux")
+def test_a_disk_without_room_is_one_line(clip: Path, tmp_path: Path, kernels_are_compiled) -> None:
+    write_clip(clip, [0.04 * index for index in range(100)])
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "none", str(disk)], capture_output=True).returncode:
+        pytest.skip("needs a machine where a small disk may be mounted")
+    try:
+        command = [*MAIN, "video", str(clip), "-o", str(disk)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        left = sorted(path.name for path in disk.iterdir())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "No space left on device" in line
+    assert str(disk / "street.v2.mp4") in line
+    assert left == ["street.v2.partial.mp4"]  # what there was room for

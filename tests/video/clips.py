@@ -11,7 +11,9 @@ import av
 import numpy as np
 
 WIDTH, HEIGHT = 96, 64
+RATE = 48_000  # of the sound, a second
 _BITS = 8
+_QUIET, _LOUD = 0.05, 0.5  # of a sound's largest level
 
 
 def numbered(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
@@ -30,6 +32,13 @@ def number_of(frame: np.ndarray) -> int:
     return sum(1 << bit for bit, level in enumerate(middle) if level > 128)
 
 
+def tone(seconds: int) -> np.ndarray:
+    """A sound, `float32 [N]`, that rises, so that a shift shows, and is loud in its second half."""
+    time = np.arange(seconds * RATE) / RATE
+    levels = np.where(time < seconds / 2, _QUIET, _LOUD) * np.sin(2 * np.pi * (200 + 100 * time) * time)
+    return levels.astype(np.float32)
+
+
 def write_clip(
     path: Path,
     stamps: Sequence[float],
@@ -37,12 +46,13 @@ def write_clip(
     codec: str = "libx264",
     pixels: str = "yuv420p",
     sound: bool = False,
+    sound_after: float = 0.0,
     size: tuple[int, int] = (HEIGHT, WIDTH),
     numbers: Iterable[int] | None = None,
     container: str | None = None,
     **options: str,
 ) -> Path:
-    """A clip whose frames come at these seconds, with a second of silence where there shall be sound."""
+    """A clip whose frames come at these seconds, with seconds of `tone`, after some, where it is to have sound."""
     with av.open(str(path), "w", format=container) as file:
         video: Any = file.add_stream(codec, rate=25)
         video.height, video.width, video.pix_fmt = *size, pixels
@@ -50,17 +60,20 @@ def write_clip(
         video.time_base = video.codec_context.time_base = Fraction(1, 1000)
         audio: Any = None
         if sound:
-            audio = file.add_stream("aac", rate=8000)
+            audio = file.add_stream("aac", rate=RATE)
+            audio.layout = "mono"
         for number, stamp in zip(numbers or range(len(stamps)), stamps, strict=False):
             picture = av.VideoFrame.from_ndarray(numbered(number, *size), format="bgr24")
             picture.pts, picture.time_base = round(1000 * stamp), Fraction(1, 1000)
             file.mux(video.encode(picture))
         file.mux(video.encode())
         if sound:
-            for index in range(8):
-                silence = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.float32), "fltp", "mono")
-                silence.sample_rate, silence.pts, silence.time_base = 8000, 1000 * index, Fraction(1, 8000)
-                file.mux(audio.encode(silence))
+            levels = tone(max(1, round(stamps[-1])))
+            for begin in range(0, len(levels), RATE // 8):
+                part = av.AudioFrame.from_ndarray(levels[None, begin : begin + RATE // 8], "fltp", "mono")
+                part.sample_rate, part.time_base = RATE, Fraction(1, RATE)
+                part.pts = begin + round(sound_after * RATE)
+                file.mux(audio.encode(part))
             file.mux(audio.encode())
     return path
 

@@ -1,12 +1,15 @@
 """A camera on loopback, for Debian's own Python: `rtsp_server.py PORT [codec] [width] [height] [fps] [user:password]`.
 
-Its pictures are gray, with a bar code of their number and of the milliseconds of the day at which they were made.
+Its pictures are gray, with a bar code of their number and of the milliseconds of the day at which they were made, and a
+texture below that moves.
 """
 
 from __future__ import annotations
 
+import random
 import sys
 import time
+from functools import lru_cache
 
 import gi
 
@@ -22,6 +25,7 @@ ENCODERS = {
     "! video/x-h265,stream-format=byte-stream,alignment=au ! rtph265pay name=pay0 config-interval=1",
     "mjpeg": "jpegenc ! rtpjpegpay name=pay0",
 }
+GRAIN, STEP = 8, 3  # pixels of a square of the texture, and by which it moves to the left from picture to picture
 BITS = 32  # 16 of the number, by 32 of the milliseconds below it
 
 
@@ -30,15 +34,26 @@ def code_of(number: int) -> tuple[int, int]:
     return number & 0xFFFF, int(time.time() * 1000) % 86_400_000
 
 
+@lru_cache
+def texture(width: int, height: int) -> list[bytes]:
+    """Rows of squares of random levels."""
+    rows, levels = [], random.Random(0)
+    for _ in range(-(-height // GRAIN)):
+        row = b"".join(bytes([levels.randrange(16, 236)]) * GRAIN for _ in range(-(-width // GRAIN)))
+        rows += [row[:width]] * GRAIN
+    return rows[:height]
+
+
 def picture(number: int, width: int, height: int) -> bytes:
-    """A gray I420 picture: 32 bars above of its number, 32 below of its time, then a pattern that moves."""
+    """A gray I420 picture: 32 bars above of its number, 32 below of its time, then the texture, once around."""
 
     def bars(value: int) -> bytes:
         levels = bytes(235 if value >> (bit * BITS // width) & 1 else 16 for bit in range(width))
         return levels * (height // 4)
 
     count, millis = code_of(number)
-    rest = bytes((column + 3 * number) % 200 + 16 for column in range(width)) * (height - 2 * (height // 4))
+    shift, left = STEP * number % width, height - 2 * (height // 4)
+    rest = b"".join(row[shift:] + row[:shift] for row in texture(width, left))
     return bars(count) + bars(millis) + rest + bytes([128]) * (2 * (width // 2) * (height // 2))
 
 
@@ -60,12 +75,15 @@ def main() -> None:
 
         def push() -> bool:
             buffer = Gst.Buffer.new_wrapped(picture(state["number"], width, height))
-            buffer.pts = int((time.monotonic() - state["begun"]) * Gst.SECOND)
+            buffer.pts = state["number"] * Gst.SECOND // fps  # by the camera's clock, as even as a camera's
             buffer.duration = Gst.SECOND // fps
             state["number"] += 1
-            return source.emit("push-buffer", buffer) == Gst.FlowReturn.OK
+            if source.emit("push-buffer", buffer) == Gst.FlowReturn.OK:
+                due = state["begun"] + state["number"] / fps
+                GLib.timeout_add(max(0, round(1000 * (due - time.monotonic()))), push)
+            return False  # once
 
-        GLib.timeout_add(1000 // fps, push)
+        GLib.timeout_add(0, push)
 
     factory.connect("media-configure", configure)
     if len(sys.argv) > 6:

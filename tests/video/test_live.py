@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -198,6 +199,20 @@ def test_a_camera_that_hangs_is_noticed_and_holds_nobody_up(camera) -> None:
         begun = time.monotonic()
     assert time.monotonic() - begun < SOON
     assert names() == []
+
+
+def test_a_camera_that_is_heard_and_not_seen_any_more_is_noticed(sender, unused_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_port}/cam.ts"
+    picture = ("-re", "-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25:duration=4")
+    sound = ("-re", "-f", "lavfi", "-i", "sine=duration=600", "-c:v", "libx264", "-bf", "0", "-g", "5")
+    at_once = ("-c:a", "mp2", "-max_interleave_delta", "1", "-flush_packets", "1", "-f", "mpegts", "-listen", "1")
+    sender(*picture, *sound, *at_once, url)
+    fault = ""
+    while "it is given up" not in fault:  # before it listens it is refused
+        with pytest.raises(SourceError) as raised:
+            read(UrlSource(url, patience=Patience(reading=1.0, give_up=0.5)), lambda found: False)
+        fault = str(raised.value)
+        time.sleep(0.1)
 
 
 def test_a_camera_that_hung_goes_on(camera) -> None:
@@ -399,3 +414,32 @@ def test_frames_that_lack_packets_are_hardly_ever_shown(sender, relay, tmp_path:
         numbers = [number_of(picture.frame) for picture in found]
         assert numbers == [(numbers[0] + n) % 100 for n in range(50)]
         assert wrong == []
+
+
+def test_the_demo_of_a_camera(camera, demo, tmp_path: Path) -> None:
+    server = camera("h264", "96", "64")
+    out = tmp_path / "out"
+
+    def kill_soon() -> None:
+        begun = time.monotonic()
+        while not list(out.glob("*_overlay.png")) and time.monotonic() - begun < 40:
+            time.sleep(0.05)
+        server.kill()
+
+    thread = threading.Thread(target=kill_soon)
+    thread.start()
+    *_, fault, last = demo("rtsp.py", server.url, out, 1)
+    thread.join()
+    assert fault == f"{server.url}: no frame for 1 seconds; it is given up"
+    assert re.fullmatch(r"[1-9]\d* frames, \d+ dropped, opened again \d+ times", last)
+
+
+def test_the_demo_of_several_cameras(camera, demo, tmp_path: Path) -> None:
+    server, clip = camera("h264", "96", "64"), write_clip(tmp_path / "a.mp4", [0.0, 0.04, 0.08])
+    gone = server.url.replace("/cam", "/none")
+    lines = demo("cameras.py", 1, server.url, clip, gone)
+    told = {name: [line for line in lines if line.startswith(f"{name}")] for name in (server.url, str(clip), gone)}
+    assert [line.partition(": ")[0] for line in told[str(clip)]] == [f"{clip} {index}" for index in range(3)]
+    assert "cannot be opened" in told[gone][0]
+    assert len(told[gone]) == 1
+    assert len(told[server.url]) >= 2

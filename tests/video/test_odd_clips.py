@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from errseg_rt.errors import FrameError, SourceError
+from errseg_rt.video.clip import ClipWriter
 from errseg_rt.video.files import FileSource
 from tests.video.clips import number_of, write_clip
 from tests.video.services import ffmpeg, program
@@ -45,11 +46,11 @@ class Looked:
         self.faults = source.faults
 
 
-def shown_by_ffmpeg(path: Path, numbers, size, seconds: float | None = None):
+def shown_by_ffmpeg(path: Path, numbers, size, seconds: float | None = None, then: str = ""):
     """Stamps, sizes and pictures that FFmpeg shows, upright, converted with the filter that PyAV uses."""
     part = [] if seconds is None else ["-t", str(seconds)]
     chosen = "+".join(f"eq(n\\,{number})" for number in sorted(numbers))
-    filters = f"showinfo=checksum=0,select='{chosen}'"
+    filters = f"showinfo=checksum=0,select='{chosen}'{then}"
     done = ffmpeg(
         *("-loglevel", "info", "-copyts", "-start_at_zero", *part, "-i", path, "-map", "0:v:0", "-vf", filters),
         *("-sws_flags", "bilinear", "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "bgr24", "-"),
@@ -130,6 +131,33 @@ def test_clips_of_many_kinds(base: Path, tmp_path: Path, name) -> None:
     assert looked.aspects == pytest.approx([wide] * len(looked.aspects))
 
 
+@pytest.mark.parametrize("name", ["fields.mpg", "fields.ts"])
+def test_interlaced_clips(base: Path, tmp_path: Path, name) -> None:
+    fields = (
+        "-vf",
+        "tinterlace=interleave_top,setfield=tff",
+        "-c:v",
+        "mpeg2video",
+        "-flags",
+        "+ilme+ildct",
+        "-q:v",
+        "3",
+    )
+    ffmpeg("-i", base, "-threads", "1", *fields, tmp_path / name)
+    looked = Looked(tmp_path / name)
+    # Colours of half the resolution are enlarged field by field, as they were made; PyAV before FFmpeg 8 does it across
+    # both fields, as the command does unless it is told.
+    ways = [
+        shown_by_ffmpeg(tmp_path / name, looked.pictures, looked.sizes[0], then=f",scale=interl={way}")
+        for way in (0, 1)
+    ]
+    for stamps, sizes, _ in ways:
+        assert looked.sizes == sizes
+        np.testing.assert_allclose(looked.stamps, stamps, atol=1e-3)
+    for (_, found), *shown in zip(sorted(looked.pictures.items()), *(way[2] for way in ways), strict=True):
+        assert min(np.abs(found.astype(int) - picture).mean() for picture in shown) < 0.5
+
+
 @pytest.mark.parametrize("angle", [90, 180, 270])
 def test_what_a_phone_held_otherwise_leaves(base: Path, tmp_path: Path, angle) -> None:
     ffmpeg("-i", base, *X264, "-vf", "setsar=4/3", tmp_path / "a.mp4")
@@ -184,6 +212,32 @@ def test_a_size_that_changes_midway_goes_on(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         [picture.timestamp for picture in pictures], [*stamps, *(1 + s for s in stamps)], atol=2e-3
     )
+
+
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_a_rotation_that_changes_midway_goes_on(tmp_path: Path, angle) -> None:
+    stamps = [0.04 * index for index in range(5)]
+    first = write_clip(tmp_path / "a.ts", stamps, g="1")
+    second = write_clip(tmp_path / "b.ts", [1 + s for s in stamps], numbers=range(5, 10), g="1")
+    # H.264 may say with each key frame how it is to be turned, against the clock.
+    turn = f"h264_metadata=display_orientation=insert:rotate={angle}"
+    ffmpeg("-copyts", "-i", second, "-c", "copy", "-bsf:v", turn, tmp_path / "turned.ts")
+    pictures = [p.frame for p in FileSource(joined(first, tmp_path / "turned.ts")).pictures(threading.Event())]
+    plain = [p.frame for p in FileSource(joined(first, second)).pictures(threading.Event())]
+    assert len(pictures) == 10
+    for number in (0, 4, 5, 9):  # FFmpeg 5.1 writes one of the second clip's frames without what it says before it
+        wanted = plain[number] if number < 5 else np.rot90(plain[number], angle // 90)
+        np.testing.assert_array_equal(pictures[number], wanted)
+
+
+def test_a_clip_of_two_hours(tmp_path: Path) -> None:
+    stamps = [0.0, 0.04, 3600.0, 7199.96, 7200.0]
+    source = FileSource(write_clip(tmp_path / "a.mkv", stamps, bf="0"))
+    with ClipWriter(tmp_path / "out.mp4") as writer:
+        for picture in source.pictures(threading.Event()):
+            writer.write(picture.frame, picture.timestamp)
+    looked = check_against_ffmpeg(tmp_path / "out.mp4")
+    np.testing.assert_allclose(looked.stamps, stamps, atol=2e-3)
 
 
 def test_a_size_that_becomes_too_large_is_an_error(tmp_path: Path) -> None:

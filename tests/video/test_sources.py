@@ -14,7 +14,7 @@ from errseg_rt.errors import FrameError, SourceError
 from errseg_rt.video import live
 from errseg_rt.video.files import FileSource
 from errseg_rt.video.given import ImageSource, IterableSource, Paced, SceneSource
-from errseg_rt.video.live import LiveSource, Patience, UrlSource, WebcamSource, _Given
+from errseg_rt.video.live import LiveSource, Patience, UrlSource, WebcamSource, _Given, _Rhythm
 from errseg_rt.video.open import open_source
 from errseg_rt.video.picture import ENDED
 from errseg_rt.video.urls import is_url, without_secrets
@@ -231,6 +231,30 @@ def test_a_source_is_given_up(impatient) -> None:
     source = Flaky([[1.0]] + [[]] * 1000, give_up=0.05)
     with pytest.raises(SourceError, match=r"no frame for 0\.05 seconds; it is given up"):
         all_of(source)
+
+
+def after(*steps: float) -> list[float]:
+    """Stamps of ten frames each 0.04 s, and then of some after other steps."""
+    return [*(0.04 * index for index in range(10)), *(0.36 + np.cumsum(steps))]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "missed"),
+    [
+        ([None, *after()], []),
+        (after(0.08, 0.04), [10]),
+        ([*after(), None, 0.44], [10]),
+        (after(0.08, 0.04, 0.04, 0.08), [10, 13]),
+        (after(0.08, 0.08, 0.08, 0.08, 0.08), [10, 11, 12]),
+        (list(np.cumsum([0.04, 0.08] * 10)), []),
+        ([0.0, None, None] * 10, []),
+        ([None] * 20, []),
+    ],
+    ids=["first", "a step", "a stamp", "again", "slower from now on", "by turns", "few stamps", "no stamps"],
+)
+def test_stamps_tell_what_is_missing(stamps, missed) -> None:
+    rhythm = _Rhythm()
+    assert [index for index, stamp in enumerate(stamps) if rhythm.misses(stamp)] == missed
 
 
 class Camera:
