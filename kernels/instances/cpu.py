@@ -109,8 +109,8 @@ class _Ranked:
                 np.empty(width, np.int32),
                 np.empty(width, np.float32),
                 np.empty((2, width), np.int64),
-                np.empty((top + 1, width), np.int32),
-                np.empty((top + 1, width), np.float32),
+                np.empty((top, width), np.int32),
+                np.empty((top, width), np.float32),
                 ranked.things,
                 ranked.margins,
                 ranked.scores,
@@ -240,9 +240,8 @@ def _paint(
     col_first = np.searchsorted(col_lower, np.arange(max(cols.lines - 1, 1) + 1))
 
     def paint(begin: int, end: int) -> None:
-        paint_rows(
-            on_grid, classes, labels, row_lower, row_weight, rows.unit, col_weight, cols.unit, col_first, begin, end,
-            output,
-        )  # fmt: skip
+        lines = np.empty((2, output.shape[1]), np.int32)
+        places = row_lower, row_weight, rows.unit, col_weight, cols.unit, col_first
+        paint_rows(on_grid, classes, labels, *places, begin, end, np.empty(cols.lines, np.int32), *lines, output)
 
     share(threads, len(output), paint)

@@ -34,8 +34,8 @@ def rank_rows(
     winner,  # [w] int32, scratch
     peak,  # [w] float32, scratch
     flagged,  # [2, w] int64, scratch
-    classes,  # [n + 1, w] int32, scratch: the classes of each pixel by falling logit
-    values,  # [n + 1, w] float32, scratch: their logits
+    classes,  # [n, w] int32, scratch: the classes of each pixel by falling logit
+    values,  # [n, w] float32, scratch: their logits
     things,  # [n, h * w] int32, rows begin to end are written, and so below; -1: the class there is no thing
     margins,  # [n, h * w] float32, where there is a thing, and so below
     scores,  # [n, h * w] int32, in steps
@@ -51,19 +51,19 @@ def rank_rows(
             found |= thing_of[winner[j]] >= 0
         if not found and top == 1:
             continue
-        for n in range(1, top + 1):
+        for n in range(1, top):
             next_best(logits, classes[n - 1], values[n - 1], classes[n], values[n], cols)
         for j in range(cols):
-            total = np.float64(0)
+            total, second = np.float64(0), ZERO
             for n in range(top):
                 label = classes[n, j]
                 if label < 0 or thing_of[label] < 0:
                     continue
                 if total == 0:
-                    total = sum_of_powers(logits, j, peak[j])
+                    total, second = powers(logits, j, winner[j])
                 at = i * width + j
                 things[n, at] = thing_of[label]
-                margins[n, at] = values[n, j] - (values[1, j] if n == 0 else peak[j])
+                margins[n, at] = values[n, j] - (second if n == 0 else peak[j])
                 power = math.exp(np.float64(values[n, j]) - np.float64(peak[j]))
                 scores[n, at] = np.int32(np.rint(power / total * ONE))
 
@@ -82,14 +82,16 @@ def next_best(logits, last_class, last_value, label, value, cols):
 
 
 @inner
-def sum_of_powers(logits, j, peak):
-    """Sum of exp(logit - peak) over the classes of a pixel."""
-    total = np.float64(0)
+def powers(logits, j, winner):
+    """Of a pixel's logits the sum of exp(logit - largest), and the largest but for the winner's."""
+    total, second, peak = np.float64(1), -INFINITY, np.float64(logits[winner, j])
     for c in range(len(logits)):
-        below = np.float64(logits[c, j]) - np.float64(peak)
-        if below > NEGLIGIBLE:
-            total += math.exp(below)
-    return total
+        if c != winner:
+            second = max(second, logits[c, j])
+            below = np.float64(logits[c, j]) - peak
+            if below > NEGLIGIBLE:
+                total += math.exp(below)
+    return total, second
 
 
 @compiled
@@ -287,35 +289,55 @@ def paint_rows(
     col_first,  # [cells + 1] int64, the first output column of each cell, and W
     begin,
     end,
+    mixed,  # [w] int32, scratch: cells whose corners disagree
+    line,  # [W] int32, scratch: the instance of the cells whose corners agree
+    label_of,  # [W] int32, scratch: its class
     output,  # [H, W] int32, rows begin to end are written
 ):
     """Give the pixels of the frame's rows from `begin` to `end` their instances."""
     height, width = on_grid.shape
-    for y in range(begin, end):
+    y = begin
+    while y < end:
         upper = row_lower[y]
         lower = min(upper + 1, height - 1)
+        last = y + 1
+        while last < end and row_lower[last] == upper:
+            last += 1
+        count = 0
         for left in range(len(col_first) - 1):
             right = min(left + 1, width - 1)
-            p, q, r, s = on_grid[upper, left], on_grid[upper, right], on_grid[lower, left], on_grid[lower, right]
-            if p == q and p == r and p == s:
-                label = classes[p - 1] if p > 0 else 0
-                for x in range(col_first[left], col_first[left + 1]):
-                    output[y, x] = p if labels[y, x] == label else 0
-                continue
+            number = on_grid[upper, left]
+            is_same = (on_grid[upper, right] == number) & (on_grid[lower, left] == number)
+            if not (is_same & (on_grid[lower, right] == number)):
+                mixed[count] = left
+                count += 1
+                number = 0
+            label = classes[number - 1] if number > 0 else 0
             for x in range(col_first[left], col_first[left + 1]):
-                label = np.int32(labels[y, x])
-                a, b = row_unit - row_weight[y], row_weight[y]
-                c, d = col_unit - col_weight[x], col_weight[x]
-                output[y, x] = largest(
-                    if_of(p, label, classes),
-                    if_of(q, label, classes),
-                    if_of(r, label, classes),
-                    if_of(s, label, classes),
-                    a * c,
-                    a * d,
-                    b * c,
-                    b * d,
-                )
+                line[x], label_of[x] = number, label
+        for row in range(y, last):
+            for x in range(len(line)):
+                output[row, x] = line[x] if np.int32(labels[row, x]) == label_of[x] else 0
+            up, down = row_unit - row_weight[row], row_weight[row]
+            for n in range(count):
+                left = mixed[n]
+                right = min(left + 1, width - 1)
+                p, q = on_grid[upper, left], on_grid[upper, right]
+                r, s = on_grid[lower, left], on_grid[lower, right]
+                for x in range(col_first[left], col_first[left + 1]):
+                    label = np.int32(labels[row, x])
+                    before, behind = col_unit - col_weight[x], col_weight[x]
+                    output[row, x] = largest(
+                        if_of(p, label, classes),
+                        if_of(q, label, classes),
+                        if_of(r, label, classes),
+                        if_of(s, label, classes),
+                        up * before,
+                        up * behind,
+                        down * before,
+                        down * behind,
+                    )
+        y = last
 
 
 @inner
@@ -327,10 +349,21 @@ def if_of(number, label, classes):
 @inner
 def largest(p, q, r, s, p_share, q_share, r_share, s_share):
     """Of the numbers at four corners the one with the largest share, 0 where all are 0; ties: the lower number."""
-    best, most = 0, 0
-    for number in (p, q, r, s):
-        share = (p_share if p == number else 0) + (q_share if q == number else 0)
-        share += (r_share if r == number else 0) + (s_share if s == number else 0)
-        if number > 0 and (share > most or (share == most and number < best)):
-            best, most = number, share
+    same_q, same_r, same_s = q == p, r == p, s == p
+    most = p_share + (q_share if same_q else 0) + (r_share if same_r else 0) + (s_share if same_s else 0)
+    best, most = (p, most) if p > 0 and most > 0 else (0, 0)
+    if q > 0 and not same_q:
+        best, most = better(best, most, q, q_share + (r_share if r == q else 0) + (s_share if s == q else 0))
+    if r > 0 and not same_r and r != q:
+        best, most = better(best, most, r, r_share + (s_share if s == r else 0))
+    if s > 0 and not same_s and s != q and s != r:
+        best, most = better(best, most, s, s_share)
     return best
+
+
+@inner
+def better(best, most, number, share):
+    """The number with the larger share, and that; ties: the lower number."""
+    if share > most or (share == most and 0 < number < best):
+        return number, share
+    return best, most
