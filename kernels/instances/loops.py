@@ -65,7 +65,7 @@ def rank_rows(
                 things[n, at] = thing_of[label]
                 margins[n, at] = values[n, j] - (second if n == 0 else peak[j])
                 power = math.exp(np.float64(values[n, j]) - np.float64(peak[j]))
-                scores[n, at] = np.int32(np.rint(power / total * ONE))
+                scores[n, at] = np.int32(power / total * ONE + 0.5)
 
 
 @inner

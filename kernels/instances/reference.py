@@ -44,7 +44,7 @@ def instances_reference(
     """Tell instances apart; arguments, result and what is raised as those of `errseg_rt.kernels.instances.instances`."""
     check(semantic, detail, flagged, boxes, labels, geometry, spec, FLOATS)
     logits = selected_logits(semantic, detail, flagged)
-    scores = np.rint(selected_probabilities(semantic, detail, flagged) * ONE).astype(np.int64)
+    scores = np.floor(selected_probabilities(semantic, detail, flagged) * ONE + 0.5).astype(np.int64)
     is_seen = np.zeros(geometry.grid_size, bool)
     is_seen[: geometry.seen()[0], : geometry.seen()[1]] = True
     found = []
