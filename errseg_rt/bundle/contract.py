@@ -1,7 +1,7 @@
 """The tensors that a bundle's graphs take and give: what graphs and kernels hand on to each other.
 
-`front` makes of `image` all but `detail_logits`; `refine` makes `detail_logits` of `logits`, `low`, `coarse` and `gate`, as
-the kernel of that name does for some pixels.
+`front` makes of `image` all but `detail_logits`; `refine` makes these of `logits`, `low`, `coarse` and `gate`, as the
+kernel of that name does for some pixels.
 """
 
 from __future__ import annotations

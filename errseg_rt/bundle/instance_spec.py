@@ -19,4 +19,5 @@ def instance_spec_of(table: Mapping[str, Any] | None) -> InstanceSpec | None:
     """
     if table is None:
         return None
-    return InstanceSpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in table.items()})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+    return InstanceSpec(**fields)

@@ -33,8 +33,9 @@ class Segmentation:
             `bool [h, w]`; none where the bundle has no detail branch.
         classes: What the ids mean.
         geometry: How the frame lies on the grid.
-        timings: Milliseconds by step: on a CPU preprocess, front, select, refine, fuse (with calibration), and where it
-            was asked for, semantic, and instances where the bundle has them; on a GPU upload, compute, download. Empty where they are not known.
+        timings: Milliseconds by step: on a CPU preprocess, front, select, refine, fuse (with calibration), where the
+            bundle has them instances, and where it was asked for semantic; on a GPU upload, compute, download. Empty
+            where they are not known.
         left_out: Number of grid pixels with P_ep > t for which the budget had no room; they are not in `flagged`.
         work: Work of refinement, as a share of the dense stage's multiply-adds, in 0..1.
         confidence: Fused probability of the winning class, `float32 [H, W]`; None unless asked for.

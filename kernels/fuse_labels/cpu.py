@@ -95,6 +95,7 @@ class Operands:
 
     @classmethod
     def of(cls, semantic: Logits, detail: Logits | None, flagged: Flagged | None, threads: int) -> Operands:
+        """Of operands as `fuse_labels` takes them, which were checked."""
         classes, height, width = semantic.shape
         maps = _float32(semantic, threads).reshape(classes, -1)
         if detail is None or flagged is None:
@@ -107,6 +108,7 @@ class Operands:
         return cls(width, maps, wide, (1, height * width), slot)
 
     def all(self) -> tuple[Any, ...]:
+        """In the order in which loops take them."""
         return self.semantic, self.detail, *self.steps, self.slot
 
 

@@ -16,7 +16,7 @@ from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv, next_power_of
 
 # Of a tile of the grid or the frame, of a tile of hypotheses, and of the programs that work on a whole mask alone.
 PIXELS, WARPS = 512, 4
-GROUP_PIXELS, GROUP_WARPS = 2048, 16
+GROUP_PIXELS, GROUP_WARPS = 1024, 8
 SORTED, OTHERS = 128, 32
 # Of what tells a pixel's places in a mask's list apart: an index of 24 bits, and which of up to 8 classes.
 PIXEL_BITS = 24
@@ -139,4 +139,4 @@ def enqueue_instances(
 
 def _axis_arguments(axis: Axis, position: str) -> tuple[int | Wide, ...]:
     places = axis.slope, axis.offset, axis.first, axis.last, axis.unit
-    return *((Wide(place) if position == "int64" else place for place in places)), max(axis.lines - 2, 0)
+    return *(Wide(place) if position == "int64" else place for place in places), max(axis.lines - 2, 0)

@@ -41,7 +41,7 @@ def instances_reference(
     geometry: Geometry,
     spec: InstanceSpec,
 ) -> InstanceMap[npt.NDArray[Any]]:
-    """Tell instances apart; arguments, result and what is raised as those of `errseg_rt.kernels.instances.instances`."""
+    """Tell instances apart; arguments, result and what is raised as those of `instances`."""
     check(semantic, detail, flagged, boxes, labels, geometry, spec, FLOATS)
     logits = selected_logits(semantic, detail, flagged)
     scores = np.floor(selected_probabilities(semantic, detail, flagged) * ONE + 0.5).astype(np.int64)
@@ -101,7 +101,8 @@ def grouped(pixels: Int, margin: Float32, corners: Float32, spec: InstanceSpec) 
     """Pixels of each hypothesis of a mask, in the order in which they are found: greedy NMS of the boxes."""
     order = np.argsort(-margin, kind="stable")  # ties: the lower index first
     pixels, corners = pixels[order], corners[:, order]
-    share, groups = share_of_areas(spec.overlap), []
+    share = share_of_areas(spec.overlap)
+    groups: list[Int] = []
     while len(pixels) and len(groups) < spec.most:
         is_taken = intersections(corners[:, 0], corners) > share * (corners[4, 0] + corners[4])
         is_taken[0] = True

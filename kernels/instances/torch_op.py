@@ -24,6 +24,4 @@ def instances(
     """Tell instances apart on CUDA tensors; `errseg_rt.kernels.instances` says it in full."""
     check(semantic, detail, flagged, boxes, labels, geometry, spec, FLOATS)
     things = DeviceThings.brought(spec, len(semantic), lambda table, dtype: torch.from_numpy(table).to(semantic.device))
-    return enqueue_instances(
-        TorchLauncher(semantic.device), semantic, detail, flagged, boxes, labels, geometry, things
-    )
+    return enqueue_instances(TorchLauncher(semantic.device), semantic, detail, flagged, boxes, labels, geometry, things)

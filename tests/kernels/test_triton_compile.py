@@ -73,9 +73,7 @@ def instances(dtype: torch.dtype, geometry: Geometry, layout: str, top: int) -> 
         detail, flagged = torch.empty((5, 19), dtype=dtype), torch.empty(grid, dtype=torch.int32)
     things = DeviceThings(InstanceSpec((11, 13, 18), top=top), torch.empty(19))
     boxes = torch.empty((12, *grid))
-    return lambda launcher: enqueue_instances(
-        launcher, semantic, detail, flagged, boxes, labels, geometry, things
-    )
+    return lambda launcher: enqueue_instances(launcher, semantic, detail, flagged, boxes, labels, geometry, things)
 
 
 # Registers of a thread: somewhat above what Triton 3.6 and 3.7 take for any architecture.
@@ -85,7 +83,7 @@ EVERYWHERE = {
     "preprocess": (preprocess((1025, 2049), "float16"), 64),
     "calibrate": (calibrate(torch.float32), 64),
     "finite": (finite(torch.float16, True), 64),
-    "instances": (instances(torch.float16, FRAME, "rows", 2), 128),
+    "instances": (instances(torch.float16, FRAME, "rows", 2), 160),
 }
 ON_ONE = {
     "fuse_labels_map": (fuse(torch.bfloat16, FRAME, "map", False), 160),
