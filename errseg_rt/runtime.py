@@ -100,6 +100,7 @@ class Runtime:
         color: str = "bgr",
         confidence: bool = False,
         semantic: bool = False,
+        instances: bool = True,
         threshold: float | None = None,
         budget: float | None = None,
         deadline_ms: float | None = None,
@@ -111,6 +112,7 @@ class Runtime:
             color: Channel order, `"bgr"` (as OpenCV reads) or `"rgb"`.
             confidence: Also give the fused probability of each label.
             semantic: Also give the labels of the semantic branch alone.
+            instances: Also tell instances apart, where the bundle has them.
             threshold: t for this frame; None: as the runtime was opened.
             budget: Likewise.
             deadline_ms: Likewise.
@@ -129,6 +131,7 @@ class Runtime:
                 color=color,
                 confidence=confidence,
                 semantic=semantic,
+                instances=instances,
                 threshold=threshold,
                 budget=budget,
                 deadline_ms=deadline_ms,
@@ -141,6 +144,7 @@ class Runtime:
         color: str = "bgr",
         confidence: bool = False,
         semantic: bool = False,
+        instances: bool = True,
         threshold: float | None = None,
         budget: float | None = None,
         deadline_ms: float | None = None,
@@ -150,7 +154,7 @@ class Runtime:
         Arguments and what is raised as those of `segment`. What `result()` of the frame in flight gives is what
         `segment` returns.
         """
-        way, ask = self._way, Ask(color, confidence, semantic).checked()
+        way, ask = self._way, Ask(color, confidence, semantic, instances).checked()
         with _named_shortage(frame):
             return way.submit(self._checked(way, frame), ask, self._limits(threshold, budget, deadline_ms))
 
@@ -161,6 +165,7 @@ class Runtime:
         color: str = "bgr",
         confidence: bool = False,
         semantic: bool = False,
+        instances: bool = True,
         threshold: float | None = None,
         budget: float | None = None,
         deadline_ms: float | None = None,
@@ -170,7 +175,7 @@ class Runtime:
         Nothing waits for the GPU: values that are not finite show in the outcome's `faults` alone. Arguments and what
         is raised as those of `segment`; EngineError where the runtime is on the CPU.
         """
-        way, ask = self._way, Ask(color, confidence, semantic).checked()
+        way, ask = self._way, Ask(color, confidence, semantic, instances).checked()
         return way.on_device(self._checked(way, frame), ask, self._limits(threshold, budget, deadline_ms))
 
     def stream(

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.frames.instance_drawing import colored, outlined
+from errseg_rt.frames.instances import Instances
 from errseg_rt.kernels.fuse_labels import upsample
 from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.system.atomic import write_atomically
@@ -32,12 +34,14 @@ class Segmentation:
             `bool [h, w]`; none where the bundle has no detail branch.
         classes: What the ids mean.
         geometry: How the frame lies on the grid.
-        timings: Milliseconds by step: on a CPU preprocess, front, select, refine, fuse (with calibration), and where it
-            was asked for, semantic; on a GPU upload, compute, download. Empty where they are not known.
+        timings: Milliseconds by step: on a CPU preprocess, front, select, refine, fuse (with calibration), where the
+            bundle has them instances, and where it was asked for semantic; on a GPU upload, compute, download. Empty
+            where they are not known.
         left_out: Number of grid pixels with P_ep > t for which the budget had no room; they are not in `flagged`.
         work: Work of refinement, as a share of the dense stage's multiply-adds, in 0..1.
         confidence: Fused probability of the winning class, `float32 [H, W]`; None unless asked for.
         semantic_labels: Class ids of the semantic branch alone, `uint8 [H, W]`; None unless asked for.
+        instances: Which pixels belong to which object; None where the bundle has no boxes, or they were not asked for.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -50,6 +54,7 @@ class Segmentation:
     work: float = 1.0
     confidence: npt.NDArray[np.float32] | None = None
     semantic_labels: npt.NDArray[np.uint8] | None = None
+    instances: Instances | None = None
 
     def __repr__(self) -> str:
         """Sizes and the figures a reader looks for first."""
@@ -123,7 +128,7 @@ class Segmentation:
         return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_HOT), np.uint8)
 
     def overlay(self, frame: npt.NDArray[np.uint8], opacity: float = 0.5, color: str = "bgr") -> npt.NDArray[np.uint8]:
-        """The class colours laid over the frame.
+        """The class colours laid over the frame; instances, where there are some, in a shade each within a white line.
 
         Args:
             frame: The frame that was segmented, `uint8 [H, W, 3]`.
@@ -141,8 +146,10 @@ class Segmentation:
             raise ValueError(f"wanted a frame uint8 {(*self.labels.shape, 3)}, got {frame.dtype} {frame.shape}")
         if not 0 <= opacity <= 1 or color not in ("bgr", "rgb"):
             raise ValueError(f"opacity is in 0..1 and color 'bgr' or 'rgb', got {opacity = }, {color = }")
-        colors = self.colors() if color == "bgr" else self.colors()[..., ::-1]
-        return np.asarray(cv2.addWeighted(frame, 1 - opacity, np.ascontiguousarray(colors), opacity, 0), np.uint8)
+        colors = self.colors() if self.instances is None else colored(self.colors(), self.instances)
+        colors = np.ascontiguousarray(colors if color == "bgr" else colors[..., ::-1])
+        picture = np.asarray(cv2.addWeighted(frame, 1 - opacity, colors, opacity, 0), np.uint8)
+        return picture if self.instances is None else outlined(picture, self.instances)
 
     def save(
         self, folder: str | Path, name: str = "frame", frame: npt.NDArray[np.uint8] | None = None
