@@ -113,10 +113,11 @@ def test_coco_json_is_opened_by_pycocotools(tmp_path: Path, capsys) -> None:
         assert (image["file_name"], image["height"], image["width"]) == (name, *instances.map.shape)
         annotations = results.loadAnns(results.getAnnIds([number]))
         assert len(annotations) == len(instances)
-        for place, each in enumerate(annotations):
+        for place, (each, own) in enumerate(zip(annotations, opened.imgToAnns[number], strict=True)):
             np.testing.assert_array_equal(opened.annToMask(each), instances.mask(place))
-            assert each["bbox"] == instances.boxes[place].tolist()
-            assert each["area"] == instances.areas[place]
+            for one in (each, own):
+                np.testing.assert_array_equal(one["bbox"], instances.boxes[place])
+                assert one["area"] == instances.areas[place]
             assert each["category_id"] == instances.classes[place]
             assert each["score"] == instances.scores[place]
 
