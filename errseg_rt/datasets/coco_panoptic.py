@@ -26,7 +26,7 @@ _MOST_IDS = 255  # label ids of a map
 class CocoPanopticData(LabelledFiles):
     """Frames of a data set in the panoptic format of COCO.
 
-    `panoptic_<split>.json` and its folder `panoptic_<split>/` lie in the root or in `annotations/`, images in the folder
+    `panoptic_<split>.json` and its folder `panoptic_<split>/` lie in the root or in `annotations/`, images in
     `<split>/` or in `images/<split>/`. Each segment of a thing is an instance, crowds are groups of them; what has no
     segment, and segments of categories without a class, are void.
 

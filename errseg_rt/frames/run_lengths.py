@@ -71,7 +71,8 @@ def _text(counts: npt.NDArray[np.int64]) -> str:
         more = more & (values != np.where(digit & _SIGN, -1, 0))
         digits.append(digit + _FIRST + _MORE * more)
     # Down the columns of these: all digits of a count, then those of the next.
-    return np.stack(digits, 1)[np.stack(is_used, 1)].astype(np.uint8).tobytes().decode("ascii")
+    characters = np.stack(digits, 1)[np.stack(is_used, 1)].astype(np.uint8)
+    return bytes(characters).decode("ascii")
 
 
 def _counts(text: str | bytes) -> npt.NDArray[np.int64]:
