@@ -18,7 +18,6 @@ from errseg_rt.frames.reading import Reading, read_instance_ids
 
 if TYPE_CHECKING:
     from errseg_rt.bundle.manifest import Manifest
-    from errseg_rt.frames.segmentation import Segmentation
 
 DOCUMENT = "instances.json"
 END = f"_{WHAT}.png"
@@ -27,21 +26,13 @@ END = f"_{WHAT}.png"
 
 def things_of(manifest: Manifest) -> tuple[int, ...]:
     """The classes of which a bundle finds instances; none where it finds none."""
-    spec = getattr(manifest, "instances", None)
-    return () if spec is None else tuple(spec.classes)
+    return () if manifest.instances is None else manifest.instances.classes
 
 
 def check_things(manifest: Manifest) -> None:
     """Raises DataError unless a bundle finds instances."""
     if not things_of(manifest):
         raise DataError(f"the bundle {manifest.name} finds no instances; leave out --instances")
-
-
-def found_in(result: Segmentation) -> Instances:
-    """The instances of a frame whose bundle finds some."""
-    found: Instances | None = getattr(result, "instances", None)
-    assert found is not None, "a bundle with instances gave none"
-    return found
 
 
 def counted(entries: Sequence[Mapping[str, Any]], classes: ClassSet) -> dict[str, int]:

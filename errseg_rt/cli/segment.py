@@ -295,12 +295,12 @@ def _segment_one(
     truth = None
     if item.truth is not None and picture.labels is not None:
         truth = meaning.apply(picture.labels, item.truth)
-    result = runtime.segment(picture.frame, semantic=truth is not None)
+    result = runtime.segment(picture.frame, semantic=truth is not None, instances=instances)
     if output is None:
         saved = result.save(out, item.name, picture.frame)
     else:
         saved = {"ids": output.save(result.labels, _results(item, out, ends)[0])}
-    found = of_instances.found_in(result) if instances else None
+    found = result.instances if instances else None
     if found is not None:
         saved["instances"] = write_index_map(found.map, _results(item, out, ends)[-1])
     entry: Entry = {
