@@ -13,7 +13,7 @@ from errseg_rt.errors import FrameError
 from errseg_rt.kernels.instances.spec import MOST
 from errseg_rt.system.atomic import write_atomically
 
-WHAT = "instances"
+INSTANCES = "instances"
 """What such a file shows, in its name: `<name>_instances.png`."""
 
 
