@@ -297,7 +297,8 @@ def _segment_one(
     truth = None
     if item.truth is not None and picture.labels is not None:
         truth = meaning.apply(picture.labels, item.truth)
-    result = runtime.segment(picture.frame, semantic=truth is not None, instances=bool(extra.kinds))
+    is_drawn = output is None  # overlays show instances
+    result = runtime.segment(picture.frame, semantic=truth is not None, instances=is_drawn or bool(extra.kinds))
     if output is None:
         saved = result.save(out, item.name, picture.frame)
     else:

@@ -24,7 +24,7 @@ def shades(instances: Instances) -> npt.NDArray[np.uint8]:
     hues[0, :, 0] = (np.arange(count) * _TURN % 180).astype(np.uint8)
     own = cv2.cvtColor(hues, cv2.COLOR_HSV2BGR)[0]
     of_class = _colors(instances.class_set)[instances.classes]
-    return np.rint(_SHARE * own + (1 - _SHARE) * of_class).astype(np.uint8)
+    return np.asarray(np.rint(_SHARE * own + (1 - _SHARE) * of_class), np.uint8)
 
 
 def colored(colors: npt.NDArray[np.uint8], instances: Instances) -> npt.NDArray[np.uint8]:
