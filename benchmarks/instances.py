@@ -67,9 +67,9 @@ def difference(first: InstanceScores, second: InstanceScores) -> PairedDifferenc
 
 
 def _things(runtime: Runtime) -> tuple[int, ...]:
-    if runtime.manifest.instances is None:
+    if not runtime.manifest.things:
         raise SystemExit(f"{runtime.manifest.name}: the bundle finds no instances")
-    return runtime.manifest.instances.classes
+    return runtime.manifest.things
 
 
 def _errors(result: Segmentation) -> Any:

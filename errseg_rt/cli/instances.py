@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 Entries = Sequence[Mapping[str, Any]]
 
 
-def things_of(manifest: Manifest) -> tuple[int, ...]:
-    """The classes of which a bundle finds instances; none where it finds none."""
-    return () if manifest.instances is None else manifest.instances.classes
-
-
 @dataclass(frozen=True)
 class InstanceFiles:
     """Which files of instances are written: maps of each frame, and a document of all.
@@ -52,9 +47,9 @@ class InstanceFiles:
             DataError: There are some, and the bundle finds no instances.
         """
         kinds = tuple(kind for kind, is_asked in asked.items() if is_asked)
-        if kinds and not things_of(manifest):
+        if kinds and not manifest.things:
             raise DataError(f"the bundle {manifest.name} finds no instances; leave out --{' and --'.join(kinds)}")
-        return cls(kinds, things_of(manifest), manifest.classes)
+        return cls(kinds, manifest.things, manifest.classes)
 
     @property
     def ends(self) -> list[str]:

@@ -16,7 +16,6 @@ from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.frames.instances import Instances
 from errseg_rt.frames.segmentation import Segmentation
 from errseg_rt.kernels.geometry import Geometry
-from errseg_rt.kernels.instances.spec import InstanceSpec
 
 CLASSES = ClassSet(("background", "cell"), ((0, 0, 0), (255, 0, 0)))
 SIZE = (64, 80)
@@ -35,7 +34,7 @@ def cells(seed: int) -> np.ndarray:
 class Seer:
     """A runtime that sees the instances in the blue of a frame, and says that half of them may be wrong."""
 
-    manifest = SimpleNamespace(classes=CLASSES, instances=InstanceSpec(classes=(1,)), name="seer")
+    manifest = SimpleNamespace(classes=CLASSES, things=(1,), name="seer")
 
     def __init__(self, *_: object) -> None: ...
 
@@ -87,6 +86,6 @@ def test_what_touches_is_one_piece(data: Path, tmp_path: Path, monkeypatch, caps
 
 
 def test_a_bundle_without_instances(monkeypatch) -> None:
-    plain = SimpleNamespace(manifest=SimpleNamespace(name="plain", instances=None, classes=CLASSES))
+    plain = SimpleNamespace(manifest=SimpleNamespace(name="plain", things=(), classes=CLASSES))
     with pytest.raises(SystemExit, match="plain: the bundle finds no instances"):
         module.scored(plain, [], {})

@@ -12,8 +12,7 @@ import pytest
 
 from benchmarks.instance_baselines import connected_components
 from errseg_rt.bundle.classes import CAMVID
-from errseg_rt.cli import evaluate as evaluate_module
-from errseg_rt.cli import instances as instances_module
+from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.cli.instances import InstanceFiles
 from errseg_rt.datasets import open_dataset
 from errseg_rt.evaluation.instance_scores import InstanceScores
@@ -41,8 +40,7 @@ def finds_instances(monkeypatch) -> list[int]:
         return result
 
     monkeypatch.setattr(Runtime, "segment", segment)
-    for module in (instances_module, evaluate_module):
-        monkeypatch.setattr(module, "things_of", lambda manifest: THINGS)
+    monkeypatch.setattr(Manifest, "things", THINGS)
     return heights
 
 
@@ -252,3 +250,18 @@ def test_coarser_classes_leave_instances_out(cli, data, tmp_path, finds_instance
     told = json.loads(file.read_text())
     assert "instances" not in told
     assert "instances are of the bundle's own classes: with --merge they are not scored" in told["notes"]
+
+
+def test_data_of_instances_alone_are_of_the_only_thing(cli, data, tmp_path, finds_instances, monkeypatch) -> None:
+    shutil.rmtree(data / "labels")
+    monkeypatch.setattr(Manifest, "things", (8,))
+    file = tmp_path / "scores.json"
+    assert cli("evaluate", "camvid", "--data", data, "--threads", "1", "--json", file).code in (0, 2)
+    told = json.loads(file.read_text())
+    assert told["failed"] == {}
+    assert list(told["instances"]["classes"]) == [CAMVID.names[8]]
+    assert told["instances"]["truths"] > 0
+    monkeypatch.setattr(Manifest, "things", ())
+    done = cli("evaluate", "camvid", "--data", data, "--threads", "1")
+    assert done.code == 2
+    assert "of which of the 11 classes the instances are is not said; write classes.csv beside images/" in done.err
