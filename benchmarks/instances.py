@@ -1,118 +1,142 @@
-"""Are a bundle's instances worth their network, or would pieces of its class map do, or these cut by watershed?
+"""How long does it take to tell instances apart, against the same steps in NumPy, and when boxes are noise?
 
-    python -m benchmarks.instances nuclei --data dsb2018/test --tune dsb2018/val --json instances.json
-
-All methods see the same frames. The baselines take the bundle's own fused labels, and once the true ones, which no
-network gives: what telling instances apart costs alone. The watershed's parameters are those that are best on the
-frames of `--tune`. Differences to the bundle's mAP^r at 0.5 have intervals by a paired bootstrap over frames.
+python -m benchmarks.instances
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any
+import os
+from typing import Any, NamedTuple
 
-from benchmarks.instance_baselines import connected_components, watershed
-from errseg_rt.datasets import LabelledFiles, open_labelled
-from errseg_rt.evaluation import InstanceScores, PairedDifference
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.report import Row, compare, finish
+from errseg_rt.bundle.classes import CAMVID, CITYSCAPES, ClassSet
 from errseg_rt.frames.instances import Instances
-from errseg_rt.frames.segmentation import Segmentation
-from errseg_rt.runtime import Runtime
-from errseg_rt.system.atomic import write_json
-from errseg_rt.system.progress import track
-from errseg_rt.system.stamp import machine_stamp
+from errseg_rt.kernels import Geometry, InstanceMap, InstanceSpec, fuse_labels, instances, instances_reference, upsample
 
-SIGMAS, APART = (1.0, 2.0, 3.0), (5, 9, 13)
-_SHOWN = ("map_r_0.5", "map_r_0.7", "map_r_vol", "map")
-
-Method = Callable[..., Instances]
+CORES = os.cpu_count() or 1
+Map = InstanceMap[npt.NDArray[Any]]
 
 
-def scored(runtime: Runtime, frames: LabelledFiles, methods: Mapping[str, Method]) -> dict[str, InstanceScores]:
-    """Scores of each method on labels of the runtime, of those of true labels, and of the bundle's own instances."""
-    things, classes = _things(runtime), runtime.manifest.classes
-    scores: dict[str, InstanceScores] = {}
+class Scene(NamedTuple):
+    """What instances are found by.
 
-    def add(name: str, *frame: Any) -> None:
-        scores.setdefault(name, InstanceScores(len(classes), things)).add(*frame)
+    Attributes:
+        classes: What the ids mean.
+        logits: `float32 [C, h, w]`.
+        boxes: `float32 [4 T, h, w]`.
+        labels: `uint8 [H, W]`.
+        error: Error probability, `float32 [h, w]`.
+        geometry: How the frame lies on the grid.
+        spec: Which classes are things.
+    """
 
-    for index in track(range(len(frames)), "instances", len(frames)):
-        frame, truth = frames[index]
-        true = frames.instances(index, truth)
-        result = runtime.segment(frame, confidence=True)
-        assert result.instances is not None
-        add("bundle", true, truth, result.instances, result.labels)
-        for name, method in methods.items():
-            found = method(result.labels, things, classes, confidence=result.confidence, error_map=_errors(result))
-            add(name, true, truth, found, result.labels)
-            add(f"{name}, true labels", true, truth, method(truth, things, classes), truth)
-    return scores
+    classes: ClassSet
+    logits: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.uint8]
+    error: npt.NDArray[np.float32]
+    geometry: Geometry
+    spec: InstanceSpec
 
+    def ours(self) -> Map:
+        """By the kernel for CPUs."""
+        return instances(*self._operands(), threads=CORES)
 
-def tuned(runtime: Runtime, frames: LabelledFiles) -> dict[str, Any]:
-    """The watershed's parameters that are best on some frames, by mAP^r at 0.5."""
-    ways = [{"sigma": sigma, "apart": apart} for sigma, apart in itertools.product(SIGMAS, APART)]
-    methods = {str(number): partial(watershed, **way) for number, way in enumerate(ways)}
-    scores = scored(runtime, frames, methods)
-    return max(ways, key=lambda way: scores[str(ways.index(way))].map_r([0.5]) or 0)
+    def theirs(self) -> Map:
+        """By the definition."""
+        return instances_reference(*self._operands())
 
+    def measured(self) -> Instances:
+        """The kernel's, with areas, boxes and mean error probabilities: all that a frame costs more."""
+        found = self.ours()
+        count, error_map = int(found.count), upsample(self.error, self.geometry, CORES)
+        return Instances.of(found.map, found.classes[:count], found.scores[:count], self.classes, error_map)
 
-def difference(first: InstanceScores, second: InstanceScores) -> PairedDifference | None:
-    """Of mAP^r at 0.5."""
-    return first.compared(second, [0.5])
-
-
-def _things(runtime: Runtime) -> tuple[int, ...]:
-    if not runtime.manifest.things:
-        raise SystemExit(f"{runtime.manifest.name}: the bundle finds no instances")
-    return runtime.manifest.things
-
-
-def _errors(result: Segmentation) -> Any:
-    return None if result.error_probability is None else result.error_map()
+    def _operands(self) -> tuple[Any, ...]:
+        return self.logits, None, None, self.boxes, self.labels, self.geometry, self.spec
 
 
-def _in_words(found: PairedDifference | None) -> str:
-    if found is None or found.low is None or found.high is None:
-        return "too few frames for an interval" if found is not None else ""
-    return f"{100 * found.difference:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+def objects(classes: ClassSet, geometry: Geometry, spec: InstanceSpec, count: int, radius: float) -> Scene:
+    """Ellipses, some of them hidden by others, with logits and boxes that are somewhat wrong.
+
+    Args:
+        classes: What the ids mean.
+        geometry: How the frame lies on the grid.
+        spec: Which classes are things.
+        count: Ellipses.
+        radius: Half a side of theirs, in grid cells.
+    """
+    rng, grid, things = np.random.default_rng(0), geometry.grid_size, len(spec.classes)
+    rows, cols = np.mgrid[: grid[0], : grid[1]]
+    boxes, label_of = 3 * rng.standard_normal((things, 4, *grid)), np.zeros(grid, np.int64)
+    for _ in range(count):
+        y, x = rng.uniform(0, grid)
+        tall, broad = radius * rng.uniform(0.6, 1.4, 2)
+        mask = ((rows - y) / tall) ** 2 + ((cols - x) / broad) ** 2 < 1
+        true = np.stack([y - rows, x - cols, np.full(grid, 2 * tall), np.full(grid, 2 * broad)])[:, mask]
+        label_of[mask] = rng.choice(spec.classes)
+        boxes[:, :, mask] = true + 0.05 * radius * rng.standard_normal((things, *true.shape))
+    logits = rng.standard_normal((len(classes), *grid)) + 4 * (np.arange(len(classes))[:, None, None] == label_of)
+    return _scene(classes, logits, boxes, geometry, spec)
+
+
+def noise(classes: ClassSet, geometry: Geometry, spec: InstanceSpec) -> Scene:
+    """Every pixel may be of any class, and has a box of any size anywhere around."""
+    rng, grid, things = np.random.default_rng(1), geometry.grid_size, len(spec.classes)
+    boxes = rng.uniform(-60, 60, (things, 4, *grid))
+    boxes[:, 2:] = np.exp(rng.uniform(0, 5.5, (things, 2, *grid)))
+    return _scene(classes, rng.standard_normal((len(classes), *grid)), boxes, geometry, spec)
+
+
+def _scene(
+    classes: ClassSet, logits: npt.NDArray[Any], boxes: npt.NDArray[Any], geometry: Geometry, spec: InstanceSpec
+) -> Scene:
+    wide, grid = logits.astype(np.float32), geometry.grid_size
+    labels = np.asarray(fuse_labels(wide, None, None, geometry).labels)
+    error = np.random.default_rng(2).random(grid, np.float32)
+    return Scene(classes, wide, boxes.reshape(-1, *grid).astype(np.float32), labels, error, geometry, spec)
 
 
 def main() -> None:
-    """Score and write."""
+    """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split")
-    parser.add_argument("--tune", type=Path, help="frames for the watershed's parameters; else these are the defaults")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    with Runtime(args.bundle) as runtime:
-        classes, things = runtime.manifest.classes, _things(runtime)
-        best = tuned(runtime, open_labelled(args.tune, classes, things=things)) if args.tune else {}
-        frames = open_labelled(args.data, classes, args.split, things=things)
-        methods = {"components": connected_components, "watershed": partial(watershed, **best)}
-        scores = scored(runtime, frames, methods)
-        told = {name: each.to_dict(classes) for name, each in scores.items()}
-        differences = {name: difference(scores["bundle"], each) for name, each in scores.items() if name != "bundle"}
-    print(f"{'':26} {' '.join(f'{name:>10}' for name in _SHOWN)} {'PQ':>10}  {'AUROC':>6}  bundle minus it")
-    for name, each in told.items():
-        figures = [each[key] for key in _SHOWN] + [each["panoptic"]["things"]["pq"]]
-        text = [f"{100 * figure:10.1f}" if figure is not None else f"{'-':>10}" for figure in figures]
-        trust = each["auroc"]["error_probability"]
-        auroc = f"{'-':>6}" if trust is None else f"{trust:6.3f}"
-        print(f"{name:26} {' '.join(text)}  {auroc}  {_in_words(differences.get(name))}")
-    if args.json:
-        intervals = {
-            name: None if each is None else {"map_r_0.5": each.difference, "interval": [each.low, each.high]}
-            for name, each in differences.items()
-        }
-        answer = {"bundle": args.bundle, "data": str(args.data), "watershed": best, "methods": told}
-        write_json(args.json, {**answer, "bundle_minus": intervals, "machine": machine_stamp(None)})
+    parser.add_argument("--pairs", type=int, default=7)
+    args, rest = parser.parse_known_args()
+    finish(rows(args.pairs), "instances", rest)
+
+
+def rows(pairs: int) -> list[Row]:
+    """Time both, after checking that they are equal."""
+    street = Geometry((256, 512), (1024, 2048), (1024, 2048), (1024, 2048), False)
+    cells = Geometry((260, 348), (1040, 1392), (1040, 1392), (520, 696), False)
+    things = InstanceSpec(tuple(range(11, 19)), least_pixels=4)  # those of Cityscapes
+    nuclei = ClassSet(("background", "nucleus"), CAMVID.colors[:2])
+    scenes = {
+        "1024x2048_100_objects": objects(CITYSCAPES, street, things, 100, 14),
+        "520x696_300_nuclei": objects(nuclei, cells, InstanceSpec((1,), least_pixels=4), 300, 9),
+        "1024x2048_noise": noise(CITYSCAPES, street, things),
+    }
+    found = []
+    for name, scene in scenes.items():
+        _check(scene.ours(), scene.theirs(), name)
+        size = "x".join(map(str, scene.geometry.grid_size))
+        note = f"grid {size}, {int(scene.ours().count)} instances, {CORES} threads"
+        found.append(compare(f"instances/vs_numpy@{name}", scene.ours, scene.theirs, pairs=pairs, note=note))
+        measured = compare(f"instances/measured@{name}", scene.measured, scene.ours, pairs=3 * pairs, note=note)
+        found.append(
+            Row(measured.name, measured.value, "ms", note=f"{note}; with areas, boxes, mean error probability")
+        )
+    return found
+
+
+def _check(ours: Map, theirs: Map, name: str) -> None:
+    """Raise where the maps differ at all."""
+    if int(ours.count) != int(theirs.count) or not np.array_equal(ours.map, theirs.map):
+        raise RuntimeError(f"{name}: the maps differ; nothing was timed")
 
 
 if __name__ == "__main__":

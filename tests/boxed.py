@@ -15,13 +15,21 @@ from errseg_rt.engines.engine import Engine, TensorSpec
 
 THINGS = ("car", "pedestrian", "bicyclist")
 """Those of the classes that rendered scenes have ids of."""
+LARGE = ("sky", "building", "road")
+"""As many that the embedded network sees in small frames."""
+BLOCK = 6
+"""Grid cells of a side of `blocks`."""
 
 
 def boxed_bundle(**changes: Any) -> Bundle:
-    """The embedded bundle, as if it had boxes, for frames as they are."""
+    """The embedded bundle, as if it had boxes, for frames as they are.
+
+    Args:
+        changes: Fields of the spec by name; `things`, names of classes.
+    """
     embedded = Bundle.open("camvid")
     names = embedded.manifest.classes.names
-    things = tuple(sorted(names.index(name) for name in THINGS))
+    things = tuple(sorted(names.index(name) for name in changes.pop("things", THINGS)))
     taken = replace(embedded.manifest.input, scale=1.0, enlarge_up_to=0)
     spec = InstanceSpec(**{"classes": things, "most": 40, **changes})
     return replace(embedded, manifest=replace(embedded.manifest, instances=spec, input=taken))
@@ -77,3 +85,11 @@ def boxes_of(ids: npt.NDArray[Any], stride: int = 4) -> Callable[[tuple[int, int
         return np.tile(true_boxes(ids[np.ix_(rows, cols)]), (len(THINGS), 1, 1))
 
     return boxes
+
+
+def blocks(grid: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Boxes that cut a grid into blocks, of whatever class: what is found hangs on no rounding of logits."""
+    rows, cols = np.mgrid[: grid[0], : grid[1]]
+    y, x = ((BLOCK - 1) / 2 - line % BLOCK for line in (rows, cols))
+    boxes = np.stack([y, x, np.full(grid, BLOCK), np.full(grid, BLOCK)]).astype(np.float32)
+    return np.tile(boxes, (len(THINGS), 1, 1))

@@ -126,3 +126,14 @@ def test_the_runtime_hands_on_what_is_asked(engines, scene, monkeypatch):
         runtime.warm_up()
         assert len(runtime.segment(scene.frame).instances) > 2
         assert runtime.segment(scene.frame, instances=False).instances is None
+
+
+def test_warming_up_compiles_what_instances_need(engines, scene):
+    from errseg_rt.kernels.instances import loops
+
+    way(engines, scene, top=2).prepare((64, 64))
+    for loop in (loops.rank_rows, loops.list_candidates, loops.group, loops.weigh, loops.accept, loops.paint_rows):
+        assert loop.signatures
+    before = {name: len(getattr(loops, name).signatures) for name in ("rank_rows", "group", "accept", "paint_rows")}
+    way(engines, scene, top=2).submit(scene.frame, Ask(), Limits(0.5)).result()
+    assert {name: len(getattr(loops, name).signatures) for name in before} == before

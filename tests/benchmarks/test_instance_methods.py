@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import instances as module
+from benchmarks import instance_methods as module
 from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.frames.instances import Instances
 from errseg_rt.frames.segmentation import Segmentation
@@ -71,7 +71,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_what_touches_is_one_piece(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(module, "Runtime", Seer)
-    monkeypatch.setattr(sys, "argv", ["instances", "seer", "--data", str(data), "--tune", str(data),
+    monkeypatch.setattr(sys, "argv", ["instance_methods", "seer", "--data", str(data), "--tune", str(data),
                                       "--json", str(tmp_path / "told.json")])  # fmt: skip
     module.main()
     told = json.loads((tmp_path / "told.json").read_text())
