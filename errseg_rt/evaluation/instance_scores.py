@@ -197,7 +197,7 @@ class InstanceScores:
         ways = [self._ap_r(found, label, threshold) for label in self._things for threshold in thresholds]
 
         def mean(weights: Floats) -> Floats:
-            scores = np.array([way(weights) for way in ways]).reshape(len(ways), -1)
+            scores = np.array([way(weights) for way in ways]).reshape(len(ways), len(weights))
             known = np.isfinite(scores).sum(axis=0)
             sums = np.nansum(scores, axis=0)
             means: Floats = np.divide(sums, known, out=np.full(len(weights), np.nan), where=known > 0)
