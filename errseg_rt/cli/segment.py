@@ -16,6 +16,7 @@ from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.batch import Batch, Entry, earlier, print_of
 from errseg_rt.cli.execution import doubts_of_map, options_of, stamp, warm_up
 from errseg_rt.cli.faults import say
+from errseg_rt.cli.instances import InstanceFiles
 from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption, VoidOption, print_warnings
 from errseg_rt.cli.options import (
     AllowDamagedOption,
@@ -40,7 +41,7 @@ from errseg_rt.cli.options import (
     print_scores,
     run_summary,
 )
-from errseg_rt.cli.outputs import check_file, check_folder
+from errseg_rt.cli.outputs import Outputs, check_file, check_folder
 from errseg_rt.cli.tally import Tally
 from errseg_rt.datasets.doubts import doubts
 from errseg_rt.datasets.input_trees import is_result
@@ -100,6 +101,21 @@ def segment(
             "Cityscapes, of the classes, of ADE20K, of the classes with their colours as a palette, or of a label map.",
         ),
     ] = None,
+    instances: Annotated[
+        bool,
+        typer.Option(
+            "--instances",
+            help="Also write whose each pixel is, as NAME_instances.png of 16 bits, 0 nobody's, and the instances of "
+            "all images as instances.json, COCO's, with run lengths; for bundles that find instances.",
+        ),
+    ] = False,
+    panoptic: Annotated[
+        bool,
+        typer.Option(
+            "--panoptic",
+            help="Also write labels and instances as NAME_panoptic.png and panoptic.json, in COCO's panoptic format.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.
@@ -129,15 +145,18 @@ def segment(
     found = find_images(inputs, labels, out, exclude or ())
     with Runtime(bundle, options=options) as runtime:
         classes = runtime.manifest.classes
+        extra = InstanceFiles.of(runtime.manifest, instances=instances, panoptic=panoptic)
+        for path in extra.documents(out):
+            check_file(path)
         if label_map is None:
             meaning = LabelMap.of(len(classes), void, first_id or 0)
         else:
             check_alone(void, first_id)
             meaning = LabelMap.open(label_map, classes)
         output = OutputIds.open(ids, classes) if ids is not None else None
-        ends = _ends(runtime, output)
+        ends = _ends(runtime, output) + extra.ends
         _check_apart(found.items, out, ends)
-        settings = _settings(runtime, reading, meaning, output)
+        settings = _settings(runtime, reading, meaning, output) | dict.fromkeys(extra.kinds, True)
         tally = Tally(classes)
 
         def summarise(frames: list[Entry]) -> dict[str, Any]:
@@ -147,12 +166,13 @@ def segment(
                 "settings": settings,
                 **run_summary(runtime, frames),
                 **tally.summary(len(found.items)),
+                **extra.summary(frames),
                 "notes": doubts_of_map(runtime) + doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
             }
 
         def work(item: Item) -> Entry:
-            entry = _done_already(runtime, item, done.get(str(item.path)), out, ends)
-            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output, ends)
+            entry = _done_already(runtime, item, done.get(str(item.path)), out, ends, extra)
+            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output, ends, extra)
             tally.add(entry)
             return entry
 
@@ -165,19 +185,26 @@ def segment(
                 batch.attempt(item.path, lambda item=item: work(item))  # type: ignore[misc]
                 batch.keep()
         summary = batch.summary()
+        outputs = Outputs()
+        extra.write(batch.frames, out, reading, outputs)
     if as_json:
         print_json(summary)
     elif batch.frames:
         print_run(summary)
         if summary["scored"]:
             _print_scores(summary)
+        if extra.kinds:
+            listed = ", ".join(f"{count} {name}" for name, count in summary["instances"].items())
+            print(f"instances: {listed or 'none'}")
         print(f"{len(batch.frames)} of {len(found.items)} images segmented: {out}")
     for note in found.notes:
         say("note", note)
     print_warnings(summary["notes"])
     for failure in batch.failed:
         say("error", failure["error"])
-    if batch.failed:
+    for fault in outputs.faults:
+        say("error", fault)
+    if batch.failed or outputs.faults:
         raise typer.Exit(2)
 
 
@@ -223,7 +250,9 @@ def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap, output: Out
     }
 
 
-def _done_already(runtime: Runtime, item: Item, entry: Entry | None, out: Path, ends: Sequence[str]) -> Entry | None:
+def _done_already(
+    runtime: Runtime, item: Item, entry: Entry | None, out: Path, ends: Sequence[str], extra: InstanceFiles
+) -> Entry | None:
     """The entry of an earlier run, where its files are unchanged, its results are there, and a summary takes it."""
     if entry is None:
         return None
@@ -237,6 +266,7 @@ def _done_already(runtime: Runtime, item: Item, entry: Entry | None, out: Path, 
             and (not runtime.manifest.has_errors or 0 <= entry["mean_error_probability"] <= 1)
         )
         Tally(runtime.manifest.classes).add(entry)
+        extra.check(entry)
         json.dumps(run_summary(runtime, [entry]), allow_nan=False)
     except (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError):  # somebody has edited it
         return None
@@ -257,6 +287,7 @@ def _segment_one(
     tally: Tally,
     output: OutputIds | None,
     ends: Sequence[str],
+    extra: InstanceFiles,
 ) -> Entry:
     """Segment and save one image; what the summary says of it."""
     if item.fault:
@@ -266,11 +297,14 @@ def _segment_one(
     truth = None
     if item.truth is not None and picture.labels is not None:
         truth = meaning.apply(picture.labels, item.truth)
-    result = runtime.segment(picture.frame, semantic=truth is not None)
+    is_drawn = output is None  # overlays show instances
+    result = runtime.segment(picture.frame, semantic=truth is not None, instances=is_drawn or bool(extra.kinds))
     if output is None:
         saved = result.save(out, item.name, picture.frame)
     else:
-        saved = {"ids": output.save(result.labels, *_results(item, out, ends))}
+        saved = {"ids": output.save(result.labels, _results(item, out, ends)[0])}
+    more, of_instances = extra.save(result, out, item.name)
+    saved |= more
     entry: Entry = {
         "input": str(item.path),
         "files": files,
@@ -278,6 +312,7 @@ def _segment_one(
         "outputs": {what: path.relative_to(out).as_posix() for what, path in saved.items()},
         "mean_error_probability": result.mean_error_probability,
         **frame_summary(result),
+        **of_instances,
     }
     if picture.damage:
         entry["damage"] = list(picture.damage)

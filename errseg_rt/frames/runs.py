@@ -55,3 +55,8 @@ def runs_of(index: npt.NDArray[np.integer[Any]]) -> Runs:
     begins = np.flatnonzero(is_begin)
     lengths = np.diff(begins, append=index.size)
     return Runs(index.reshape(-1)[begins].astype(np.int64), begins, lengths, index.shape[1])
+
+
+def ids_in(index: npt.NDArray[np.integer[Any]]) -> list[int]:
+    """The ids that an index map holds, ascending; many times as fast as sorting all of its pixels."""
+    return [int(each) for each in np.unique(runs_of(index).ids)]
