@@ -11,6 +11,7 @@ from errseg_rt.errors import DataError
 from errseg_rt.networks import adapters
 from errseg_rt.networks.deeplabv3plus import deeplabv3plus
 from errseg_rt.networks.efficientvit import EfficientViT
+from errseg_rt.networks.light_unet import LightUNet
 from errseg_rt.networks.pspnet import pspnet
 from errseg_rt.networks.squeezenas import SqueezeNAS
 from errseg_rt.networks.taps import SemanticNetwork
@@ -25,6 +26,7 @@ _BACKBONES = ("resnet50", "resnet101", "xception65")
 SEMANTIC_NETWORKS: dict[str, Callable[[int], SemanticNetwork]] = {
     "squeezenas": SqueezeNAS,
     "efficientvit-b0": EfficientViT,
+    "light-unet": LightUNet,
     **{
         f"deeplabv3plus-{backbone}{suffix}": partial(deeplabv3plus, backbone=backbone, output_stride=stride)
         for backbone in _BACKBONES

@@ -11,10 +11,12 @@ from errseg_rt.datasets import LabelledFiles, LabelledFrames, LabelMap, open_dat
 from errseg_rt.errors import DataError
 from errseg_rt.frames.reading import Reading
 from errseg_rt.networks.tensorflow import checkpoint_files
+from errseg_rt.training.alike import alike_groups, split_groups
 from errseg_rt.training.claim import Inputs
 from errseg_rt.training.data import RenderedData, rendered_views, street_sizes
 from errseg_rt.training.first_look import Look, Progress, check_labelled, check_usable, look_at
 from errseg_rt.training.folds import hold_out
+from errseg_rt.training.instance_frames import InstanceFolder
 from errseg_rt.training.recipe import Recipe
 from errseg_rt.training.sized import SizedFrames
 
@@ -92,6 +94,9 @@ def open_splits(
         if not recipe.can_render:
             raise DataError(f"recipe {recipe.name}: rendered scenes have the classes of camvid; give --data")
         return Splits(None, RenderedData(0), RenderedData(0), [], [], also=_open_also(also, recipe, reading))
+    further = _open_also(also, recipe, reading)
+    if recipe.cascade.things:
+        return _open_instances(data, recipe, reading, further)
     means, classes = recipe.data, recipe.label_classes
     label_map = LabelMap.open(means.label_map, classes, means.void_names) if means.label_map is not None else None
 
@@ -101,16 +106,41 @@ def open_splits(
 
     train_split, val_split = ("training", "validation") if (data / "annotations").is_dir() else ("train", "val")
     train = open_split(train_split)
+    learned, held = _hold_out(data, train)
+    places = (val_split, f"leftImg8bit/{val_split}", f"images/{val_split}", f"ImageSets/Segmentation/{val_split}.txt")
+    has_val = any((data / place).exists() for place in places)
+    val: LabelledFrames = open_split(val_split) if has_val else RenderedData(0)
+    return Splits(data, train, val, learned, held, label_map, further)
+
+
+def _hold_out(data: Path, train: LabelledFrames) -> tuple[list[int], list[int]]:
+    """Numbers of the frames to learn from, and of those kept back for calibration."""
     learned, held = hold_out(len(train))
     if not learned:
         raise DataError(
             f"{data}: {len(train)} training frames are too few to learn from some and calibrate on others; "
             "give 20 or more"
         )
-    places = (val_split, f"leftImg8bit/{val_split}", f"images/{val_split}", f"ImageSets/Segmentation/{val_split}.txt")
-    has_val = any((data / place).exists() for place in places)
-    val: LabelledFrames = open_split(val_split) if has_val else RenderedData(0)
-    return Splits(data, train, val, learned, held, label_map, _open_also(also, recipe, reading))
+    return learned, held
+
+
+def _open_instances(data: Path, recipe: Recipe, reading: Reading, also: LabelledFrames) -> Splits:
+    """Frames with instances, whose splits are folders, or are made of groups of frames that look alike."""
+    things, share = recipe.cascade.things, recipe.data.validation
+    if len(things) != 1:
+        raise DataError(f"{data}: instances of {len(things)} classes; a folder instances/ has those of one class")
+    if len(also):
+        raise DataError("--also takes frames without instances, which this recipe learns from; leave it out")
+    if (data / "train").is_dir():
+        train = InstanceFolder(data / "train", things[0], reading)
+        has_val = (data / "val").is_dir()
+        val: LabelledFrames = InstanceFolder(data / "val", things[0], reading) if has_val else RenderedData(0)
+    else:
+        whole = InstanceFolder(data, things[0], reading)
+        # In this order, so that what is kept back for calibration is of groups, too.
+        learned_groups, held_groups = split_groups(alike_groups(whole), share)
+        train, val = whole.subset(learned_groups), whole.subset(held_groups)
+    return Splits(data, train, val, *_hold_out(data, train), also=also)
 
 
 def _open_also(root: Path | None, recipe: Recipe, reading: Reading) -> LabelledFrames:

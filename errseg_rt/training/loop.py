@@ -63,6 +63,7 @@ _SEMANTIC = (
     "augment",
     "semantic",
     "bootstrap",
+    "box_loss.joint",
 )
 _TAPS = (*_SEMANTIC, "views", "cross_fit", "taps", "cascade.grid_stride")
 _ERROR = (
@@ -156,7 +157,7 @@ def train(
         network.save(out / NETWORK)
     start = copy.deepcopy(cascade.semantic.state_dict())
     fit = partial(fit_stage, recipe=recipe, devices=devices, precision=precision)
-    _semantic(cascade, shared or out, partial(fit, "semantic", frames=learned))
+    _semantic(cascade, shared or out, partial(fit, "semantic", frames=learned), is_joint=recipe.box_loss.joint > 0)
 
     taps = shared if shared is not None and _is_common(shared, recipe, _TAPS) else out
     store = _store(recipe, cascade, learned, seen.also, rendered, dealt, start, taps, fit) if recipe.views else None
@@ -199,7 +200,9 @@ def _check_shared(shared: Path, recipe: Recipe, inputs: Inputs | None = None) ->
     """Raises DataError unless the folder's semantic branch is the one that the recipe wants, of the same inputs."""
     if not (shared / RECIPE).is_file():
         raise DataError(f"{shared}: not the folder of a training (no {RECIPE}); --shared wants another's --out")
-    differing = input_differences(shared, inputs) if inputs else recipe_differences(shared, recipe, _SEMANTIC)
+    joint = (*(f"cascade.{name}" for name in BRANCH_FIELDS["localization"]), "box_loss")
+    parts = (*_SEMANTIC, *joint) if recipe.box_loss.joint else _SEMANTIC
+    differing = input_differences(shared, inputs) if inputs else recipe_differences(shared, recipe, parts)
     if differing or not (shared / "semantic.safetensors").is_file():
         raise DataError(
             f"{shared}: its semantic branch cannot be shared ({listed(differing) or 'it is not trained yet'}); "
@@ -223,7 +226,8 @@ def _take(cascade: Cascade, done: Cascade, stage: str) -> None:
     branch = stage.removesuffix("_frozen")
     setattr(cascade, branch, _laid_out(done.get_submodule(branch)))
     frozen = f"{branch}_frozen"
-    cascade.config = replace(cascade.config, **{frozen: getattr(done.config, frozen)})
+    if hasattr(done.config, frozen):
+        cascade.config = replace(cascade.config, **{frozen: getattr(done.config, frozen)})
 
 
 def _stage_result(path: Path, cascade: Cascade, branch: str) -> Cascade:
@@ -234,11 +238,14 @@ def _stage_result(path: Path, cascade: Cascade, branch: str) -> Cascade:
     return done
 
 
-def _semantic(cascade: Cascade, root: Path, fit: Callable[..., None]) -> None:
-    """Train the semantic branch of a cascade in `root`, or take it from there."""
+def _semantic(cascade: Cascade, root: Path, fit: Callable[..., None], *, is_joint: bool) -> None:
+    """Train the semantic branch of a cascade in `root`, or take it from there, and boxes that it has learned with."""
     done = root / "semantic.safetensors"
     if done.exists():
-        cascade.semantic.load_state_dict(_stage_result(done, cascade, "semantic").semantic.state_dict())
+        result = _stage_result(done, cascade, "semantic")
+        cascade.semantic.load_state_dict(result.semantic.state_dict())
+        if is_joint:
+            _take(cascade, _stage_result(done, cascade, "localization"), "localization")
         return
     fit(cascade=cascade, out=root)
     save_cascade(done, cascade, {"stage": "semantic"})
@@ -265,7 +272,8 @@ def _store(
         member = _laid_out(Cascade(recipe.cascade))
         member.semantic.load_state_dict(start)
         folder = root / FOLDS / str(number)
-        _semantic(member, folder, partial(fit, "semantic", recipe=short, frames=learned.subset(fold.learned)))
+        once = partial(fit, "semantic", recipe=short, frames=learned.subset(fold.learned))
+        _semantic(member, folder, once, is_joint=recipe.box_loss.joint > 0)
         for index in fold.held:
             seen_by[index] = member.eval()
     store = TapStore(root / TAPS, frames, seen_by.__getitem__, recipe.input)

@@ -22,6 +22,7 @@ from errseg_rt.training.recipe import (
     STAGES,
     AugmentConfig,
     BootstrapConfig,
+    BoxLossConfig,
     CrossFitConfig,
     DataConfig,
     ErrorLossConfig,
@@ -184,6 +185,7 @@ def parse_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         "method": MethodConfig,
         "error_loss": ErrorLossConfig,
         "bootstrap": BootstrapConfig,
+        "box_loss": BoxLossConfig,
         "initial": InitialConfig,
         **dict.fromkeys(STAGES, StageConfig),
     }

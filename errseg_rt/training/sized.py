@@ -11,6 +11,8 @@ import numpy.typing as npt
 from errseg_rt.bundle.input_spec import Size
 from errseg_rt.datasets import LabelledFrames, Sample
 
+InstanceMap = npt.NDArray[np.int32]
+
 
 @dataclass(frozen=True)
 class SizedFrames:
@@ -21,12 +23,15 @@ class SizedFrames:
         sizes: Height and width of each, in pixels.
         read: Frame and labels, by number.
         shares: How likely each is to be drawn, `[frames]`; None: all alike.
+        instances: Number of the instance of each pixel, `int32 [H, W]`, 0 where there is none, by number of the frame;
+            None: nothing is known of instances.
     """
 
     names: Sequence[str]
     sizes: Sequence[Size]
     read: Callable[[int], Sample]
     shares: npt.NDArray[np.float64] | None = None
+    instances: Callable[[int], InstanceMap] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -37,10 +42,12 @@ class SizedFrames:
 
     def subset(self, indices: Sequence[int]) -> SizedFrames:
         """Some of them, in the order given."""
+        instances = self.instances
         return SizedFrames(
             [self.names[index] for index in indices],
             [self.sizes[index] for index in indices],
             lambda index: self.read(indices[index]),
+            instances=None if instances is None else lambda index: instances(indices[index]),
         )
 
     def weighed(self, indices: Sequence[int], share: float) -> SizedFrames:
@@ -65,7 +72,15 @@ class SizedFrames:
         def read(index: int) -> Sample:
             return self.read(index) if index < len(self) else others[index - len(self)]
 
-        return SizedFrames([*self.names, *others.names], [*self.sizes, *sizes_of(others)], read)
+        first, second = instances_of(self), instances_of(others)
+
+        def instances(index: int) -> InstanceMap:
+            assert first is not None
+            assert second is not None
+            return first(index) if index < len(self) else second(index - len(self))
+
+        both = None if first is None or second is None else instances
+        return SizedFrames([*self.names, *others.names], [*self.sizes, *sizes_of(others)], read, instances=both)
 
 
 def sizes_of(frames: LabelledFrames) -> Sequence[Size]:
@@ -80,3 +95,9 @@ def sizes_of(frames: LabelledFrames) -> Sequence[Size]:
 def shares_of(frames: LabelledFrames) -> npt.NDArray[np.float64] | None:
     """How likely each frame is to be drawn, `[frames]`; None: all alike."""
     return frames.shares if isinstance(frames, SizedFrames) else None
+
+
+def instances_of(frames: LabelledFrames) -> Callable[[int], InstanceMap] | None:
+    """What gives the instances of frames, by number; None: nothing is known of them."""
+    known: Callable[[int], InstanceMap] | None = getattr(frames, "instances", None)
+    return known

@@ -16,9 +16,10 @@ from errseg_rt.datasets import FolderData
 from errseg_rt.networks import Cascade
 from errseg_rt.networks.cascade import flag
 from errseg_rt.training.data import CropStream
+from errseg_rt.training.grid import on_grid
 from errseg_rt.training.losses import bootstrapped_loss, detail_loss, error_loss, loss_rank_mining
 from errseg_rt.training.recipe import STAGES, BootstrapConfig, ErrorLossConfig, MethodConfig, ViewsConfig
-from errseg_rt.training.stages import STAGE_TRAININGS, StageTraining, labels_on_grid
+from errseg_rt.training.stages import STAGE_TRAININGS, StageTraining
 from errseg_rt.training.taps import FrozenBatch, TapStore
 
 BRANCH_OF = {
@@ -364,9 +365,9 @@ def test_devices_share_a_batch_of_views(cascade, recipe, folder, tmp_path, monke
 
 @pytest.mark.parametrize("align_corners", [True, False], ids=["aligned", "half_pixel"])
 @pytest.mark.parametrize(("size", "grid"), [((65, 97), (17, 25)), ((40, 33), (9, 7)), ((5, 1), (3, 1))], ids=str)
-def test_labels_on_grid_are_those_nearest_to_its_pixels(size, grid, align_corners):
+def test_on_grid_are_those_nearest_to_its_pixels(size, grid, align_corners):
     labels = torch.arange(size[0] * size[1]).view(1, *size)
-    found = labels_on_grid(labels, torch.Size(grid), align_corners)[0].numpy()
+    found = on_grid(labels, grid, align_corners)[0].numpy()
     rows, cols = np.divmod(found, size[1])
     for picked, side, cells in ((rows[:, 0], size[0], grid[0]), (cols[0], size[1], grid[1])):
         centers = np.linspace(0, side - 1, cells) if align_corners else (np.arange(cells) + 0.5) * side / cells - 0.5
