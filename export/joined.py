@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade
-from errseg_rt.networks.graphs import FrontGraph, Shapes, tensors_of
+from errseg_rt.networks.graphs import FrontGraph, Shapes
 from errseg_rt.system.lines import one_line
 from errseg_rt.taps.chosen import TAPS
 from errseg_rt.taps.cut import TAP
@@ -34,7 +34,7 @@ class BranchesGraph(nn.Module):
         """What a front graph gives, of an image and what the network gives of it."""
         raw = dict(zip(TAPS, (low, mid, deep, high, logits), strict=True))
         taps = self.network.arranged(raw, (image.shape[2], image.shape[3]))
-        return tensors_of(self.cascade.front_of(image, self.cascade.on_grid(taps)))
+        return self.cascade.handed_on(image, self.cascade.on_grid(taps))
 
     def input_shapes(self) -> Shapes:
         """Inputs by name, in order; those from the network are called as its outputs are."""

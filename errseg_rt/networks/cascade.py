@@ -88,14 +88,13 @@ class CascadeConfig:
 
 
 class Front(NamedTuple):
-    """Outputs of the dense part: semantic and error-prediction branch, stages 1 and 2 of the detail branch, boxes."""
+    """Outputs of the dense part: semantic branch, error-prediction branch, stages 1 and 2 of the detail branch."""
 
     logits: Tensor  # [B, classes, h, w]
     error_logit: Tensor  # [B, 1, h, w]
     low: Tensor  # [B, low_channels, h, w]
     coarse: Tensor  # [B, detail_width, h8, w8]
     gate: Tensor  # [B, detail_width, 1, 1]
-    boxes: Tensor | None = None  # [B, 4 * things, h, w], in grid cells, where there is a localization head
 
 
 class CascadeOutput(NamedTuple):
@@ -202,8 +201,16 @@ class Cascade(nn.Module):
             raise TypeError(f"the decoder {self.config.decoder!r} is for comparisons only: it has no sparse stage")
         error_logit = self.error(image, taps)
         coarse, gate = self.detail.decode(taps)
-        boxes = self.localization(taps) if self.config.things else None
-        return Front(taps.logits, error_logit, taps.low, coarse, gate, boxes)
+        return Front(taps.logits, error_logit, taps.low, coarse, gate)
+
+    def handed_on(self, image: Tensor, taps: Taps) -> tuple[Tensor, ...]:
+        """What a front graph gives: `front_of`, then, with things, their boxes, `[B, 4 * things, h, w]`.
+
+        Raises:
+            TypeError: As `front`.
+        """
+        boxes = (self.localization(taps),) if self.config.things else ()
+        return (*self.front_of(image, taps), *boxes)
 
     def forward(self, image: Tensor, threshold: float = 0.7) -> CascadeOutput:
         """All of it, dense.

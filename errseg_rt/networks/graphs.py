@@ -6,17 +6,12 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from errseg_rt.networks.cascade import Cascade, Front
+from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.localization import VALUES
 
 Shapes = dict[str, tuple[int | None, ...]]
 """Shapes by name, None where dynamic."""
-
-
-def tensors_of(front: Front) -> tuple[Tensor, ...]:
-    """What a front graph hands on of the dense part: all but boxes that there are not."""
-    return tuple(tensor for tensor in front if tensor is not None)
 
 
 class FrontGraph(nn.Module):
@@ -28,7 +23,7 @@ class FrontGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Logits, error logit, low, coarse and gate of an image `[B, 3, H, W]`, and boxes where things have some."""
-        return tensors_of(self.cascade.front(image))
+        return self.cascade.handed_on(image, self.cascade.taps(image))
 
     def input_shapes(self) -> Shapes:
         """Inputs by name, in order."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.datasets import LabelledFrames, Sample
+from errseg_rt.errors import DataError
 from errseg_rt.scenes import StreetScene
 from errseg_rt.training.augmentation import crop_of_frame, crop_of_ids, random_warp, relit
 from errseg_rt.training.recipe import Recipe
@@ -65,21 +66,24 @@ class CropStream(Dataset[tuple[Tensor, ...]]):
         rng = np.random.default_rng([self.recipe.seed, self.stage, self.start + index])
         if not len(self.frames) or rng.random() < self.recipe.data.rendered:
             street = int(rng.integers(_STREETS)) % len(self._street_sizes)
-            scene = _street(self._street_sizes[street], street).frame(int(rng.integers(_SCENE_LENGTH)))
-            sample, instances = (scene.frame, scene.labels), scene.instances.astype(np.int32)
+            of_scene = self._street_sizes[street], street, int(rng.integers(_SCENE_LENGTH))
+            sample = rendered_sample(*of_scene)
+            known: Callable[[], InstanceMap] | None = partial(rendered_instances, *of_scene)
             if self._merge is not None:
                 sample = sample[0], self._merge.to_truth[sample[1]]
         else:
             count, shares = len(self.frames), shares_of(self.frames)
             drawn = int(rng.integers(count) if shares is None else rng.choice(count, p=shares))
             sample = self.frames[drawn]
-            known = instances_of(self.frames) if self.with_instances else None
-            instances = np.zeros((0, 0), np.int32) if known is None else known(drawn)
+            of_frame = instances_of(self.frames)
+            known = None if of_frame is None else partial(of_frame, drawn)
         (frame, labels), spec, augment = sample, self.recipe.input, self.recipe.augment
         warp = random_warp((labels.shape[0], labels.shape[1]), spec, augment, rng)
         maps = [crop_of_ids(labels, warp, augment, IGNORE).astype(np.int64)]
         if self.with_instances:
-            maps.append(crop_of_ids(instances, warp, augment, 0).astype(np.int64))
+            if known is None:
+                raise DataError("the frames have no instances, of which the localization head learns; give such as do")
+            maps.append(crop_of_ids(known(), warp, augment, 0).astype(np.int64))
         picture = relit(crop_of_frame(frame, warp, spec, augment), augment, rng)
         return normalise(picture, spec), *map(torch.from_numpy, maps)
 
@@ -88,6 +92,11 @@ def rendered_sample(size: Size, seed: int, index: int) -> Sample:
     """One rendered frame with its labels."""
     scene = _street(size, seed).frame(index)
     return scene.frame, scene.labels
+
+
+def rendered_instances(size: Size, seed: int, index: int) -> InstanceMap:
+    """Number of the instance of each pixel of such a frame, `int32 [H, W]`, 0 where there is none."""
+    return _street(size, seed).frame(index).instances.astype(np.int32)
 
 
 @lru_cache(maxsize=_STREETS)
@@ -158,8 +167,7 @@ class RenderedData:
     def instances(self, index: int) -> InstanceMap:
         """Number of the instance of each pixel of a frame, `int32 [H, W]`."""
         street, view = divmod(self.first + index, _VIEWS)
-        scene = _street(self.sizes[index], _STREETS + street).frame(view * _SCENE_LENGTH // _VIEWS)
-        return scene.instances.astype(np.int32)
+        return rendered_instances(self.sizes[index], _STREETS + street, view * _SCENE_LENGTH // _VIEWS)
 
     def __len__(self) -> int:
         return self.length

@@ -28,7 +28,10 @@ BRANCH_OF = {
     "error_frozen": "error",
     "detail": "detail",
     "detail_frozen": "detail",
+    "localization": "localization",
 }
+OF_CLASSES = STAGES[:-1]
+"""Those of a cascade without instances; of the last, see test_localization.py."""
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_every_stage_has_its_training():
     assert tuple(BRANCH_OF) == STAGES
 
 
-KINDS = [(stage, kind) for stage in STAGES for kind in ("crops", "kept") if (stage, kind) != ("semantic", "kept")]
+KINDS = [(stage, kind) for stage in OF_CLASSES for kind in ("crops", "kept") if (stage, kind) != ("semantic", "kept")]
 
 
 @pytest.mark.parametrize(("stage", "kind"), KINDS, ids=["-".join(kind) for kind in KINDS])
@@ -131,7 +134,7 @@ def test_nothing_but_the_detail_branch_learns_by_any_method(cascade, recipe, kep
     assert reached == {"detail"}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", OF_CLASSES)
 def test_loss_of_a_fixed_batch_falls(cascade_of, recipe, batch, stage):
     recipe = replace(recipe, **{stage: replace(recipe.stage(stage), rate=1e-2)})
     labels = torch.where(torch.arange(65)[:, None] < 33, 3, 5).expand(2, 65, 65)  # what can be learned
@@ -155,7 +158,7 @@ def test_losses_are_those_of_the_equations(cascade, recipe, batch, kept):
         "error": error_loss(front.error_logit, front.logits, truth),
         "detail": detail_loss(detail, flagged, truth),
     }
-    for stage in STAGES:
+    for stage in OF_CLASSES:
         training = STAGE_TRAININGS[stage](cascade, recipe, []).eval()
         for given in (batch, kept)[: 1 + (stage != "semantic")]:
             torch.testing.assert_close(training.loss(given), wanted[BRANCH_OF[stage]], rtol=1e-5, atol=1e-6)
@@ -188,7 +191,7 @@ def test_every_loss_takes_merged_classes(cascade, recipe, batch, learn):
             "hardest": loss_rank_mining(detail, truth, merged.method.hardest, sets),
         }[learn],
     }
-    for stage in STAGES:
+    for stage in OF_CLASSES:
         training = STAGE_TRAININGS[stage](cascade, merged, []).eval()
         for given in ((image, labels), kept)[: 1 + (stage != "semantic")]:
             torch.testing.assert_close(training.loss(given), wanted[BRANCH_OF[stage]], rtol=1e-5, atol=1e-6)
@@ -241,7 +244,7 @@ def test_training_on_rendered_scenes_lowers_each_loss(recipe, cascade, small_sce
     scored = CropStream([], replace(recipe, seed=99), 0, start=10**6, length=4)
     batch = tuple(torch.stack(part) for part in zip(*(scored[index] for index in range(4)), strict=True))
     count = {"semantic": 16, "error": 8, "error_frozen": 6, "detail": 12, "detail_frozen": 6}
-    for stage in STAGES:
+    for stage in OF_CLASSES:
         if stage.endswith("_frozen"):
             cascade.eval().freeze_norms(BRANCH_OF[stage], lambda: cascade(batch[0]))
         rate = 2e-3 if stage.endswith("_frozen") else 1e-2
