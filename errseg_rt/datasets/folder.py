@@ -14,6 +14,9 @@ from errseg_rt.errors import DataError
 class FolderData(LabelledFiles):
     """Frames in `images/` and 8-bit class ids in `labels/`, under the same names.
 
+    Instance maps are `instances/`, where there is such a folder, PNG of 8 or 16 bits: 0 nobody's, and others of the
+    class that most of their pixels have.
+
     Args:
         root: Folder that holds both.
         classes: Number of classes.
@@ -37,4 +40,9 @@ class FolderData(LabelledFiles):
         for folder in (images, labels):
             if not folder.is_dir():
                 raise DataError(f"{folder}: no such folder; labelled frames lie in images/ and labels/ under one name")
-        super().__init__(pair_files(images, labels), label_map or LabelMap.of(classes, void))
+        pairs = pair_files(images, labels)
+        super().__init__(pairs, label_map or LabelMap.of(classes, void))
+        maps = root / "instances" / (split or "")
+        if maps.is_dir():
+            known = pair_files(images, maps, is_whole=False)
+            self.instance_files = {name: path for name, (_, path) in known.items()}

@@ -131,6 +131,29 @@ class LabelMap:
         """
         path = Path(path)
         names, colors = read_names(path)
+        return cls.of_names(names, path, classes, void, colors)
+
+    @classmethod
+    def of_names(
+        cls,
+        names: Mapping[int, str],
+        path: Path,
+        classes: ClassSet,
+        void: Sequence[str] = (),
+        colors: Mapping[int, Color] | None = None,
+    ) -> LabelMap:
+        """What each id means, by the name that a file gives it; see `from_file`.
+
+        Args:
+            names: Name of each id.
+            path: The file, for messages.
+            classes: The classes that the names are of.
+            void: Further names that mean "no class".
+            colors: RGB colour of each id, where the file has them.
+
+        Raises:
+            DataError: A name is no class, or none is.
+        """
         ids = {IGNORE: IGNORE, **{label: _class_of(path, name, classes, void) for label, name in names.items()}}
         if set(ids.values()) == {IGNORE}:
             raise DataError(f"{path}: the label map names no class, only void")

@@ -8,16 +8,22 @@ from pathlib import Path
 from errseg_rt.bundle.classes import ADE20K, CITYSCAPES, ClassSet
 from errseg_rt.datasets.ade20k import ADE20KData
 from errseg_rt.datasets.cityscapes import CityscapesData
+from errseg_rt.datasets.coco_panoptic import CocoPanopticData, panoptic_files
 from errseg_rt.datasets.folder import FolderData
 from errseg_rt.datasets.frames import LabelledFiles
+from errseg_rt.datasets.instance_folder import InstanceFolderData
 from errseg_rt.datasets.label_map import LabelMap, check_alone
+from errseg_rt.datasets.sbd import SbdData
 from errseg_rt.datasets.voc import VocData
 from errseg_rt.errors import DataError
 
 _LAYOUTS = (
-    "images/ and labels/, <split>/images/ and <split>/labels/, images/<split>/ and labels/<split>/, leftImg8bit/ and "
-    "gtFine/ (Cityscapes), JPEGImages/ and SegmentationClass/ (VOC), or images/ and annotations/ (ADE20K)"
+    "images/ and labels/, <split>/images/ and <split>/labels/, images/<split>/ and labels/<split>/, these with "
+    "instances/ in the stead of labels/, leftImg8bit/ and gtFine/ (Cityscapes), JPEGImages/ and SegmentationClass/ "
+    "(VOC), img/, cls/ and inst/ (SBD), panoptic_<split>.json (COCO), or images/ and annotations/ (ADE20K)"
 )
+_ORDER = ("labels", "instances")  # folders of the truth, the first that is there
+_TRUTH = frozenset(_ORDER)
 _MOST_NAMED = 10  # folders that a message lists
 
 
@@ -29,12 +35,14 @@ def open_dataset(
     void: Sequence[int] | None = (),
     first_id: int | None = None,
     label_map: LabelMap | None = None,
+    things: Sequence[int] = (),
 ) -> LabelledFiles:
     """Open a data set in one of the layouts that its tree tells apart.
 
-    A plain folder holds `images/` and `labels/`, with or without a folder in both for each split, or a folder with the
-    two for each split; Cityscapes holds `leftImg8bit/` and `gtFine/`, ADE20K `images/` and `annotations/`, VOC
-    `JPEGImages/` and `SegmentationClass/`.
+    A plain folder holds `images/` and `labels/`, or `instances/`, from which labels follow, or all three, with or
+    without a folder in them for each split, or a folder with them for each split; Cityscapes holds `leftImg8bit/` and
+    `gtFine/`, ADE20K `images/` and `annotations/`, VOC `JPEGImages/` and `SegmentationClass/`, SBD `img/`, `cls/` and
+    `inst/`, COCO's panoptic format `panoptic_<split>.json`.
 
     Args:
         root: Folder of the data set.
@@ -43,6 +51,7 @@ def open_dataset(
         void: Label ids that mean "no class", beside 255, where ids are the classes; None: as in `LabelMap.of`.
         first_id: Id of the first class, where ids are the classes; None: 0, or what the layout has.
         label_map: What label ids mean; None: what the layout has.
+        things: Classes that have instances, for instance maps that do not say of what class theirs are.
 
     Raises:
         DataError: The tree has none of the layouts, the layout has other classes or void ids of its own, there is no
@@ -62,11 +71,17 @@ def open_dataset(
         return CityscapesData(root, split or "val", label_map)
     if found >= {"JPEGImages", "SegmentationClass"}:
         return VocData(root, split, classes, void, label_map)
-    if "annotations" in found and "labels" not in found:
+    if found >= {"img", "cls", "inst"}:
+        return SbdData(root, split, len(classes), void, label_map)
+    if panoptic_files(root):
+        return CocoPanopticData(root, split, classes, label_map)
+    if "annotations" in found and not found & _TRUTH:
         if label_map is None:
             _check_fit(f"{root}: images/ and annotations/ are taken for ADE20K, which", ADE20K, classes, void, _OWN)
         return ADE20KData(root, split or "validation", label_map)
     folder, part = _plain_folder(root, split, found)
+    if _folders(folder) & _TRUTH == {"instances"}:
+        return InstanceFolderData(folder, classes, things, part)
     return FolderData(folder, len(classes), void, label_map, part)
 
 
@@ -78,6 +93,7 @@ def open_labelled(
     *,
     first_id: int | None = None,
     label_map: LabelMap | None = None,
+    things: Sequence[int] = (),
 ) -> LabelledFiles:
     """Open a data set with the classes of a bundle: `open_dataset`, where void ids need not be given.
 
@@ -89,11 +105,12 @@ def open_labelled(
             as CamVid has it, and those before the first; other layouts have ids of their own.
         first_id: Id of the first class.
         label_map: What label ids mean.
+        things: Classes that have instances.
 
     Raises:
         DataError: It is no data set, or does not fit the classes.
     """
-    return open_dataset(root, classes, split=split, void=void, first_id=first_id, label_map=label_map)
+    return open_dataset(root, classes, split=split, void=void, first_id=first_id, label_map=label_map, things=things)
 
 
 _OWN = "; labels of other data lie in labels/ beside images/, or a label map (--label-map) says what their ids mean"
@@ -110,25 +127,26 @@ def _check_fit(layout: str, own: ClassSet, classes: ClassSet, void: Sequence[int
 
 
 def _plain_folder(root: Path, split: str | None, found: set[str]) -> tuple[Path, str | None]:
-    """The folder that holds `images/` and `labels/`, and the folder in both that is the split, if any.
+    """The folder that holds `images/` and the truth, and the folder in both that is the split, if any.
 
     Which of the two is missing is for `FolderData` to say.
     """
     if split is not None and split in found:
         return root / split, None
-    is_whole = found >= {"images", "labels"}
+    truth = min(found & _TRUTH, default="", key=_ORDER.index)
+    is_whole = "images" in found and truth != ""
     if split is None and is_whole:
         return root, None
-    inside = _folders(root / "images") & _folders(root / "labels") if is_whole else set()
+    inside = _folders(root / "images") & _folders(root / truth) if is_whole else set()
     if split in inside:
         return root, split
-    beside = {name for name in found if {"images", "labels"} <= _folders(root / name)}
+    beside = {name for name in found if "images" in _folders(root / name) and _folders(root / name) & _TRUTH}
     if beside or inside:
         fault = "holds splits: choose one" if split is None else f"no split {split!r}: choose one"
         raise DataError(f"{root}: {fault} of {', '.join(sorted(beside | inside))}")
     if is_whole:
         raise DataError(
-            f"{root}: no split {split!r}: it holds images/ and labels/ without splits; "
+            f"{root}: no split {split!r}: it holds images/ and {truth}/ without splits; "
             f"leave the split out, or move both into {split}/"
         )
     listed = [f"{name}/" for name in sorted(found)]

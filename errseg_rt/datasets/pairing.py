@@ -18,6 +18,7 @@ def pair_files(
     label_ends: Sequence[str] = (".png",),
     *,
     is_partial: bool = False,
+    is_whole: bool = True,
 ) -> dict[str, tuple[Path, Path]]:
     """Image and label file of each frame, by its name, in the order of the names.
 
@@ -29,6 +30,8 @@ def pair_files(
         image_ends: How file names of images end, in any case.
         label_ends: The same of labels.
         is_partial: Whether images may lack labels; those are left out, then.
+        is_whole: Whether each image must have labels; else those that lack them have the name of a file that is not
+            there, to be told of when they are read.
 
     Raises:
         DataError: There is no image, two files have one name, images and labels do not pair, or a link to what may be a
@@ -37,11 +40,13 @@ def pair_files(
     frames, truths = _by_name(images, image_ends), _by_name(labels, label_ends)
     if not frames:
         raise DataError(f"{images}: holds no image ({', '.join(image_ends)})")
-    if not is_partial:
+    if not is_partial and is_whole:
         _check_all_in(frames, truths, f"{labels}: no {' or '.join(label_ends)} for", "images")
     _check_all_in(truths, frames, f"{images}: no image for", "labels")
     if not truths:
         raise DataError(f"{labels}: holds no {' or '.join(label_ends)}")
+    if not is_whole:
+        truths = {name: truths.get(name, labels / f"{name}{label_ends[0]}") for name in frames}
     return {name: (frames[name], truths[name]) for name in sorted(truths)}
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from errseg_rt.bundle.classes import ClassSet
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.datasets.frames import LabelledFiles
+from errseg_rt.datasets.instances import TrueInstances
 from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.datasets.pairing import pair_files
 from errseg_rt.errors import DataError
+from errseg_rt.frames.reading import InstanceIds
 
 LABEL_MAP = "labelmap.txt"
 """Where an export says what its ids and colours mean."""
@@ -17,6 +22,9 @@ LABEL_MAP = "labelmap.txt"
 
 class VocData(LabelledFiles):
     """Frames in `JPEGImages/`, labels in `SegmentationClass/`; images without a label file are no part of it.
+
+    Instance maps are `SegmentationObject/`, where there is such a folder: 0 nobody's, 255 void, and others of the class
+    that most of their pixels have.
 
     Args:
         root: Folder that holds both, and `ImageSets/Segmentation/<split>.txt`, a name a line, where it has splits.
@@ -46,7 +54,7 @@ class VocData(LabelledFiles):
             label_map = LabelMap.from_file(own, classes) if own.is_file() else LabelMap.of(len(classes), void)
         pairs = pair_files(images, labels, is_partial=True)
         if split is not None:
-            wanted = _names(root / "ImageSets" / "Segmentation", split)
+            wanted = names_of_split(root / "ImageSets" / "Segmentation", split)
             bare = [name for name in wanted if name not in pairs]
             if bare:
                 raise DataError(
@@ -54,9 +62,20 @@ class VocData(LabelledFiles):
                 )
             pairs = {name: pairs[name] for name in wanted}
         super().__init__(pairs, label_map)
+        objects = root / "SegmentationObject"
+        if objects.is_dir():
+            self.instance_files = {name: objects / f"{name}.png" for name in pairs}
+
+    def _meant(self, ids: InstanceIds, labels: npt.NDArray[np.uint8], index: int) -> TrueInstances:
+        return TrueInstances.of_labels(ids, labels, void=IGNORE)
 
 
-def _names(lists: Path, split: str) -> list[str]:
+def names_of_split(lists: Path, split: str) -> list[str]:
+    """The frames that `<split>.txt` in a folder of lists names, each once.
+
+    Raises:
+        DataError: It cannot be read, or names none.
+    """
     path = lists / f"{split}.txt"
     try:
         names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

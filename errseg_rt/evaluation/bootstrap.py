@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy.typing as npt
 
 FrameCounts = npt.NDArray[np.int64]
 """Per frame and class: pixels labelled right, pixels of that truth, pixels of that label; `int64 [F, 3, C]`."""
+
+Statistic = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+"""Score of frames by how often each counts: weights `[B, F]` to scores `[B]`, NaN where there is none."""
 
 FEWEST_FRAMES = 10
 """Frames below which draws of them say nothing: those of one frame are all alike, and seem certain."""
@@ -19,7 +23,7 @@ _BATCH = 1 << 22  # weights at once, 32 MiB
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Difference of two mIoUs over the same frames.
+    """Difference of two scores over the same frames.
 
     Attributes:
         difference: First minus second, in -1..1.
@@ -59,19 +63,47 @@ def paired_bootstrap(
     """
     if first.shape != second.shape or not np.array_equal(first[:, 1].sum(axis=1), second[:, 1].sum(axis=1)):
         raise ValueError(f"wanted counts of the same frames: {first.shape = }, {second.shape = }")
-    frames = len(first)
     if not first[:, 1].any():
         return None
-    difference = float(_miou(first.sum(axis=0)) - _miou(second.sum(axis=0)))
-    if np.count_nonzero(first[:, 1].any(axis=1)) < FEWEST_FRAMES:
+    flat = [counts.reshape(len(counts), -1).astype(np.float64) for counts in (first, second)]
+
+    def miou_of(counts: npt.NDArray[np.float64]) -> Statistic:
+        return lambda weights: _miou((weights @ counts).reshape(len(weights), *first.shape[1:]))
+
+    one, other = (miou_of(counts) for counts in flat)
+    return paired_difference(one, other, first[:, 1].any(axis=1), seed=seed, resamples=resamples)
+
+
+def paired_difference(
+    first: Statistic,
+    second: Statistic,
+    valid: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    width: int = 1,
+) -> PairedDifference:
+    """The same of any score of a set of frames.
+
+    Args:
+        first: Score of one method, for many weightings of the frames at once.
+        second: Score of the other.
+        valid: Which frames say something of a score, `bool [F]`.
+        seed: Of the draws.
+        resamples: Number of draws.
+        width: Numbers for each frame that a score keeps in memory, about.
+    """
+    is_valid = np.asarray(valid, bool)
+    frames = len(is_valid)
+    once = np.ones((1, frames))
+    difference = float(first(once)[0] - second(once)[0])
+    if np.count_nonzero(is_valid) < FEWEST_FRAMES:
         return PairedDifference(difference, None, None)
     rng = np.random.default_rng(seed)
     drawn = []
-    flat = [counts.reshape(frames, -1).astype(np.float64) for counts in (first, second)]
-    for begin in range(0, resamples, batch := max(1, _BATCH // frames)):
+    for begin in range(0, resamples, batch := max(1, _BATCH // (frames * width))):
         weights = rng.multinomial(frames, np.full(frames, 1 / frames), size=min(batch, resamples - begin))
-        one, other = (_miou((weights @ counts).reshape(len(weights), *first.shape[1:])) for counts in flat)
-        drawn.append(one - other)
+        drawn.append(first(weights.astype(np.float64)) - second(weights.astype(np.float64)))
     tail = (1 - LEVEL) / 2
     # A draw of void frames alone has no score.
     low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])

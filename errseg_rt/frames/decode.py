@@ -23,6 +23,31 @@ from errseg_rt.frames.turn import turned_back
 Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
+
+@dataclass(frozen=True)
+class IdKind:
+    """What the pixels of a file are ids of, for what is taken and for messages.
+
+    Attributes:
+        what: What the file holds.
+        ids: What is to be saved.
+        file: As what.
+        bits: Of a pixel, where it is no index into a palette.
+        colors: What is to be done where its colours are meant.
+    """
+
+    what: str
+    ids: str
+    file: str
+    bits: tuple[int, ...]
+    colors: str = ""
+
+
+CLASS_IDS = IdKind(
+    "labels", "class ids", "8-bit PNG", (8,), ", or say what the colours mean by --label-map labelmap.txt"
+)
+INSTANCE_IDS = IdKind("instance ids", "instance ids", "8- or 16-bit PNG of one channel", (8, 16))
+
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # Pillow's of 8 bits a channel at most
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # of more
 _LARGE = 1 << 26  # bytes of a file whose size in pixels is looked at first
@@ -46,18 +71,18 @@ class Decoded:
     """A picture as it is stored.
 
     Attributes:
-        pixels: BGR `uint8 [H, W, 3]`, or ids `uint8 [H, W]`.
+        pixels: BGR `uint8 [H, W, 3]`, or ids `uint8 [H, W]`, of 16 bits `uint16 [H, W]`.
         orientation: How it is to be turned, 1..8 as EXIF counts.
         damage: What is wrong with the file; None where nothing is.
     """
 
-    pixels: Pixels
+    pixels: npt.NDArray[Any]
     orientation: int
     damage: str | None = None
 
 
 def decode(
-    path: Path, max_pixels: int, allow_damaged: bool = False, *, ids: bool = False, colors: bool = False
+    path: Path, max_pixels: int, allow_damaged: bool = False, *, ids: IdKind | None = None, colors: bool = False
 ) -> Decoded:
     """Decode an image file.
 
@@ -65,7 +90,7 @@ def decode(
         path: The file.
         max_pixels: Most pixels that it may have, which its header tells before they take memory.
         allow_damaged: Take what can be decoded of a damaged file.
-        ids: It holds class ids: a PNG of one channel of 8 bits, or of indices into a palette.
+        ids: It holds ids of this kind: a PNG of one channel, or of indices into a palette.
         colors: It may hold colours in their stead, which are given as they are.
 
     Raises:
@@ -84,7 +109,7 @@ def decode(
         raise FrameError(f"{path}: damaged, with nothing to be seen of it ({error}); copy it again") from error
 
 
-def _read(path: Path, max_pixels: int, ids: bool) -> tuple[Format, bytes]:
+def _read(path: Path, max_pixels: int, ids: IdKind | None) -> tuple[Format, bytes]:
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -99,13 +124,13 @@ def _read(path: Path, max_pixels: int, ids: bool) -> tuple[Format, bytes]:
         raise FrameError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _known(path: Path, head: bytes, ids: bool) -> Format:
+def _known(path: Path, head: bytes, ids: IdKind | None) -> Format:
     if not head:
         raise FrameError(f"{path}: the file is empty; copy it again")
     kind = format_of(head)
     if ids and (kind is None or kind.name != "PNG"):
         what = f"{kind.name} by what is in it" if kind else "no image"
-        raise FrameError(f"{path}: labels are PNG, this is {what}; save the class ids as an 8-bit PNG")
+        raise FrameError(f"{path}: {ids.what} are PNG, this is {what}; save the {ids.ids} as an {ids.file}")
     if kind is None:
         known = ", ".join(each.name for each in FORMATS if each.reader)
         raise FrameError(f"{path}: not an image of a kind that is read ({known}); convert it to PNG or JPEG")
@@ -115,17 +140,20 @@ def _known(path: Path, head: bytes, ids: bool) -> Format:
 
 
 def _decoded(
-    path: Path, kind: Format, data: bytes, max_pixels: int, ids: bool, colors: bool, lenient: bool = False
+    path: Path, kind: Format, data: bytes, max_pixels: int, ids: IdKind | None, colors: bool, lenient: bool = False
 ) -> Decoded:
     with pillow(lenient):
         image: Any = _sound(lambda: open_header(kind, data), _HeaderError)
         _check_size(path, image.size, max_pixels)
-        ids = ids and not (colors and image.mode in _COLORED)
+        ids = None if colors and image.mode in _COLORED else ids
         bits = _sound(lambda: bits_of(kind, image, data))
-        (_check_ids if ids else _check_colors)(path, image.mode, bits)
+        if ids:
+            _check_ids(path, image.mode, bits, ids)
+        else:
+            _check_colors(path, image.mode, bits)
         orientation = 1 if kind.name == "PNG" else orientation_of(image)
         if kind.name != "JPEG":
-            pixels = _sound(lambda: _by_pillow(kind, image, data, ids, lenient))
+            pixels = _sound(lambda: _by_pillow(kind, image, data, ids is not None, lenient))
         if kind.name == "PNG":  # where EXIF may follow the pixels
             orientation = orientation_of(image)
     if kind.name == "JPEG":
@@ -164,14 +192,13 @@ def _check_colors(path: Path, mode: str, bits: int) -> None:
         raise FrameError(f"{path}: colours as {mode} are not read; convert it to RGB")
 
 
-def _check_ids(path: Path, mode: str, bits: int) -> None:
+def _check_ids(path: Path, mode: str, bits: int, kind: IdKind) -> None:
     if mode in (*_COLORED, "LA"):
         raise FrameError(
-            f"{path}: labels in {mode}; save the class ids, not their colours, as an 8-bit PNG, or say what "
-            "the colours mean by --label-map labelmap.txt"
+            f"{path}: {kind.what} in {mode}; save the {kind.ids}, not their colours, as an {kind.file}{kind.colors}"
         )
-    if mode != "P" and bits != 8:
-        raise FrameError(f"{path}: labels of {bits} bits a pixel; save the class ids as an 8-bit PNG")
+    if mode != "P" and bits not in kind.bits:
+        raise FrameError(f"{path}: {kind.what} of {bits} bits a pixel; save the {kind.ids} as an {kind.file}")
 
 
 def _check_palette(path: Path, image: Any, ids: Pixels) -> None:
@@ -192,7 +219,7 @@ def _check_palette(path: Path, image: Any, ids: Pixels) -> None:
         )
 
 
-def _by_pillow(kind: Format, image: Any, data: bytes, ids: bool, lenient: bool) -> Pixels:
+def _by_pillow(kind: Format, image: Any, data: bytes, ids: bool, lenient: bool) -> npt.NDArray[Any]:
     if kind.name == "TIFF":
         orientation = orientation_of(image)
         load_tiff(image, data, lenient)
@@ -200,7 +227,7 @@ def _by_pillow(kind: Format, image: Any, data: bytes, ids: bool, lenient: bool) 
     image.load()
     if kind.name == "PNG" and not lenient:
         open_header(kind, data).verify()  # checksums, which loading leaves out
-    return np.array(image, np.uint8) if ids else _bgr(image)
+    return np.array(image) if ids else _bgr(image)
 
 
 def _bgr(image: Any) -> Pixels:

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.errors import FrameError
-from errseg_rt.frames.decode import decode
+from errseg_rt.frames.decode import CLASS_IDS, INSTANCE_IDS, IdKind, decode
 from errseg_rt.frames.turn import turned
 from errseg_rt.system.lines import escaped, one_line
 
 Pixels = npt.NDArray[np.uint8]
+InstanceIds = npt.NDArray[np.int32]
 Colors = Mapping[int, tuple[int, int, int]]
 _NO_COLORS: Colors = MappingProxyType({})
 _MOST_NAMED = 5  # colours that a message lists
@@ -111,6 +112,48 @@ def read_pair(
     return picture.frame, picture.labels
 
 
+def read_instance_ids(
+    path: Path, size: tuple[int, int], reading: Reading = Reading(), *, packed: bool = False
+) -> InstanceIds:
+    """Read an instance map: a PNG of 8 or 16 bits, or of indices into a palette.
+
+    Args:
+        path: The file.
+        size: Height and width of the frame that it belongs to.
+        reading: What is taken.
+        packed: Whether an id is R + 256 G + 65536 B of a colour, as COCO panoptic has it.
+
+    Returns:
+        Ids as they are in the file, `int32 [H, W]`.
+
+    Raises:
+        FrameError: It is no such file, is damaged, or of another size.
+    """
+    ids, damage = _instance_ids(path, reading, packed)
+    _check_size(path, ids, [size], INSTANCE_IDS)
+    _say_damage(damage)
+    return ids
+
+
+def read_with_instance_ids(
+    image: Path, path: Path, reading: Reading = Reading(), *, packed: bool = False
+) -> tuple[Pixels, InstanceIds]:
+    """Read a frame and its instance map, so that they agree about EXIF, as `read_pair` does.
+
+    Returns:
+        Frame as `read_frame` gives it, ids as `read_instance_ids` does.
+
+    Raises:
+        FrameError: As these two.
+    """
+    decoded = decode(image, reading.max_pixels, reading.allow_damaged)
+    ids, damage = _instance_ids(path, reading, packed)
+    orientation = 1 if reading.ignore_orientation else decoded.orientation
+    orientation = _agreed(image, path, decoded.pixels, orientation, ids, INSTANCE_IDS)
+    _say_damage([f"{image}: {decoded.damage}"] * bool(decoded.damage) + damage)
+    return turned(decoded.pixels, orientation), ids
+
+
 def read_picture(image: Path, label: Path | None, reading: Reading, colors: Colors = _NO_COLORS) -> Picture:
     """Read an image file and, where there is one, its label file; as `read_frame` and `read_pair`."""
     decoded = decode(image, reading.max_pixels, reading.allow_damaged)
@@ -125,10 +168,17 @@ def read_picture(image: Path, label: Path | None, reading: Reading, colors: Colo
     return Picture(turned(stored, orientation), labels, tuple(damage))
 
 
-def _agreed(image: Path, label: Path, stored: Pixels, orientation: int, labels: Pixels) -> int:
+def _agreed(
+    image: Path,
+    label: Path,
+    stored: Pixels,
+    orientation: int,
+    labels: Pixels | InstanceIds,
+    kind: IdKind = CLASS_IDS,
+) -> int:
     """The orientation in which the labels fit the image."""
     as_stored, as_seen = stored.shape[:2], turned(stored[..., 0], orientation).shape
-    _check_size(label, labels, [as_seen, as_stored])
+    _check_size(label, labels, [as_seen, as_stored], kind)
     if orientation == 1:
         return 1
     if labels.shape != as_seen:
@@ -144,9 +194,20 @@ def _agreed(image: Path, label: Path, stored: Pixels, orientation: int, labels: 
 
 
 def _ids(path: Path, reading: Reading, colors: Colors) -> tuple[Pixels, list[str]]:
-    decoded = decode(path, reading.max_pixels, reading.allow_damaged, ids=True, colors=bool(colors))
+    decoded = decode(path, reading.max_pixels, reading.allow_damaged, ids=CLASS_IDS, colors=bool(colors))
     orientation = 1 if reading.ignore_orientation else decoded.orientation
     ids = decoded.pixels if decoded.pixels.ndim == 2 else _ids_of_colors(path, decoded.pixels, colors)
+    return turned(ids, orientation), [f"{path}: {decoded.damage}"] if decoded.damage else []
+
+
+def _instance_ids(path: Path, reading: Reading, packed: bool) -> tuple[InstanceIds, list[str]]:
+    decoded = decode(path, reading.max_pixels, reading.allow_damaged, ids=INSTANCE_IDS, colors=packed)
+    ids = decoded.pixels.astype(np.int32)
+    if packed:
+        if ids.ndim == 2:
+            raise FrameError(f"{path}: instance ids of one channel, wanted the colours of COCO panoptic")
+        ids = ids @ np.array([1 << 16, 1 << 8, 1], np.int32)  # BGR
+    orientation = 1 if reading.ignore_orientation else decoded.orientation
     return turned(ids, orientation), [f"{path}: {decoded.damage}"] if decoded.damage else []
 
 
@@ -170,11 +231,13 @@ def _ids_of_colors(path: Path, picture: Pixels, colors: Colors) -> Pixels:
     return ids
 
 
-def _check_size(path: Path, labels: Pixels, sizes: list[tuple[int, ...]]) -> None:
+def _check_size(
+    path: Path, labels: Pixels | InstanceIds, sizes: list[tuple[int, ...]], kind: IdKind = CLASS_IDS
+) -> None:
     if labels.shape not in sizes:
         wanted = " or ".join(dict.fromkeys(f"{height}x{width}" for height, width in sizes))
         height, width = labels.shape
-        raise FrameError(f"{path}: labels of {height}x{width} pixels, wanted {wanted} as the frame")
+        raise FrameError(f"{path}: {kind.what} of {height}x{width} pixels, wanted {wanted} as the frame")
 
 
 def _say_damage(damage: list[str]) -> None:

@@ -1,0 +1,74 @@
+"""Which found instances are true ones, at some thresholds on IoU: as Hariharan et al. 2014 match, and as COCO does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from errseg_rt.evaluation.overlaps import Overlaps
+
+_EXCUSED = 0.5  # share of an unmatched hypothesis in void or groups above which it is none: that of panoptic quality
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """What became of the N found instances of a frame at T thresholds.
+
+    Attributes:
+        is_true: Which are true positives, `bool [T, N]`.
+        counts: Which are true or false positives; others are neither, `bool [T, N]`.
+    """
+
+    is_true: npt.NDArray[np.bool_]
+    counts: npt.NDArray[np.bool_]
+
+
+def match_by_best(overlaps: Overlaps, thresholds: Sequence[float]) -> Matched:
+    """Match as Hariharan et al. 2014 ("Simultaneous detection and segmentation", section 5) do.
+
+    Going down the scores, a found instance stands for the true one of its class that it overlaps most, and is right
+    where their IoU reaches the threshold and nothing before it was right about that one. Their data know neither void
+    nor groups: here, void pixels are left out of IoU, and what is not right and lies by more than half in void or in
+    groups of its class counts as nothing.
+
+    Args:
+        overlaps: Of a frame; found ones by falling score.
+        thresholds: Least IoU.
+    """
+    iou, excused = overlaps.iou(), overlaps.excused() > _EXCUSED
+    is_true = np.zeros((len(thresholds), iou.shape[1]), bool)
+    if iou.size:
+        best, value = iou.argmax(axis=0), iou.max(axis=0)
+        for row, threshold in zip(is_true, thresholds, strict=True):
+            right = np.flatnonzero((value >= threshold) & (value > 0))
+            row[right[np.unique(best[right], return_index=True)[1]]] = True  # the first for each true one
+    return Matched(is_true, is_true | ~excused)
+
+
+def match_greedily(overlaps: Overlaps, thresholds: Sequence[float]) -> Matched:
+    """Match as COCO does (pycocotools' `evaluateImg`).
+
+    Going down the scores, a found instance takes, of the true ones of its class that are left, the one that it overlaps
+    most, where their IoU reaches the threshold. One that takes none and lies in a group of its class, by a share of its
+    area that reaches the threshold, counts as nothing. Void, which COCO does not know, is such a group of every class,
+    and is left out of IoU.
+
+    Args:
+        overlaps: Of a frame; found ones by falling score.
+        thresholds: Least IoU.
+    """
+    iou = overlaps.iou()
+    grouped = overlaps.in_groups().max(axis=0, initial=0)
+    is_true = np.zeros((len(thresholds), iou.shape[1]), bool)
+    for row, threshold in zip(is_true, thresholds, strict=True):
+        left = iou[::-1].copy()  # of equal ones COCO takes the last
+        for found in np.flatnonzero((left >= threshold).any(axis=0)):
+            best = int(left[:, found].argmax())
+            if left[best, found] >= threshold:
+                row[found] = True
+                left[best] = 0
+    least = np.asarray(thresholds, np.float64)[:, None]
+    return Matched(is_true, is_true | (grouped < least))
