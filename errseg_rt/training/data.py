@@ -68,22 +68,22 @@ class CropStream(Dataset[tuple[Tensor, ...]]):
             street = int(rng.integers(_STREETS)) % len(self._street_sizes)
             of_scene = self._street_sizes[street], street, int(rng.integers(_SCENE_LENGTH))
             sample = rendered_sample(*of_scene)
-            known: Callable[[], InstanceMap] | None = partial(rendered_instances, *of_scene)
+            instances: Callable[[], InstanceMap] | None = partial(rendered_instances, *of_scene)
             if self._merge is not None:
                 sample = sample[0], self._merge.to_truth[sample[1]]
         else:
             count, shares = len(self.frames), shares_of(self.frames)
             drawn = int(rng.integers(count) if shares is None else rng.choice(count, p=shares))
             sample = self.frames[drawn]
-            of_frame = instances_of(self.frames)
-            known = None if of_frame is None else partial(of_frame, drawn)
+            known = instances_of(self.frames)
+            instances = None if known is None else partial(known, drawn, sample[1])
         (frame, labels), spec, augment = sample, self.recipe.input, self.recipe.augment
         warp = random_warp((labels.shape[0], labels.shape[1]), spec, augment, rng)
         maps = [crop_of_ids(labels, warp, augment, IGNORE).astype(np.int64)]
         if self.with_instances:
-            if known is None:
+            if instances is None:
                 raise DataError("the frames have no instances, of which the localization head learns; give such as do")
-            maps.append(crop_of_ids(known(), warp, augment, 0).astype(np.int64))
+            maps.append(crop_of_ids(instances(), warp, augment, 0).astype(np.int64))
         picture = relit(crop_of_frame(frame, warp, spec, augment), augment, rng)
         return normalise(picture, spec), *map(torch.from_numpy, maps)
 
@@ -164,8 +164,8 @@ class RenderedData:
         """The same frames with other ids, those of a table `uint8 [256]`."""
         return SizedFrames(self.names, self.sizes, self.__getitem__).relabelled(table)
 
-    def instances(self, index: int) -> InstanceMap:
-        """Number of the instance of each pixel of a frame, `int32 [H, W]`."""
+    def instances(self, index: int, labels: npt.NDArray[np.uint8]) -> InstanceMap:
+        """Number of the instance of each pixel of a frame, `int32 [H, W]`; the labels are not asked."""
         street, view = divmod(self.first + index, _VIEWS)
         return rendered_instances(self.sizes[index], _STREETS + street, view * _SCENE_LENGTH // _VIEWS)
 

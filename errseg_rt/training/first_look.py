@@ -105,7 +105,7 @@ def _look(frames: LabelledFrames, index: int) -> Seen | str:
     try:
         frame, labels = frames[index]
         known = instances_of(frames)
-        numbers = labels if known is None else known(index)
+        numbers = labels if known is None else known(index, labels)
     except (ErrsegError, OSError) as error:
         return str(error)
     if frame.shape[:2] != labels.shape:  # which are made of the instances, where there are some

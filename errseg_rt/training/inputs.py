@@ -16,7 +16,6 @@ from errseg_rt.training.claim import Inputs
 from errseg_rt.training.data import RenderedData, rendered_views, street_sizes
 from errseg_rt.training.first_look import Look, Progress, check_labelled, check_usable, look_at
 from errseg_rt.training.folds import hold_out
-from errseg_rt.training.instance_frames import InstanceFolder
 from errseg_rt.training.recipe import Recipe
 from errseg_rt.training.sized import SizedFrames
 
@@ -94,22 +93,34 @@ def open_splits(
         if not recipe.can_render:
             raise DataError(f"recipe {recipe.name}: rendered scenes have the classes of camvid; give --data")
         return Splits(None, RenderedData(0), RenderedData(0), [], [], also=_open_also(also, recipe, reading))
-    further = _open_also(also, recipe, reading)
-    if recipe.cascade.things:
-        return _open_instances(data, recipe, reading, further)
     means, classes = recipe.data, recipe.label_classes
     label_map = LabelMap.open(means.label_map, classes, means.void_names) if means.label_map is not None else None
 
-    def open_split(split: str) -> LabelledFiles:
-        files = open_dataset(data, classes, split=split, void=means.void, first_id=means.first_id, label_map=label_map)
+    def open_split(split: str | None) -> LabelledFiles:
+        files = open_dataset(
+            data,
+            classes,
+            split=split,
+            void=means.void,
+            first_id=means.first_id,
+            label_map=label_map,
+            things=recipe.cascade.things,
+        )
+        if recipe.cascade.things and not files.has_instances:
+            raise DataError(f"{data}: no instance maps, of which boxes are learned; they lie in instances/")
         return files.read_as(reading)
 
+    further = _open_also(also, recipe, reading)
     train_split, val_split = ("training", "validation") if (data / "annotations").is_dir() else ("train", "val")
+    if means.validation and not _has_split(data, train_split):
+        whole = open_split(None)
+        # In the order of the groups, so that what is kept back for calibration is of whole ones, too, but for one.
+        learned_frames, scored_frames = split_groups(alike_groups(whole), means.validation)
+        train = whole.subset(learned_frames)
+        return Splits(data, train, whole.subset(scored_frames), *_hold_out(data, train), label_map, further)
     train = open_split(train_split)
     learned, held = _hold_out(data, train)
-    places = (val_split, f"leftImg8bit/{val_split}", f"images/{val_split}", f"ImageSets/Segmentation/{val_split}.txt")
-    has_val = any((data / place).exists() for place in places)
-    val: LabelledFrames = open_split(val_split) if has_val else RenderedData(0)
+    val: LabelledFrames = open_split(val_split) if _has_split(data, val_split) else RenderedData(0)
     return Splits(data, train, val, learned, held, label_map, further)
 
 
@@ -124,32 +135,21 @@ def _hold_out(data: Path, train: LabelledFrames) -> tuple[list[int], list[int]]:
     return learned, held
 
 
-def _open_instances(data: Path, recipe: Recipe, reading: Reading, also: LabelledFrames) -> Splits:
-    """Frames with instances, whose splits are folders, or are made of groups of frames that look alike."""
-    things, share = recipe.cascade.things, recipe.data.validation
-    if len(things) != 1:
-        raise DataError(f"{data}: instances of {len(things)} classes; a folder instances/ has those of one class")
-    if len(also):
-        raise DataError("--also takes frames without instances, which this recipe learns from; leave it out")
-    if (data / "train").is_dir():
-        train = InstanceFolder(data / "train", things[0], reading)
-        has_val = (data / "val").is_dir()
-        val: LabelledFrames = InstanceFolder(data / "val", things[0], reading) if has_val else RenderedData(0)
-    else:
-        whole = InstanceFolder(data, things[0], reading)
-        # In this order, so that what is kept back for calibration is of groups, too.
-        learned_groups, held_groups = split_groups(alike_groups(whole), share)
-        train, val = whole.subset(learned_groups), whole.subset(held_groups)
-    return Splits(data, train, val, *_hold_out(data, train), also=also)
+def _has_split(root: Path, split: str) -> bool:
+    """Whether a data set has a split, in any layout."""
+    places = (split, f"images/{split}", f"leftImg8bit/{split}", f"ImageSets/Segmentation/{split}.txt")
+    return any((root / place).exists() for place in places)
 
 
 def _open_also(root: Path | None, recipe: Recipe, reading: Reading) -> LabelledFrames:
     if root is None:
         return RenderedData(0)
-    places = ("train", "images/train", "leftImg8bit/train", "ImageSets/Segmentation/train.txt")
-    split = "train" if any((root / place).exists() for place in places) else None
+    split = "train" if _has_split(root, "train") else None
     split = "training" if (root / "annotations").is_dir() else split
-    return open_dataset(root, recipe.classes, split=split, void=None).read_as(reading)
+    frames = open_dataset(root, recipe.classes, split=split, void=None, things=recipe.cascade.things).read_as(reading)
+    if recipe.cascade.things and not frames.has_instances:
+        raise DataError(f"{root}: no instance maps, of which boxes are learned; they lie in instances/")
+    return frames
 
 
 def look_at_splits(

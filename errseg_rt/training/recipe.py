@@ -455,8 +455,6 @@ class Recipe:
             raise FieldError("box_loss.joint", "wanted 0, as the semantic branch is not trained")
         if self.cascade.things and self.data.merge:
             raise FieldError("data.merge", "wanted none with cascade.things: instances are of the network's classes")
-        if self.data.validation and not self.cascade.things:
-            raise FieldError("data.validation", "wanted 0 without cascade.things; split train/ and val/ by folders")
 
     @property
     def classes(self) -> ClassSet:

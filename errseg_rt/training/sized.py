@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.input_spec import Size
-from errseg_rt.datasets import LabelledFrames, Sample
+from errseg_rt.datasets import LabelledFiles, LabelledFrames, Sample
 
 InstanceMap = npt.NDArray[np.int32]
+ReadInstances = Callable[[int, npt.NDArray[np.uint8]], InstanceMap]
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,15 @@ class SizedFrames:
         sizes: Height and width of each, in pixels.
         read: Frame and labels, by number.
         shares: How likely each is to be drawn, `[frames]`; None: all alike.
-        instances: Number of the instance of each pixel, `int32 [H, W]`, 0 where there is none, by number of the frame;
-            None: nothing is known of instances.
+        instances: Number of the instance of each pixel, `int32 [H, W]`, 0 where there is none, by number of the frame
+            and its labels; None: nothing is known of instances.
     """
 
     names: Sequence[str]
     sizes: Sequence[Size]
     read: Callable[[int], Sample]
     shares: npt.NDArray[np.float64] | None = None
-    instances: Callable[[int], InstanceMap] | None = None
+    instances: ReadInstances | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -47,7 +48,7 @@ class SizedFrames:
             [self.names[index] for index in indices],
             [self.sizes[index] for index in indices],
             lambda index: self.read(indices[index]),
-            instances=None if instances is None else lambda index: instances(indices[index]),
+            instances=None if instances is None else lambda index, labels: instances(indices[index], labels),
         )
 
     def weighed(self, indices: Sequence[int], share: float) -> SizedFrames:
@@ -74,10 +75,10 @@ class SizedFrames:
 
         first, second = instances_of(self), instances_of(others)
 
-        def instances(index: int) -> InstanceMap:
+        def instances(index: int, labels: npt.NDArray[np.uint8]) -> InstanceMap:
             assert first is not None
             assert second is not None
-            return first(index) if index < len(self) else second(index - len(self))
+            return first(index, labels) if index < len(self) else second(index - len(self), labels)
 
         both = None if first is None or second is None else instances
         return SizedFrames([*self.names, *others.names], [*self.sizes, *sizes_of(others)], read, instances=both)
@@ -97,7 +98,22 @@ def shares_of(frames: LabelledFrames) -> npt.NDArray[np.float64] | None:
     return frames.shares if isinstance(frames, SizedFrames) else None
 
 
-def instances_of(frames: LabelledFrames) -> Callable[[int], InstanceMap] | None:
-    """What gives the instances of frames, by number; None: nothing is known of them."""
-    known: Callable[[int], InstanceMap] | None = getattr(frames, "instances", None)
-    return known
+def instances_of(frames: LabelledFrames) -> ReadInstances | None:
+    """What gives the numbers of the instances of frames that are learned from; None: nothing is known of them.
+
+    Pixels of groups whose members are not told apart have none, nor have void ones.
+    """
+    if not isinstance(frames, LabelledFiles):
+        known: ReadInstances | None = getattr(frames, "instances", None)
+        return known
+    if not frames.has_instances:
+        return None
+
+    def read(index: int, labels: npt.NDArray[np.uint8]) -> InstanceMap:
+        true = frames.instances(index, labels)
+        numbers = np.arange(len(true) + 2, dtype=np.int32)
+        numbers[1:-1][true.crowd] = 0
+        numbers[-1] = 0  # of VOID, -1
+        return numbers[true.map]
+
+    return read
