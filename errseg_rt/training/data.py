@@ -28,6 +28,7 @@ _VIEWS_FROM = 500  # first rendered frame that the branches learn from: none tha
 _SCENE_LENGTH = 300  # frames of a street from which training draws
 _VIEWS = 5  # frames of each street from which scores are taken
 _SIDES = (32, 8192)  # of a rendered frame
+_IDS = 256  # of labels
 _MOST_PIXELS = 2_100_225  # of a rendered frame; 1025x2049, as networks reduce larger ones
 
 
@@ -79,11 +80,14 @@ class CropStream(Dataset[tuple[Tensor, ...]]):
             instances = None if known is None else partial(known, drawn, sample[1])
         (frame, labels), spec, augment = sample, self.recipe.input, self.recipe.augment
         warp = random_warp((labels.shape[0], labels.shape[1]), spec, augment, rng)
-        maps = [crop_of_ids(labels, warp, augment, IGNORE).astype(np.int64)]
-        if self.with_instances:
-            if instances is None:
-                raise DataError("the frames have no instances, of which the localization head learns; give such as do")
-            maps.append(crop_of_ids(instances(), warp, augment, 0).astype(np.int64))
+        if self.with_instances and instances is None:
+            raise DataError("the frames have no instances, of which the localization head learns; give such as do")
+        if self.with_instances and instances is not None:
+            # In one map, since OpenCV rounds places otherwise for another type of pixel.
+            both = crop_of_ids(instances() * _IDS + labels, warp, augment, IGNORE).astype(np.int64)
+            maps = [both % _IDS, both // _IDS]
+        else:
+            maps = [crop_of_ids(labels, warp, augment, IGNORE).astype(np.int64)]
         picture = relit(crop_of_frame(frame, warp, spec, augment), augment, rng)
         return normalise(picture, spec), *map(torch.from_numpy, maps)
 
