@@ -96,6 +96,7 @@ class Runtime:
         color: str = "bgr",
         confidence: bool = False,
         semantic: bool = False,
+        instances: bool = True,
         threshold: float | None = None,
         budget: float | None = None,
         deadline_ms: float | None = None,
@@ -107,6 +108,7 @@ class Runtime:
             color: Channel order, `"bgr"` (as OpenCV reads) or `"rgb"`.
             confidence: Also give the fused probability of each label.
             semantic: Also give the labels of the semantic branch alone.
+            instances: Also tell instances apart, where the bundle has them.
             threshold: t for this frame; None: as the runtime was opened.
             budget: Likewise.
             deadline_ms: Likewise.
@@ -125,6 +127,7 @@ class Runtime:
                 color=color,
                 confidence=confidence,
                 semantic=semantic,
+                instances=instances,
                 threshold=threshold,
                 budget=budget,
                 deadline_ms=deadline_ms,
@@ -137,6 +140,7 @@ class Runtime:
         color: str = "bgr",
         confidence: bool = False,
         semantic: bool = False,
+        instances: bool = True,
         threshold: float | None = None,
         budget: float | None = None,
         deadline_ms: float | None = None,
@@ -146,7 +150,7 @@ class Runtime:
         Arguments and what is raised as those of `segment`. What `result()` of the frame in flight gives is what
         `segment` returns.
         """
-        way, ask = self._way, Ask(color, confidence, semantic).checked()
+        way, ask = self._way, Ask(color, confidence, semantic, instances).checked()
         with _named_shortage(frame):
             return way.submit(self._checked(way, frame), ask, self._limits(threshold, budget, deadline_ms))
 
@@ -157,6 +161,7 @@ class Runtime:
         color: str = "bgr",
         confidence: bool = False,
         semantic: bool = False,
+        instances: bool = True,
         threshold: float | None = None,
         budget: float | None = None,
         deadline_ms: float | None = None,
@@ -166,7 +171,7 @@ class Runtime:
         Nothing waits for the GPU: values that are not finite show in the outcome's `faults` alone. Arguments and what
         is raised as those of `segment`; EngineError where the runtime is on the CPU.
         """
-        way, ask = self._way, Ask(color, confidence, semantic).checked()
+        way, ask = self._way, Ask(color, confidence, semantic, instances).checked()
         return way.on_device(self._checked(way, frame), ask, self._limits(threshold, budget, deadline_ms))
 
     def stream(

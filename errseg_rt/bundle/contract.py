@@ -1,7 +1,7 @@
 """The tensors that a bundle's graphs take and give: what graphs and kernels hand on to each other.
 
-`front` makes of `image` all but the last; `refine` makes `detail_logits` of `logits`, `low`, `coarse` and `gate`, as
-the kernel of that name does for some pixels.
+`front` makes of `image` all but `detail_logits`; `refine` makes these of `logits`, `low`, `coarse` and `gate`, as the
+kernel of that name does for some pixels.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Tensor:
     Attributes:
         name: In the graphs.
         lies: On the `"input"`, on the `"grid"`, `"coarse"` at twice the grid's stride, or one vector a `"frame"`.
-        channels: 3 colours, K classes, Cl of `low`, Cc of stage 2, or C of stage 3.
+        channels: 3 colours, K classes, Cl of `low`, Cc of stage 2, C of stage 3, or four for each of T things.
         branch: Which branch of the cascade makes it; what several branches need belongs to the first of them.
-        stays_float32: Whatever the precision: pixels are ranked by it, or it is what a frame becomes.
+        stays_float32: Whatever the precision: pixels are ranked by it, it is what a frame becomes, or a place there.
         may_lie_by_pixel: Whether the channels of a pixel may lie one behind the other, as `torch.channels_last`.
     """
 
@@ -51,11 +51,14 @@ CONTRACT = {
         Tensor("coarse", "coarse", "Cc", "detail"),
         Tensor("gate", "frame", "C", "detail"),
         Tensor("detail_logits", "grid", "K", "detail"),
+        Tensor("boxes", "grid", "4T", "localization", stays_float32=True),
     )
 }
 """All of them, by name."""
 BRANCHES = ("semantic", "error", "detail")
-"""The branches, in the order in which a frame meets them."""
+"""The branches that judge pixels, in the order in which a frame meets them."""
+PARTS = (*BRANCHES, "localization")
+"""All parts of a cascade; localization gives each pixel the box of its instance."""
 
 
 def lies_by_pixel(name: str, dtype: str, channels: int | None) -> bool:

@@ -13,10 +13,11 @@ from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.bundle.contract import BRANCHES, GRID_STRIDE
 from errseg_rt.bundle.input_spec import InputSpec
+from errseg_rt.bundle.instance_spec import InstanceSpec, instance_spec_of
 from errseg_rt.errors import BundleError
 from errseg_rt.system.json_text import parse_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 ERROR_SOURCES = ("branch", "max_softmax", "none")
 """Where the error logit of a front graph comes from: a trained branch, or 1 - max P_sb, or from nowhere."""
 
@@ -50,6 +51,7 @@ class Manifest:
         error: Where the error logit comes from, one of `ERROR_SOURCES`.
         is_calibrated: Whether the calibration was fitted on frames; else it is the word of what gives the logit.
         has_detail: Whether there is a detail branch: pixels are flagged, and labelled again.
+        instances: Which classes have instances, and how those are found; None: the bundle has no boxes to find them by.
         baseline_calibrations: The same for the scores that P_ep is held against, by their names in
             `errseg_rt.evaluation.error_maps`; empty where none were fitted.
         cascade: Shape of the networks, for the torch engine and for exporting again.
@@ -70,6 +72,7 @@ class Manifest:
     error: str = "branch"
     is_calibrated: bool = True
     has_detail: bool = True
+    instances: InstanceSpec | None = None
     baseline_calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -83,6 +86,10 @@ class Manifest:
             raise ValueError(f"impossible values: {self.error = }, {self.is_calibrated = }, {self.has_detail = }")
         if self.has_detail and not self.has_errors:
             raise ValueError("a detail branch labels again what an error map flags, and there is none")
+        if self.instances is not None and self.instances.classes[-1] >= len(self.classes):
+            raise ValueError(
+                f"instances are of class {self.instances.classes[-1]}, and there are {len(self.classes)} classes"
+            )
         for name in ("threshold", "lowest_threshold"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
@@ -143,6 +150,7 @@ class Manifest:
                 classes=ClassSet(tuple(classes["names"]), colors),
                 input=InputSpec(**spec),
                 calibration=Calibration.from_dict(table.pop("calibration")),
+                instances=instance_spec_of(table.pop("instances", None)),
                 baseline_calibrations={name: Calibration.from_dict(knots) for name, knots in baselines.items()},
                 files={path: FileRecord(**record) for path, record in table.pop("files").items()},
                 **table,

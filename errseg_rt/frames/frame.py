@@ -30,11 +30,13 @@ class Ask(NamedTuple):
         color: Its channel order, `"bgr"` or `"rgb"`.
         confidence: Also the fused probability of each label.
         semantic: Also the labels of the semantic branch alone.
+        instances: Also its instances, where the bundle has boxes to find them by.
     """
 
     color: str = "bgr"
     confidence: bool = False
     semantic: bool = False
+    instances: bool = True
 
     def checked(self) -> Ask:
         """This; ValueError where the order is none."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.frames.instances import Instances
 from errseg_rt.kernels.fuse_labels import upsample
 from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.system.atomic import write_atomically
@@ -32,12 +33,14 @@ class Segmentation:
             `bool [h, w]`; none where the bundle has no detail branch.
         classes: What the ids mean.
         geometry: How the frame lies on the grid.
-        timings: Milliseconds by step: on a CPU preprocess, front, select, refine, fuse (with calibration), and where it
-            was asked for, semantic; on a GPU upload, compute, download. Empty where they are not known.
+        timings: Milliseconds by step: on a CPU preprocess, front, select, refine, fuse (with calibration), where the
+            bundle has them instances, and where it was asked for semantic; on a GPU upload, compute, download. Empty
+            where they are not known.
         left_out: Number of grid pixels with P_ep > t for which the budget had no room; they are not in `flagged`.
         work: Work of refinement, as a share of the dense stage's multiply-adds, in 0..1.
         confidence: Fused probability of the winning class, `float32 [H, W]`; None unless asked for.
         semantic_labels: Class ids of the semantic branch alone, `uint8 [H, W]`; None unless asked for.
+        instances: Which pixels belong to which object; None where the bundle has no boxes, or they were not asked for.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -50,6 +53,7 @@ class Segmentation:
     work: float = 1.0
     confidence: npt.NDArray[np.float32] | None = None
     semantic_labels: npt.NDArray[np.uint8] | None = None
+    instances: Instances | None = None
 
     def __repr__(self) -> str:
         """Sizes and the figures a reader looks for first."""

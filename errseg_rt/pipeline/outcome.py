@@ -11,15 +11,23 @@ import numpy as np
 from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.bundle.contract import BRANCHES
 from errseg_rt.errors import EngineError
+from errseg_rt.frames.instances import Instances
 from errseg_rt.frames.segmentation import Segmentation
+from errseg_rt.kernels.fuse_labels import upsample
 from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.select.operands import work_of
 from errseg_rt.places.place import Place
 
 _ARRAYS = (
-    "labels", "error_probability", "flagged", "counts", "left_out", "faults", "confidence", "semantic_labels"
+    "labels", "error_probability", "flagged", "counts", "left_out", "faults", "confidence", "semantic_labels",
+    "instance_map", "instance_classes", "instance_scores", "instance_count",
 )  # fmt: skip
-_WORDS = {"semantic": "the semantic branch", "error": "the error-prediction branch", "detail": "the detail branch"}
+_WORDS = {
+    "semantic": "the semantic branch",
+    "error": "the error-prediction branch",
+    "detail": "the detail branch",
+    "localization": "the localization branch",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +51,11 @@ class Outcome:
         watched: Names of these branches; on a CPU others were looked at before anything was decided by them.
         confidence: Fused probability of the winning class, `float32 [H, W]`; None unless asked for.
         semantic_labels: Class ids of the semantic branch alone, `uint8 [H, W]`; None unless asked for.
+        instance_map: Whose each pixel is, `int32 [H, W]`, 0 for nobody's; this and the next three are None where the
+            bundle has no boxes, or instances were not asked for.
+        instance_classes: Class ids of the instances, `int32 [most]`, as far as their count.
+        instance_scores: Their scores, `float32 [most]`, likewise.
+        instance_count: How many there are, `int32 []`.
     """
 
     place: Place
@@ -58,6 +71,10 @@ class Outcome:
     watched: tuple[str, ...] = BRANCHES
     confidence: Any | None = None
     semantic_labels: Any | None = None
+    instance_map: Any | None = None
+    instance_classes: Any | None = None
+    instance_scores: Any | None = None
+    instance_count: Any | None = None
 
     def arrays(self) -> dict[str, Any]:
         """Those of the attributes that are arrays, by name."""
@@ -112,6 +129,17 @@ class Outcome:
             work=here.work,
             confidence=here.confidence,
             semantic_labels=here.semantic_labels,
+            instances=here._instances(),
+        )
+
+    def _instances(self) -> Instances | None:
+        """What is known of the instances, of arrays on the host."""
+        if self.instance_map is None or self.instance_classes is None or self.instance_scores is None:
+            return None
+        count = int(self.instance_count or 0)
+        errors = None if self.error_probability is None else upsample(self.error_probability, self.geometry)
+        return Instances.of(
+            self.instance_map, self.instance_classes[:count], self.instance_scores[:count], self.classes, errors
         )
 
 

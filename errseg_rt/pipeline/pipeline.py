@@ -1,4 +1,4 @@
-"""The way of a frame, once, whatever the place: preprocess, front graph, selection, refinement, fusion."""
+"""The way of a frame, once, whatever the place: preprocess, front graph, selection, refinement, fusion, instances."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ class Pipeline:
         self._front, self._pace = front, Pace()
         self.providers: tuple[str, ...] = getattr(front, "providers", ())
         self._knots = place.knots(self.manifest.calibration.logits, self.manifest.calibration.probabilities)
+        self._things = place.things(self.manifest.instances, len(self.manifest.classes))
         self.plan = lru_cache(_SIZES)(_plans(self.manifest, self.spec, self.row_work))
 
     def run(self, frame: Any, ask: Ask, limits: Any, marks: Marks) -> Outcome:
@@ -107,11 +108,20 @@ class Pipeline:
 
         fused = place.fuse_labels(logits, refined.detail, refined.where, plan.geometry, confidence=ask.confidence)
         watched = {} if place.is_immediate else {"semantic": (logits, None), "error": (error_logit, None)}
+        if "boxes" in front and not place.is_immediate:
+            watched["localization"] = front["boxes"], None
         watched["detail"] = refined.detail, refined.count
         watched = {branch: values for branch, values in watched.items() if values[0] is not None}
         faults = place.finite([values for values, _ in watched.values()], [count for _, count in watched.values()])
         error_probability = None if error_logit is None else place.calibrate(error_logit, self._knots)
         marks.lap("fuse")
+
+        found = None
+        if self._things is not None and ask.instances:
+            found = place.instances(
+                logits, refined.detail, refined.where, front["boxes"][0], fused.labels, plan.geometry, self._things
+            )
+            marks.lap("instances")
 
         semantic_labels = None
         if ask.semantic:
@@ -131,6 +141,10 @@ class Pipeline:
             watched=tuple(watched),
             confidence=fused.confidence,
             semantic_labels=semantic_labels,
+            instance_map=found and found.map,
+            instance_classes=found and found.classes,
+            instance_scores=found and found.scores,
+            instance_count=found and found.count,
         )
         if place.is_immediate and self.refinement:
             self._pace.saw(outcome.work * plan.dense_work, marks.milliseconds())
@@ -205,10 +219,19 @@ def _check_graphs(bundle: Bundle, front: Engine, stage3: Engine | None) -> None:
     """Raise BundleError where the graphs do not fit each other or the manifest."""
     wanted = {"logits"} | ({"error_logit"} if bundle.manifest.has_errors else set())
     made = {"detail_logits"}
+    if bundle.manifest.instances:
+        wanted.add("boxes")
     if stage3:
         wanted, made = wanted | set(stage3.inputs) | {"error_logit"}, set(stage3.outputs)
     if wanted - set(front.outputs) or "detail_logits" not in made:
         raise BundleError(f"{bundle.folder}: its graphs do not fit together; export it again")
+    if bundle.manifest.instances:
+        things, given = len(bundle.manifest.instances.classes), front.outputs["boxes"].shape[1]
+        if given != 4 * things:
+            raise BundleError(
+                f"{bundle.folder}: the front graph has boxes of {given} channels where {things} classes of instances "
+                f"need {4 * things}; export it again"
+            )
     channels, classes = front.outputs["logits"].shape[1], len(bundle.manifest.classes)
     if channels != classes:
         raise BundleError(

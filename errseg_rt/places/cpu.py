@@ -15,6 +15,8 @@ from errseg_rt.errors import FrameError
 from errseg_rt.kernels.calibrate.cpu import Segments, calibrate
 from errseg_rt.kernels.finite.reference import finite_reference
 from errseg_rt.kernels.fuse_labels.cpu import fuse_labels
+from errseg_rt.kernels.instances.cpu import instances
+from errseg_rt.kernels.instances.spec import InstanceSpec
 from errseg_rt.kernels.preprocess.cpu import preprocess
 from errseg_rt.kernels.refine.cpu import refine
 from errseg_rt.kernels.refine.weights import RefineWeights
@@ -38,6 +40,7 @@ class Cpu:
         self.preprocess = partial(preprocess, threads=threads)
         self.refine = partial(refine, threads=threads)
         self.fuse_labels = partial(fuse_labels, threads=threads)
+        self.instances = partial(instances, threads=threads)
 
     def select(
         self, error_logit: npt.NDArray[np.floating], bounds: Bounds, *, seen: Size, row_work: tuple[int, int, int]
@@ -48,6 +51,10 @@ class Cpu:
     def weights(self, weights: RefineWeights, dtype: str) -> RefineWeights:
         """As they are: the kernel lays them out by itself."""
         return weights
+
+    def things(self, spec: InstanceSpec | None, classes: int) -> InstanceSpec | None:
+        """The spec itself."""
+        return spec
 
     def entered(self) -> AbstractContextManager[object]:
         """Nothing is to be done, here and in the next two."""

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from errseg_rt.kernels.calibrate.launches import enqueue_calibrate
 from errseg_rt.kernels.finite.launches import enqueue_finite
 from errseg_rt.kernels.fuse_labels.launches import enqueue_fuse_labels
+from errseg_rt.kernels.instances.launches import DeviceThings, enqueue_instances
+from errseg_rt.kernels.instances.spec import InstanceSpec
 from errseg_rt.kernels.launch import dtype_of
 from errseg_rt.kernels.preprocess.launches import enqueue_preprocess
 from errseg_rt.kernels.refine.launches import enqueue_refine
@@ -36,10 +38,15 @@ class Launches:
         """As `Place` says."""
         return self.bring(np.array((logits, probabilities), np.float32), "float32")
 
+    def things(self: Gpu, spec: InstanceSpec | None, classes: int) -> DeviceThings | None:
+        """As `Place` says."""
+        return None if spec is None else DeviceThings.brought(spec, classes, self.bring)
+
     preprocess = enqueue_preprocess
     select = enqueue_select
     refine = enqueue_refine
     fuse_labels = enqueue_fuse_labels
+    instances = enqueue_instances
     calibrate = enqueue_calibrate
     finite = enqueue_finite
 

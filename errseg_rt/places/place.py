@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from errseg_rt.kernels.instances.spec import InstanceSpec
 from errseg_rt.kernels.launch import Launcher
 from errseg_rt.kernels.refine.weights import RefineWeights
 
@@ -85,6 +86,11 @@ class Place(Protocol):
         ...
 
     @property
+    def instances(self) -> Operation:
+        """Which pixels belong to which object, with what `things` gave in the stead of a spec."""
+        ...
+
+    @property
     def calibrate(self) -> Operation:
         """Error probabilities, with what `knots` gave."""
         ...
@@ -100,6 +106,10 @@ class Place(Protocol):
 
     def knots(self, logits: Sequence[float], probabilities: Sequence[float]) -> Any:
         """A calibration map, brought here once."""
+        ...
+
+    def things(self, spec: InstanceSpec | None, classes: int) -> Any:
+        """How instances are found among so many classes, brought here once; None where there are none."""
         ...
 
     def taken(self, frame: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from errseg_rt.bundle.contract import BRANCHES, outputs_of
+from errseg_rt.bundle.contract import PARTS, outputs_of
 
 
 def branches_of_nodes(graph: onnx.GraphProto) -> list[str]:
@@ -12,7 +12,7 @@ def branches_of_nodes(graph: onnx.GraphProto) -> list[str]:
     maker = {output: index for index, node in enumerate(graph.node) for output in node.output}
     found = [""] * len(graph.node)
     own = {output.name for output in graph.output}
-    for branch in BRANCHES:
+    for branch in PARTS:
         open_names = [name for name in outputs_of(branch) if name in own]
         while open_names:
             index = maker.get(open_names.pop())

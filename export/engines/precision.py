@@ -21,7 +21,7 @@ from errseg_rt.system.bfloat16 import to_bfloat16
 LOW_PRECISIONS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 """ONNX element types by the names that users give precisions."""
 FP32_NAMES = tuple(tensor.name for tensor in CONTRACT.values() if tensor.stays_float32)
-"""Inputs and outputs that stay in fp32: the image, which is made in it, and the logit by which pixels are ranked."""
+"""Inputs and outputs that stay in fp32: the image, which is made in it, the logit by which pixels are ranked, boxes."""
 
 # Computed in less than fp32 wherever they stand.
 _MATRIX = {"Conv", "ConvTranspose", "DequantizeLinear", "Gemm", "MatMul"}

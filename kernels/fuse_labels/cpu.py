@@ -40,7 +40,7 @@ def fuse_labels(
         raise ValueError(f"threads must be at least 1, got {threads}")
     threads = min(threads, 1 + semantic.size // LOGITS_OF_A_THREAD)
     height, width = geometry.output_size
-    operands = _Operands.of(semantic, detail, flagged, threads)
+    operands = Operands.of(semantic, detail, flagged, threads)
     axes = _Axes.of(geometry)
     labels = np.empty((height, width), np.uint8)
     largest = np.empty((height, width) if confidence else (0, 0), np.float32)
@@ -76,7 +76,7 @@ def upsample(grid_map: Logits, geometry: Geometry, threads: int = 1) -> npt.NDAr
 
 
 @dataclass(frozen=True)
-class _Operands:
+class Operands:
     """Logits as the loops take them.
 
     Attributes:
@@ -94,7 +94,8 @@ class _Operands:
     slot: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, semantic: Logits, detail: Logits | None, flagged: Flagged | None, threads: int) -> _Operands:
+    def of(cls, semantic: Logits, detail: Logits | None, flagged: Flagged | None, threads: int) -> Operands:
+        """Of operands as `fuse_labels` takes them, which were checked."""
         classes, height, width = semantic.shape
         maps = _float32(semantic, threads).reshape(classes, -1)
         if detail is None or flagged is None:
@@ -107,6 +108,7 @@ class _Operands:
         return cls(width, maps, wide, (1, height * width), slot)
 
     def all(self) -> tuple[Any, ...]:
+        """In the order in which loops take them."""
         return self.semantic, self.detail, *self.steps, self.slot
 
 
@@ -145,7 +147,7 @@ class _Axes:
 
 
 def _fuse(
-    operands: _Operands,
+    operands: Operands,
     axes: _Axes,
     begin: int,
     end: int,
@@ -176,7 +178,7 @@ def _fuse(
     )
 
 
-def _certainty(operands: _Operands, begin: int, end: int, certainty: npt.NDArray[np.float32]) -> None:
+def _certainty(operands: Operands, begin: int, end: int, certainty: npt.NDArray[np.float32]) -> None:
     classes, width = len(operands.semantic), operands.width
     rows = (np.empty(shape, dtype) for shape, dtype in (((classes, width), np.float32), (width, np.int32)))
     certainty_rows(

@@ -12,6 +12,8 @@ from errseg_rt.kernels.calibrate.launches import enqueue_calibrate  # noqa: E402
 from errseg_rt.kernels.finite.launches import enqueue_finite  # noqa: E402
 from errseg_rt.kernels.fuse_labels import launches as of_fusion  # noqa: E402
 from errseg_rt.kernels.fuse_labels.launches import enqueue_fuse_labels  # noqa: E402
+from errseg_rt.kernels.instances.launches import DeviceThings, enqueue_instances  # noqa: E402
+from errseg_rt.kernels.instances.spec import InstanceSpec  # noqa: E402
 from errseg_rt.kernels.preprocess.launches import enqueue_preprocess  # noqa: E402
 from errseg_rt.kernels.select import launches as of_selection  # noqa: E402
 from errseg_rt.kernels.select.launches import enqueue_select  # noqa: E402
@@ -63,6 +65,17 @@ def finite(dtype: torch.dtype, counted: bool) -> Call:
     return lambda launcher: enqueue_finite(launcher, [values], [count])
 
 
+def instances(dtype: torch.dtype, geometry: Geometry, layout: str, top: int) -> Call:
+    grid = geometry.grid_size
+    semantic, labels = torch.empty((19, *grid), dtype=dtype), torch.empty(geometry.output_size, dtype=torch.uint8)
+    detail, flagged = (None, None)
+    if layout == "rows":
+        detail, flagged = torch.empty((5, 19), dtype=dtype), torch.empty(grid, dtype=torch.int32)
+    things = DeviceThings(InstanceSpec((11, 13, 18), top=top), torch.empty(19))
+    boxes = torch.empty((12, *grid))
+    return lambda launcher: enqueue_instances(launcher, semantic, detail, flagged, boxes, labels, geometry, things)
+
+
 # Registers of a thread: somewhat above what Triton 3.6 and 3.7 take for any architecture.
 EVERYWHERE = {
     "fuse_labels": (fuse(torch.float16, FRAME, "rows", False), 160),
@@ -70,6 +83,7 @@ EVERYWHERE = {
     "preprocess": (preprocess((1025, 2049), "float16"), 64),
     "calibrate": (calibrate(torch.float32), 64),
     "finite": (finite(torch.float16, True), 64),
+    "instances": (instances(torch.float16, FRAME, "rows", 2), 160),
 }
 ON_ONE = {
     "fuse_labels_map": (fuse(torch.bfloat16, FRAME, "map", False), 160),
@@ -80,6 +94,8 @@ ON_ONE = {
     "select_half": (select(torch.bfloat16, GRID), 96),
     "select_of_one_pixel": (select(torch.float32, (1, 1)), 96),
     "calibrate_half": (calibrate(torch.float16), 64),
+    "instances_of_the_best_class": (instances(torch.float32, FRAME, "none", 1), 128),
+    "instances_of_one_pixel": (instances(torch.bfloat16, POINT, "none", 1), 128),
     "finite_of_a_map": (finite(torch.float32, False), 64),
     "preprocess_enlarging": (preprocess((1536, 3072), "bfloat16"), 112),
     "preprocess_shrinking": (preprocess((512, 1024), "float32"), 112),

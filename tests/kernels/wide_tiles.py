@@ -7,6 +7,7 @@ from typing import Any
 from errseg_rt.kernels.calibrate import launches as calibrate
 from errseg_rt.kernels.finite import launches as faults
 from errseg_rt.kernels.fuse_labels import launches as fuse_labels
+from errseg_rt.kernels.instances import launches as instances
 from errseg_rt.kernels.preprocess import launches as preprocess
 from errseg_rt.kernels.refine import launches as refine
 from errseg_rt.kernels.select import launches as select
@@ -17,6 +18,7 @@ def widen_tiles(monkeypatch: Any) -> None:
     monkeypatch.setattr(calibrate, "PIXELS", 1 << 14)
     monkeypatch.setattr(faults, "VALUES", 1 << 16)
     monkeypatch.setattr(fuse_labels, "CELLS", 4096)
+    monkeypatch.setattr(instances, "PIXELS", 4096)
     monkeypatch.setattr(preprocess, "PIXELS", 1 << 14)
     monkeypatch.setattr(select, "PIXELS", 1024)
     for name in ("SMALL", "FLOAT32"):

@@ -9,6 +9,7 @@ import numpy as np
 from errseg_rt.kernels.calibrate.reference import calibrate_reference
 from errseg_rt.kernels.finite.reference import finite_reference
 from errseg_rt.kernels.fuse_labels.reference import fuse_labels_reference
+from errseg_rt.kernels.instances.reference import instances_reference
 from errseg_rt.kernels.preprocess.reference import preprocess_reference
 from errseg_rt.kernels.refine.reference import refine_reference
 from errseg_rt.kernels.select.reference import select_reference
@@ -47,6 +48,12 @@ class Definition:
 
     def fuse_labels(self, semantic, detail, flagged, geometry, *, confidence=False):
         return fuse_labels_reference(semantic, detail, flagged, geometry, confidence=confidence)
+
+    def things(self, spec, classes):
+        return spec
+
+    def instances(self, semantic, detail, flagged, boxes, labels, geometry, things):
+        return instances_reference(semantic, detail, flagged, boxes, labels, geometry, things)
 
     def calibrate(self, error_logit, knots):
         return calibrate_reference(error_logit, *knots).astype(np.float32)

@@ -1,0 +1,50 @@
+"""How instances are found, as a bundle's manifest holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MOST = 65535
+"""Instances of a frame at most: their numbers fit in 16 bits, as files of instances have them."""
+
+
+@dataclass(frozen=True)
+class InstanceSpec:
+    """Which classes have instances, and how those are told apart.
+
+    Attributes:
+        classes: Ids of the things, the classes that have instances, ascending; a boxes map has four channels for each,
+            in this order.
+        top: n of the top-n masks: a pixel takes part for those things that are among its n classes of highest score.
+            With 1 it takes part for its class alone.
+        overlap: IoU of boxes above which a pixel is taken for one of the hypothesis that it is compared with.
+        least_score: Hypotheses of less confidence, in 0..1, are dropped.
+        least_pixels: Hypotheses of fewer pixels of the grid are dropped.
+        region_overlap: IoU of masks above which the less confident of two hypotheses is dropped.
+        most: Hypotheses that are looked for, for each thing and mask, and instances of a frame at most.
+    """
+
+    classes: tuple[int, ...]
+    top: int = 1
+    overlap: float = 0.5
+    least_score: float = 0.0
+    least_pixels: int = 1
+    region_overlap: float = 0.5
+    most: int = 1024
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is out of range."""
+        if not self.classes or not all(type(label) is int and 0 <= label < 255 for label in self.classes):
+            raise ValueError(f"classes must be ids of one or more classes, 0 to 254, got {self.classes}")
+        if list(self.classes) != sorted(set(self.classes)):
+            raise ValueError(f"classes must ascend, each once, got {self.classes}")
+        for name, least, greatest in (("top", 1, 8), ("least_pixels", 1, 1 << 24), ("most", 1, MOST)):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= greatest:
+                raise ValueError(f"{name} must be a whole number, {least} to {greatest}, got {value!r}")
+        for name in ("overlap", "region_overlap"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 < value < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
+        if type(self.least_score) not in (int, float) or not 0 <= self.least_score <= 1:
+            raise ValueError(f"least_score must be in 0..1, got {self.least_score!r}")
