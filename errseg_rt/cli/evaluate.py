@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
+from errseg_rt.cli import instances as of_instances
 from errseg_rt.cli.execution import doubts_of_map, options_of, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
@@ -105,11 +106,13 @@ def evaluate(
 ) -> None:
     """Score a bundle on labelled frames: labels, outlines, error map, calibration, and every threshold.
 
-    A frame that cannot be read is reported at the end, and the others are scored.
+    Instances are scored, too, where the data have them and the bundle finds some. A frame that cannot be read is
+    reported at the end, and the others are scored.
     """
     from errseg_rt.datasets.doubts import doubts
     from errseg_rt.evaluation.error_maps import P_EP
     from errseg_rt.evaluation.evaluation import Evaluation
+    from errseg_rt.evaluation.instance_scores import InstanceScores
     from errseg_rt.evaluation.plots import check_plots, plot_curves
     from errseg_rt.evaluation.run import evaluate_frames
     from errseg_rt.evaluation.sweep import THRESHOLDS
@@ -146,7 +149,9 @@ def evaluate(
     with Runtime(bundle, options=options) as runtime:
         manifest = runtime.manifest
         classes, coarse = label_classes(merge, manifest.classes)
-        frames = open_frames(data, classes, reading=reading, **labelled)
+        things = of_instances.things_of(manifest) if merge is None else ()
+        frames = open_frames(data, classes, reading=reading, things=things, **labelled)
+        instances = InstanceScores(len(classes), things) if things and frames.has_instances else None
         warm_up(runtime)
         evaluation = Evaluation(
             len(classes),
@@ -158,12 +163,16 @@ def evaluate(
             branches=manifest.branches,
             coarse=coarse,
         )
-        done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip)
+        done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip, instances=instances)
         calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
         scores = evaluation.to_dict(classes, calibrations)
+        if instances is not None:
+            scores["instances"] = instances.to_dict(classes)
         tables = figures_of(scores)
         notes = [_NO_BASELINES] if manifest.has_errors and not manifest.baseline_calibrations else []
         notes += doubts_of_map(runtime)
+        if merge is not None and frames.has_instances and of_instances.things_of(manifest):
+            notes.append("instances are of the bundle's own classes: with --merge they are not scored")
         first = frames.label_map.first_id
         warnings = doubts(evaluation.semantic.confusion.counts, classes, bundle, first)
         outputs, drawn = Outputs(), list[Path]()

@@ -97,12 +97,14 @@ def open_frames(
     first_id: int | None,
     label_map: str | None,
     reading: Reading,
+    things: Sequence[int] = (),
 ) -> LabelledFiles:
-    """The labelled frames that a user's options name; see `open_labelled`."""
+    """The labelled frames that a user's options name; `things` are classes with instances. See `open_labelled`."""
     from errseg_rt.datasets import LabelMap, open_labelled
 
     meaning = LabelMap.open(label_map, classes) if label_map is not None else None
-    return open_labelled(data, classes, split, void, first_id=first_id, label_map=meaning).read_as(reading)
+    frames = open_labelled(data, classes, split, void, first_id=first_id, label_map=meaning, things=things)
+    return frames.read_as(reading)
 
 
 def print_warnings(warnings: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
+from errseg_rt.cli import instances as of_instances
 from errseg_rt.cli.batch import Batch, Entry, earlier, print_of
 from errseg_rt.cli.execution import doubts_of_map, options_of, stamp, warm_up
 from errseg_rt.cli.faults import say
@@ -40,7 +41,7 @@ from errseg_rt.cli.options import (
     print_scores,
     run_summary,
 )
-from errseg_rt.cli.outputs import check_file, check_folder
+from errseg_rt.cli.outputs import Outputs, check_file, check_folder
 from errseg_rt.cli.tally import Tally
 from errseg_rt.datasets.doubts import doubts
 from errseg_rt.datasets.input_trees import is_result
@@ -48,6 +49,7 @@ from errseg_rt.datasets.inputs import Item, find_images
 from errseg_rt.datasets.label_map import LabelMap, check_alone
 from errseg_rt.datasets.output_ids import OutputIds
 from errseg_rt.errors import DataError, FrameError
+from errseg_rt.frames.index_map import write_index_map
 from errseg_rt.frames.reading import Reading, read_picture
 from errseg_rt.frames.segmentation import PICTURES
 from errseg_rt.system.progress import track
@@ -100,6 +102,14 @@ def segment(
             "Cityscapes, of the classes, of ADE20K, of the classes with their colours as a palette, or of a label map.",
         ),
     ] = None,
+    instances: Annotated[
+        bool,
+        typer.Option(
+            "--instances",
+            help="Also write whose each pixel is, as NAME_instances.png of 16 bits, 0 nobody's, and the instances of "
+            "all images as instances.json, COCO's, with run lengths; for bundles that find instances.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.
@@ -129,15 +139,18 @@ def segment(
     found = find_images(inputs, labels, out, exclude or ())
     with Runtime(bundle, options=options) as runtime:
         classes = runtime.manifest.classes
+        if instances:
+            of_instances.check_things(runtime.manifest)
+            check_file(out / of_instances.DOCUMENT)
         if label_map is None:
             meaning = LabelMap.of(len(classes), void, first_id or 0)
         else:
             check_alone(void, first_id)
             meaning = LabelMap.open(label_map, classes)
         output = OutputIds.open(ids, classes) if ids is not None else None
-        ends = _ends(runtime, output)
+        ends = _ends(runtime, output, instances)
         _check_apart(found.items, out, ends)
-        settings = _settings(runtime, reading, meaning, output)
+        settings = _settings(runtime, reading, meaning, output) | ({"instances": True} if instances else {})
         tally = Tally(classes)
 
         def summarise(frames: list[Entry]) -> dict[str, Any]:
@@ -147,12 +160,13 @@ def segment(
                 "settings": settings,
                 **run_summary(runtime, frames),
                 **tally.summary(len(found.items)),
+                **({"instances": of_instances.counted(frames, classes)} if instances else {}),
                 "notes": doubts_of_map(runtime) + doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
             }
 
         def work(item: Item) -> Entry:
-            entry = _done_already(runtime, item, done.get(str(item.path)), out, ends)
-            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output, ends)
+            entry = _done_already(runtime, item, done.get(str(item.path)), out, ends, instances)
+            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output, ends, instances)
             tally.add(entry)
             return entry
 
@@ -165,27 +179,37 @@ def segment(
                 batch.attempt(item.path, lambda item=item: work(item))  # type: ignore[misc]
                 batch.keep()
         summary = batch.summary()
+        outputs = Outputs()
+        if instances:
+            with outputs.writing(out / of_instances.DOCUMENT):
+                of_instances.write_document(batch.frames, out, classes, reading)
     if as_json:
         print_json(summary)
     elif batch.frames:
         print_run(summary)
         if summary["scored"]:
             _print_scores(summary)
+        if instances:
+            listed = ", ".join(f"{count} {name}" for name, count in summary["instances"].items())
+            print(f"instances: {listed or 'none'}")
         print(f"{len(batch.frames)} of {len(found.items)} images segmented: {out}")
     for note in found.notes:
         say("note", note)
     print_warnings(summary["notes"])
     for failure in batch.failed:
         say("error", failure["error"])
-    if batch.failed:
+    for fault in outputs.faults:
+        say("error", fault)
+    if batch.failed or outputs.faults:
         raise typer.Exit(2)
 
 
-def _ends(runtime: Runtime, output: OutputIds | None) -> list[str]:
-    """How the names of an item's results end."""
+def _ends(runtime: Runtime, output: OutputIds | None, instances: bool) -> list[str]:
+    """How the names of an item's results end; that of its instances, where they are written, is the last."""
+    own = [of_instances.END] if instances else []
     if output is not None:
-        return [".png"]
-    return [f"_{what}.png" for what in PICTURES if what != "error" or runtime.manifest.has_errors]
+        return [".png", *own]
+    return [f"_{what}.png" for what in PICTURES if what != "error" or runtime.manifest.has_errors] + own
 
 
 def _check_apart(items: Sequence[Item], out: Path, ends: Sequence[str]) -> None:
@@ -223,7 +247,9 @@ def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap, output: Out
     }
 
 
-def _done_already(runtime: Runtime, item: Item, entry: Entry | None, out: Path, ends: Sequence[str]) -> Entry | None:
+def _done_already(
+    runtime: Runtime, item: Item, entry: Entry | None, out: Path, ends: Sequence[str], instances: bool
+) -> Entry | None:
     """The entry of an earlier run, where its files are unchanged, its results are there, and a summary takes it."""
     if entry is None:
         return None
@@ -237,6 +263,8 @@ def _done_already(runtime: Runtime, item: Item, entry: Entry | None, out: Path, 
             and (not runtime.manifest.has_errors or 0 <= entry["mean_error_probability"] <= 1)
         )
         Tally(runtime.manifest.classes).add(entry)
+        if instances:
+            of_instances.check_rows(entry["instances"], runtime.manifest.classes)
         json.dumps(run_summary(runtime, [entry]), allow_nan=False)
     except (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError):  # somebody has edited it
         return None
@@ -257,6 +285,7 @@ def _segment_one(
     tally: Tally,
     output: OutputIds | None,
     ends: Sequence[str],
+    instances: bool,
 ) -> Entry:
     """Segment and save one image; what the summary says of it."""
     if item.fault:
@@ -270,7 +299,10 @@ def _segment_one(
     if output is None:
         saved = result.save(out, item.name, picture.frame)
     else:
-        saved = {"ids": output.save(result.labels, *_results(item, out, ends))}
+        saved = {"ids": output.save(result.labels, _results(item, out, ends)[0])}
+    found = of_instances.found_in(result) if instances else None
+    if found is not None:
+        saved["instances"] = write_index_map(found.map, _results(item, out, ends)[-1])
     entry: Entry = {
         "input": str(item.path),
         "files": files,
@@ -279,6 +311,8 @@ def _segment_one(
         "mean_error_probability": result.mean_error_probability,
         **frame_summary(result),
     }
+    if found is not None:
+        entry["instances"] = found.rows()
     if picture.damage:
         entry["damage"] = list(picture.damage)
     if truth is not None and result.semantic_labels is not None:

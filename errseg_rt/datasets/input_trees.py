@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from errseg_rt.frames.index_map import WHAT
 from errseg_rt.frames.segmentation import PICTURES
 from errseg_rt.system.json_text import parse_json
 
@@ -16,6 +17,7 @@ _TRUTH = (
     *("groundtruth", "ground_truth", "SegmentationClass", "SegmentationObject", "segmentation", "segmentations"),
     *("semantic", "semantic_rgb", "targets", "trimaps", "1st_manual", "2nd_manual"),
 )
+_RESULTS = (*PICTURES, WHAT)
 _OTHERS = {"ImageSets", *_TRUTH}
 
 
@@ -72,12 +74,12 @@ def is_truth(path: Path, root: Path) -> bool:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a file is one of the pictures that `Segmentation.save` writes, with another of them beside it."""
-    for what in PICTURES:
+    """Whether a file is one of the pictures that `segment` writes of an image, with another of them beside it."""
+    for what in _RESULTS:
         end = f"_{what}.png"
         if path.name.endswith(end):
             stem = path.name[: -len(end)]
-            return any(path.with_name(f"{stem}_{other}.png").exists() for other in PICTURES if other != what)
+            return any(path.with_name(f"{stem}_{other}.png").exists() for other in _RESULTS if other != what)
     return False
 
 

@@ -38,14 +38,15 @@ def match_by_best(overlaps: Overlaps, thresholds: Sequence[float]) -> Matched:
         overlaps: Of a frame; found ones by falling score.
         thresholds: Least IoU.
     """
-    iou, excused = overlaps.iou(), overlaps.excused() > _EXCUSED
-    is_true = np.zeros((len(thresholds), iou.shape[1]), bool)
-    if iou.size:
-        best, value = iou.argmax(axis=0), iou.max(axis=0)
-        for row, threshold in zip(is_true, thresholds, strict=True):
-            right = np.flatnonzero((value >= threshold) & (value > 0))
-            row[right[np.unique(best[right], return_index=True)[1]]] = True  # the first for each true one
-    return Matched(is_true, is_true | ~excused)
+    is_true = np.zeros((len(thresholds), len(overlaps.void)), bool)
+    # Down the scores, the best first, of equal ones the first.
+    order = np.lexsort((overlaps.true, -overlaps.iou, overlaps.found))
+    order = order[np.unique(overlaps.found[order], return_index=True)[1]]
+    for row, threshold in zip(is_true, thresholds, strict=True):
+        right = order[(overlaps.iou[order] >= threshold) & (overlaps.iou[order] > 0)]
+        first = np.unique(overlaps.true[right], return_index=True)[1]
+        row[overlaps.found[right[first]]] = True
+    return Matched(is_true, is_true | (overlaps.excused() <= _EXCUSED))
 
 
 def match_greedily(overlaps: Overlaps, thresholds: Sequence[float]) -> Matched:
@@ -60,15 +61,15 @@ def match_greedily(overlaps: Overlaps, thresholds: Sequence[float]) -> Matched:
         overlaps: Of a frame; found ones by falling score.
         thresholds: Least IoU.
     """
-    iou = overlaps.iou()
-    grouped = overlaps.in_groups().max(axis=0, initial=0)
-    is_true = np.zeros((len(thresholds), iou.shape[1]), bool)
+    is_true = np.zeros((len(thresholds), len(overlaps.void)), bool)
+    # Down the scores, the best first, of equal ones the last, as COCO has it.
+    order = np.lexsort((-overlaps.true, -overlaps.iou, overlaps.found))
     for row, threshold in zip(is_true, thresholds, strict=True):
-        left = iou[::-1].copy()  # of equal ones COCO takes the last
-        for found in np.flatnonzero((left >= threshold).any(axis=0)):
-            best = int(left[:, found].argmax())
-            if left[best, found] >= threshold:
+        taken: set[int] = set()
+        pairs = order[(overlaps.iou[order] >= threshold) & (overlaps.iou[order] > 0)]
+        for true, found in zip(overlaps.true[pairs].tolist(), overlaps.found[pairs].tolist(), strict=True):
+            if not row[found] and true not in taken:
                 row[found] = True
-                left[best] = 0
+                taken.add(true)
     least = np.asarray(thresholds, np.float64)[:, None]
-    return Matched(is_true, is_true | (grouped < least))
+    return Matched(is_true, is_true | (overlaps.largest_excuse() < least))

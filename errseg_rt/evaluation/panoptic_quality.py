@@ -61,9 +61,9 @@ class PanopticQuality:
         ids, _ = panoptic_map(labels, found, self._things)
         of_ids = np.concatenate([found.classes, np.arange(classes, dtype=np.int32)])
         overlaps = Overlaps.of(self._with_stuff(truth, true_labels), ids, of_ids)
-        iou = overlaps.iou()
-        rows, cols = np.nonzero(iou > _MATCH)
-        np.add.at(self.iou, overlaps.found_classes[cols], iou[rows, cols])
+        is_match = overlaps.iou > _MATCH
+        rows, cols = overlaps.true[is_match], overlaps.found[is_match]
+        np.add.at(self.iou, overlaps.found_classes[cols], overlaps.iou[is_match])
         matched = np.bincount(overlaps.found_classes[cols], minlength=classes)
         is_missed = (overlaps.true_areas > 0) & ~overlaps.crowd
         is_missed[rows] = False

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from errseg_rt.datasets import LabelledFrames
+from errseg_rt.datasets import InstanceFrames, LabelledFrames
 from errseg_rt.errors import ErrsegError
 from errseg_rt.evaluation.evaluation import Evaluation
+from errseg_rt.evaluation.instance_scores import InstanceScores
 from errseg_rt.evaluation.labels import View
 from errseg_rt.frames.branches import Branches
 from errseg_rt.runtime import Runtime
@@ -43,6 +45,7 @@ def evaluate_frames(
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    instances: InstanceScores | None = None,
 ) -> Done:
     """Score every frame; neighbours fall into the same fold.
 
@@ -53,6 +56,7 @@ def evaluate_frames(
         title: What the progress bar says.
         scales: Of multi-scale inference, which is scored too unless it is this one and there is no `flip`.
         flip: Whether it also sees each frame mirrored.
+        instances: Counts instances; for frames that have such, and a runtime that finds some.
     """
     done = Done([], {})
     for index in track(range(len(frames)), title, len(frames)):
@@ -60,10 +64,14 @@ def evaluate_frames(
             frame, truth = frames[index]
             branches = runtime.branches(frame)
             views = _views(runtime, frame, branches, scales, flip)
+            if instances is not None:
+                true, result = cast(InstanceFrames, frames).instances(index, truth), runtime.segment(frame)
         except FAULTS as error:
             done.failed[frames.names[index]] = reason(error)
             continue
         evaluation.add(truth, branches, views=views, fold=index * len(evaluation.folds) // len(frames))
+        if instances is not None:
+            instances.add(true, truth, getattr(result, "instances"), result.labels)  # noqa: B009
         done.scored.append(index)
     return done
 

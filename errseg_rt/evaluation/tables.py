@@ -12,6 +12,8 @@ from errseg_rt.system.atomic import write_atomically
 
 _WAYS = ("native", "semantic", "fused", "semantic_ms", "fused_ms")
 _RANKING = ("aupr", "auroc", "fpr95", "aurc", "ece", "brier")
+_QUALITY = ("pq", "sq", "rq")
+_INSTANCES = ("ap_r_0.5", "ap_r_0.7", "ap_r_vol", "ap", "ap50", "ap75", "ap_uncut", *_QUALITY)
 _SWEEP = ("error_iou", "error_miou", "recall", "precision", "hard_recall", "flagged", "work", "miou", "gain")
 
 
@@ -54,6 +56,8 @@ def figures_of(scores: Mapping[str, Any]) -> list[Figures]:
         tables.append(_errors(scores["errors"]))
     if scores["thresholds"]:
         tables.append(_thresholds(scores["thresholds"]))
+    if "instances" in scores:
+        tables += instance_figures(scores["instances"])
     return tables
 
 
@@ -73,6 +77,22 @@ def label_figures(ways: Mapping[str, Mapping[str, Any]]) -> list[Figures]:
         rows["mean"] = [way["boundary_miou"] for way in outlined.values()]
         tables.append(Figures("boundary", "Boundary IoU (%)", [*outlined], rows))
     return tables
+
+
+def instance_figures(scores: Mapping[str, Any]) -> list[Figures]:
+    """The tables of instances, from the `to_dict` of `InstanceScores`: by class, and what tells true from false."""
+    rows = {name: [found[key] for key in _INSTANCES] for name, found in scores["classes"].items()}
+    quality = scores["panoptic"]["things"]
+    rows["mean"] = [scores[f"m{key}"] if f"m{key}" in scores else quality[key] for key in _INSTANCES]
+    counts = {name: [found["truths"], found["found"]] for name, found in scores["classes"].items()}
+    trust = {name: [auroc] for name, auroc in scores["auroc"].items()}
+    whole = {name: [each[key] for key in _QUALITY] for name, each in scores["panoptic"].items()}
+    return [
+        Figures("instances", "Instances (%)", _INSTANCES, rows),
+        Figures("instance_counts", "Instances", ("truths", "found"), counts, factor=1, digits=0),
+        Figures("panoptic", "Panoptic quality (%)", _QUALITY, whole),
+        Figures("instance_trust", "True against false", ("auroc",), trust, factor=1, digits=4),
+    ]
 
 
 def write_csv(tables: Sequence[Figures], path: Path) -> None:

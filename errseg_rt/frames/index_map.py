@@ -12,6 +12,8 @@ import numpy.typing as npt
 from errseg_rt.errors import FrameError
 from errseg_rt.system.atomic import write_atomically
 
+WHAT = "instances"
+"""What such a file shows, in its name: `<name>_instances.png`."""
 MOST = 65535
 """Instances that a 16-bit PNG tells apart."""
 

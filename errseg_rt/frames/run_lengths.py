@@ -31,18 +31,29 @@ def encode_masks(index: npt.NDArray[np.integer[Any]], count: int) -> list[dict[s
     """
     runs = runs_of(np.asarray(index).T.reshape(1, -1))
     order = np.argsort(runs.ids, kind="stable")
-    ids, begins = runs.ids[order], runs.begins[order]
-    ends = begins + runs.lengths[order]
-    first = np.searchsorted(ids, np.arange(1, count + 2))
+    order = order[np.searchsorted(runs.ids[order], 1) :]
+    ids, begins, ends = runs.ids[order], runs.begins[order], (runs.begins + runs.lengths)[order]
+    own = np.bincount(ids - 1, minlength=count)  # runs of each mask
+    # Two counts a run, what is outside before it and its own length, and one for the rest, mask after mask.
+    last = 2 * np.cumsum(own) + np.arange(count)
+    first = last - 2 * own
+    counts = np.zeros(2 * len(ids) + count, np.int64)
+    place = 2 * np.arange(len(ids)) + ids - 1
+    before = np.where(np.diff(ids, prepend=0) > 0, 0, np.roll(ends, 1))
+    counts[place], counts[place + 1] = begins - before, ends - begins
+    has_runs = own > 0
+    counts[last] = index.size
+    counts[last[has_runs]] -= ends[np.cumsum(own)[has_runs] - 1]
+    is_late = np.arange(len(counts)) - np.repeat(first, last - first + 1) > 2
+    values = counts.copy()
+    values[is_late] -= counts[np.flatnonzero(is_late) - 2]
+    characters, is_used = _digits(values)
+    is_used[last[has_runs & (counts[last] == 0)]] = False  # no rest
+    text = bytes(characters[is_used]).decode("ascii")
+    ends = np.concatenate([[0], np.cumsum(is_used.sum(axis=1))])
     size = [int(side) for side in index.shape]
-    masks = []
-    for low, high in zip(first[:-1].tolist(), first[1:].tolist(), strict=True):
-        borders = np.empty(2 * (high - low) + 2, np.int64)
-        borders[0], borders[-1] = 0, index.size
-        borders[1:-1:2], borders[2:-1:2] = begins[low:high], ends[low:high]
-        counts = np.diff(borders)
-        masks.append({"size": size, "counts": _text(counts[:-1] if high > low and counts[-1] == 0 else counts)})
-    return masks
+    bounds = zip(ends[first].tolist(), ends[last + 1].tolist(), strict=True)
+    return [{"size": size, "counts": text[low:high]} for low, high in bounds]
 
 
 def decode_mask(mask: dict[str, Any]) -> npt.NDArray[np.bool_]:
@@ -59,20 +70,19 @@ def decode_mask(mask: dict[str, Any]) -> npt.NDArray[np.bool_]:
     return np.ascontiguousarray(np.repeat(inside, counts).reshape(width, height).T)
 
 
-def _text(counts: npt.NDArray[np.int64]) -> str:
-    values = counts.copy()
-    values[3:] -= counts[1:-2]
-    digits, is_used = [], []
+def _digits(values: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Each of n numbers as characters, `uint8 [n, most]`, and which of them it has, `bool [n, most]`."""
+    rest = values.copy()
+    digits: list[npt.NDArray[np.int64]] = []
+    is_used: list[npt.NDArray[np.bool_]] = []
     more = np.ones(len(values), bool)
-    while more.any():
-        digit = values & (_MORE - 1)
-        values >>= _BITS
+    while not digits or more.any():
+        digit = rest & (_MORE - 1)
+        rest >>= _BITS
         is_used.append(more)
-        more = more & (values != np.where(digit & _SIGN, -1, 0))
+        more = more & (rest != np.where(digit & _SIGN, -1, 0))
         digits.append(digit + _FIRST + _MORE * more)
-    # Down the columns of these: all digits of a count, then those of the next.
-    characters = np.stack(digits, 1)[np.stack(is_used, 1)].astype(np.uint8)
-    return bytes(characters).decode("ascii")
+    return np.stack(digits, axis=1).astype(np.uint8), np.stack(is_used, axis=1)
 
 
 def _counts(text: str | bytes) -> npt.NDArray[np.int64]:

@@ -62,19 +62,29 @@ def scored(made: list[Frame]) -> InstanceScores:
 # --- overlaps
 
 
+def dense(overlaps: Overlaps, values: np.ndarray) -> np.ndarray:
+    """Values of pairs as a matrix, true by found."""
+    matrix = np.zeros((len(overlaps.true_areas), len(overlaps.found_areas)))
+    matrix[overlaps.true, overlaps.found] = values
+    return matrix
+
+
 @pytest.mark.parametrize("void", [False, True], ids=["plain", "void"])
 def test_overlaps_by_definition(void: bool) -> None:
     for true, _, found, _ in frames(3, void=void, crowd=True):
         got = Overlaps.of(true, found.map, found.classes)
+        shared, iou = dense(got, got.shared), dense(got, got.iou)
         for m in range(len(true)):
             for n in range(len(found)):
                 a, b = true.map == m + 1, found.mask(n)
-                assert got.shared[m, n] == (a & b).sum()
+                assert shared[m, n] == (a & b).sum()
                 union = (a | (b & (true.map != VOID))).sum()
                 alike = true.classes[m] == found.classes[n] and not true.crowd[m]
-                assert got.iou()[m, n] == ((a & b).sum() / union if alike and union else 0)
+                assert iou[m, n] == ((a & b).sum() / union if alike and union else 0)
         in_void = [(found.mask(n) & (true.map == VOID)).sum() for n in range(len(found))]
         np.testing.assert_array_equal(got.void, in_void)
+        np.testing.assert_array_equal(got.found_areas, found.areas)
+        np.testing.assert_array_equal(got.true_areas, [(true.map == m + 1).sum() for m in range(len(true))])
 
 
 def test_overlaps_of_two_sizes() -> None:
@@ -297,7 +307,8 @@ def test_trust_is_an_area_under_the_curve() -> None:
     made = frames(5, seed=4)
     right, score, error = [], [], []
     for true, _, found, _ in made:
-        best = Overlaps.of(true, found.map, found.classes).iou()
+        overlaps = Overlaps.of(true, found.map, found.classes)
+        best = dense(overlaps, overlaps.iou)
         taken = set()
         for n in range(len(found)):
             at = int(best[:, n].argmax())
