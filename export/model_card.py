@@ -59,6 +59,9 @@ def _parts(manifest: Manifest) -> str:
         parts.append(f"a detail branch of width {cascade.get('detail_width')}; threshold t = {manifest.threshold}")
     else:
         parts.append("no detail branch, so that no pixel is labelled again")
+    if manifest.instances is not None:
+        names = ", ".join(manifest.classes.names[label] for label in manifest.instances.classes)
+        parts.append(f"a localization head of width {cascade.get('localization_width')} for instances of {names}")
     return ", ".join(parts)
 
 

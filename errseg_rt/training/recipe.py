@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from errseg_rt.bundle.classes import CAMVID, CLASS_SETS, ClassSet
 from errseg_rt.bundle.input_spec import LARGEST_SCALE, InputSpec
+from errseg_rt.bundle.instance_spec import InstanceSpec
 from errseg_rt.datasets.merge import Merge
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import CascadeConfig
@@ -317,6 +318,31 @@ class BoxLossConfig:
 
 
 @dataclass(frozen=True)
+class InstancesConfig:
+    """How the bundle finds instances; nothing is trained by it. Attributes are those of `InstanceSpec`."""
+
+    top: int = 1
+    overlap: float = 0.5
+    least_score: float = 0.0
+    least_pixels: int = 1
+    region_overlap: float = 0.5
+    most: int = 1024
+
+    def __post_init__(self) -> None:
+        """Raises FieldError for what the kernel would not take."""
+        check_fields(self)
+        for name, value in asdict(self).items():
+            try:
+                InstanceSpec((0,), **{name: value})
+            except ValueError as error:
+                raise FieldError(name, str(error).removeprefix(f"{name} ")) from error
+
+    def spec(self, things: tuple[int, ...]) -> InstanceSpec | None:
+        """What a manifest holds; None where there are no things."""
+        return InstanceSpec(things, **asdict(self)) if things else None
+
+
+@dataclass(frozen=True)
 class StageConfig:
     """How one branch is trained: Adam with the poly rate, power 0.9 (section 4.2).
 
@@ -370,6 +396,7 @@ class Recipe:
         error_loss: Weights of eq. 2.
         bootstrap: Which pixels the semantic branch learns from.
         box_loss: What the localization head learns from.
+        instances: How the bundle finds instances.
         bundle_threshold: t of the bundle, for which the cascade is scored; None: that of training.
         taps: Names of the tensors, or modules, of a network of the user's that the branches work on, by tap; empty: the
             network is one of the package, or they are proposed.
@@ -395,6 +422,7 @@ class Recipe:
     error_loss: ErrorLossConfig = ErrorLossConfig()
     bootstrap: BootstrapConfig = BootstrapConfig()
     box_loss: BoxLossConfig = BoxLossConfig()
+    instances: InstancesConfig = InstancesConfig()
     initial: InitialConfig = InitialConfig()
     bundle_threshold: float | None = None
     taps: Mapping[str, str] = field(default_factory=dict)

@@ -27,6 +27,7 @@ from errseg_rt.training.recipe import (
     DataConfig,
     ErrorLossConfig,
     InitialConfig,
+    InstancesConfig,
     MethodConfig,
     Recipe,
     StageConfig,
@@ -186,6 +187,7 @@ def parse_recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         "error_loss": ErrorLossConfig,
         "bootstrap": BootstrapConfig,
         "box_loss": BoxLossConfig,
+        "instances": InstancesConfig,
         "initial": InitialConfig,
         **dict.fromkeys(STAGES, StageConfig),
     }
