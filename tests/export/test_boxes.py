@@ -7,11 +7,17 @@ import pytest
 import torch
 from torch import nn
 
+from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.instance_spec import InstanceSpec
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
+from errseg_rt.export.bundle import export_bundle
 from errseg_rt.export.graphs import export_graphs
 from errseg_rt.networks import Cascade, CascadeConfig, InputSpec
 from errseg_rt.networks.graphs import FrontGraph
+from errseg_rt.options import Options
+from errseg_rt.runtime import Runtime
 from errseg_rt.training.checkpoint import load_cascade, save_cascade
+from tests.export.conftest import NOTES
 
 SHAPE = {"semantic": "light-unet", "classes": 3, "error_width": 4, "detail_width": 6, "error_features": "low"}
 NAMES = ["logits", "error_logit", "low", "coarse", "gate", "boxes"]
@@ -78,3 +84,28 @@ def test_a_saved_cascade_keeps_its_things(tmp_path, cascade):
     assert loaded.config == cascade.config
     for name, value in cascade.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_a_bundle_says_how_its_instances_are_found(tmp_path, cascade):
+    recipe = {
+        **NOTES["recipe"],
+        "cascade": cascade.config.to_dict(),
+        "data": {"classes": {"names": ["cell", "ground", "bubble"]}},
+        "input": {"multiple": 16},
+        "localization": {"iterations": 1, "checkpoint_every": 1},
+        "instances": {"overlap": 0.4, "least_pixels": 3},
+    }
+    metrics = {name: {"miou": None, "accuracy": None, "iou": {}} for name in ("semantic", "fused")}
+    notes = {**NOTES, "recipe": recipe, "metrics": {"val": {"frames": 1, "flagged": 0.5, **metrics}}}
+    path = tmp_path / "cascade.safetensors"
+    save_cascade(path, cascade, notes)
+    bundle = export_bundle(path, tmp_path / "bundle", "things")
+    again = Bundle.open(bundle.folder).manifest
+    assert again.instances == InstanceSpec((0, 2), overlap=0.4, least_pixels=3)
+    frame = np.random.default_rng(1).integers(0, 256, (40, 56, 3), np.uint8)
+    found = []
+    for engine in ("onnxruntime", "torch"):
+        with Runtime(bundle.folder, Options(engine)) as runtime:
+            found.append(runtime.segment(frame).instances)
+    assert len(found[0]) == len(found[1])
+    assert (found[0].map == found[1].map).mean() > 0.999  # but where scores tie to their last digits
