@@ -84,7 +84,7 @@ class CascadeConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as JSON and TOML hold them."""
-        return asdict(self)
+        return {**asdict(self), "things": list(self.things)}
 
 
 class Front(NamedTuple):

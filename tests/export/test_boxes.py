@@ -14,7 +14,6 @@ from errseg_rt.export.bundle import export_bundle
 from errseg_rt.export.graphs import export_graphs
 from errseg_rt.networks import Cascade, CascadeConfig, InputSpec
 from errseg_rt.networks.graphs import FrontGraph
-from errseg_rt.options import Options
 from errseg_rt.runtime import Runtime
 from errseg_rt.training.checkpoint import load_cascade, save_cascade
 from tests.export.conftest import NOTES
@@ -105,7 +104,7 @@ def test_a_bundle_says_how_its_instances_are_found(tmp_path, cascade):
     frame = np.random.default_rng(1).integers(0, 256, (40, 56, 3), np.uint8)
     found = []
     for engine in ("onnxruntime", "torch"):
-        with Runtime(bundle.folder, Options(engine)) as runtime:
+        with Runtime(bundle.folder, engine=engine) as runtime:
             found.append(runtime.segment(frame).instances)
     assert len(found[0]) == len(found[1])
     assert (found[0].map == found[1].map).mean() > 0.999  # but where scores tie to their last digits
