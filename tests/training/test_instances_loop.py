@@ -95,3 +95,6 @@ def test_the_recipe_of_nuclei_is_as_its_bundle_wants_it():
     assert recipe.cascade.things == (1,)
     assert recipe.input.content_size((256, 256)) == (512, 512)
     assert recipe.input.content_size((520, 696)) == (520, 696)
+    bootstrapped, plain = load_recipe("nuclei-bootstrapped"), load_recipe("nuclei-plain")
+    assert (bootstrapped.box_loss.size_power, bootstrapped.box_loss.easy) == (0, recipe.box_loss.easy)
+    assert (plain.box_loss.size_power, plain.box_loss.easy, plain.bootstrap.probability) == (0, 1, 0)
