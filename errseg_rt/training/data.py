@@ -84,7 +84,7 @@ class CropStream(Dataset[tuple[Tensor, ...]]):
             raise DataError("the frames have no instances, of which the localization head learns; give such as do")
         if self.with_instances and instances is not None:
             # In one map, since OpenCV rounds places otherwise for another type of pixel.
-            both = crop_of_ids(instances() * _IDS + labels, warp, augment, IGNORE).astype(np.int64)
+            both = crop_of_ids(np.maximum(instances(), 0) * _IDS + labels, warp, augment, IGNORE).astype(np.int64)
             maps = [both % _IDS, both // _IDS]
         else:
             maps = [crop_of_ids(labels, warp, augment, IGNORE).astype(np.int64)]

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.errors import DataError
 from errseg_rt.evaluation.error_maps import BASELINES, P_EP
+from errseg_rt.evaluation.instance_scores import InstanceScores
 from errseg_rt.frames.reading import Reading
 from errseg_rt.networks.cascade import BRANCH_FIELDS, Cascade
 from errseg_rt.networks.registry import GIVEN
@@ -45,7 +46,7 @@ from errseg_rt.training.inputs import SCORED_RENDERED, look_at_splits, open_spli
 from errseg_rt.training.logit_adjustment import adjust_logits, class_rarity
 from errseg_rt.training.outputs import FOLDS, RESULT, TAPS, check_outputs
 from errseg_rt.training.recipe import STAGES, Recipe, ViewsConfig
-from errseg_rt.training.sized import SizedFrames
+from errseg_rt.training.sized import SizedFrames, instances_of
 from errseg_rt.training.stages import STAGE_TRAININGS, Crops
 from errseg_rt.training.taps import FrozenBatch, TapStore, all_views
 from errseg_rt.training.temper import temper
@@ -313,20 +314,26 @@ def freeze(
 
 def _notes(cascade: Cascade, recipe: Recipe, sets: Mapping[str, LabelledFrames]) -> dict[str, Any]:
     """Scores, the calibrations and the provenance of a finished training."""
-    scored = {
-        name: evaluate(cascade, recipe.deployed, frames, track, f"score on {name}")
-        for name, frames in sets.items()
-        if len(frames)
-    }
+    things = recipe.cascade.things
+    scored, found = {}, {}
+    for name, frames in sets.items():
+        if not len(frames):
+            continue
+        if things and instances_of(frames) is not None:
+            found[name] = InstanceScores(len(recipe.classes), things)
+        scored[name] = evaluate(cascade, recipe.deployed, frames, track, f"score on {name}", instances=found.get(name))
     try:
         fitted = scored["held_out"].calibrations()
     except ValueError as error:
         raise DataError(f"the frames kept back for calibration: {error}; give frames with more labels") from error
+    metrics = {name: evaluation.to_dict(recipe.label_classes) for name, evaluation in scored.items()}
+    for name, instances in found.items():
+        metrics[name]["instances"] = instances.to_dict(recipe.classes)
     return {
         "recipe": asdict(recipe),
         "calibration": asdict(fitted[P_EP]),
         "baseline_calibrations": {name: asdict(fitted[name]) for name in BASELINES},
-        "metrics": {name: evaluation.to_dict(recipe.label_classes) for name, evaluation in scored.items()},
+        "metrics": metrics,
         "finished": datetime.now(timezone.utc).date().isoformat(),
         "torch": torch.__version__,
     }

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from errseg_rt.bundle.input_spec import Size
 from errseg_rt.datasets import LabelledFiles, LabelledFrames, Sample
+from errseg_rt.datasets.instances import VOID
 
 InstanceMap = npt.NDArray[np.int32]
 ReadInstances = Callable[[int, npt.NDArray[np.uint8]], InstanceMap]
@@ -24,8 +25,8 @@ class SizedFrames:
         sizes: Height and width of each, in pixels.
         read: Frame and labels, by number.
         shares: How likely each is to be drawn, `[frames]`; None: all alike.
-        instances: Number of the instance of each pixel, `int32 [H, W]`, 0 where there is none, by number of the frame
-            and its labels; None: nothing is known of instances.
+        instances: Number of the instance of each pixel, `int32 [H, W]`, 0 where there is none and `VOID` where nobody
+            says which, by number of the frame and its labels; None: nothing is known of instances.
     """
 
     names: Sequence[str]
@@ -101,7 +102,7 @@ def shares_of(frames: LabelledFrames) -> npt.NDArray[np.float64] | None:
 def instances_of(frames: LabelledFrames) -> ReadInstances | None:
     """What gives the numbers of the instances of frames that are learned from; None: nothing is known of them.
 
-    Pixels of groups whose members are not told apart have none, nor have void ones.
+    Groups whose members are not told apart are `VOID`.
     """
     if not isinstance(frames, LabelledFiles):
         known: ReadInstances | None = getattr(frames, "instances", None)
@@ -112,8 +113,8 @@ def instances_of(frames: LabelledFrames) -> ReadInstances | None:
     def read(index: int, labels: npt.NDArray[np.uint8]) -> InstanceMap:
         true = frames.instances(index, labels)
         numbers = np.arange(len(true) + 2, dtype=np.int32)
-        numbers[1:-1][true.crowd] = 0
-        numbers[-1] = 0  # of VOID, -1
+        numbers[1:-1][true.crowd] = VOID
+        numbers[VOID] = VOID  # the last one
         return numbers[true.map]
 
     return read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,6 +40,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("joint", [0.0, 1.0], ids=["frozen", "joint"])
 def test_a_training_with_instances_goes_on(tmp_path, data, small_network, joint):
     recipe = recipe_of(box_loss={"joint": joint, "keep": 8})
+    true = [Discs(2, size=(40, 48)).instances(index, None) for index in range(2)]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     wanted = train(recipe, data, whole)
     found = train(recipe, data, parts)
@@ -49,6 +51,9 @@ def test_a_training_with_instances_goes_on(tmp_path, data, small_network, joint)
         for name, value in semantic.localization.state_dict().items()
     ]
     assert any(moved)  # the stage behind goes on with the head
+    scores = load_cascade(found)[1]["metrics"]["val"]["instances"]
+    assert (scores["frames"], scores["truths"]) == (2, sum(len(np.unique(m)) - 1 for m in true))
+    assert scores["classes"]["disc"]["found"] == scores["found"]
     for name in ("cascade", "localization", "detail"):
         (parts / f"{name}.safetensors").unlink()
     assert_same_training(train(recipe, data, parts), wanted)
