@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from errseg_rt.kernels.fuse_labels import fuse_labels
+from errseg_rt.kernels.instances import instances
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.kernels.refine import refine
 from errseg_rt.kernels.select import select
@@ -19,6 +20,7 @@ from errseg_rt.system.lazy import lazy
 if TYPE_CHECKING:
     from errseg_rt.kernels.fuse_labels import FusedLabels, fuse_labels_reference, upsample, upsample_reference
     from errseg_rt.kernels.geometry import Geometry
+    from errseg_rt.kernels.instances import InstanceMap, InstanceSpec, instances_reference
     from errseg_rt.kernels.preprocess import preprocess_reference
     from errseg_rt.kernels.refine import DeviceWeights, RefineWeights, refine_reference
     from errseg_rt.kernels.select import Selection, select_reference, supports_reference
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "geometry": ("Geometry",),
     "fuse_labels": ("FusedLabels", "fuse_labels_reference", "upsample", "upsample_reference"),
+    "instances": ("InstanceMap", "InstanceSpec", "instances_reference"),
     "preprocess": ("preprocess_reference",),
     "refine": ("DeviceWeights", "RefineWeights", "refine_reference"),
     "select": ("Selection", "select_reference", "supports_reference"),
@@ -35,10 +38,14 @@ __all__ = [
     "DeviceWeights",
     "FusedLabels",
     "Geometry",
+    "InstanceMap",
+    "InstanceSpec",
     "RefineWeights",
     "Selection",
     "fuse_labels",
     "fuse_labels_reference",
+    "instances",
+    "instances_reference",
     "preprocess",
     "preprocess_reference",
     "refine",

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.frames.instance_drawing import colored, outlined
 from errseg_rt.frames.instances import Instances
 from errseg_rt.kernels.fuse_labels import upsample
 from errseg_rt.kernels.geometry import Geometry
@@ -127,7 +128,7 @@ class Segmentation:
         return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_HOT), np.uint8)
 
     def overlay(self, frame: npt.NDArray[np.uint8], opacity: float = 0.5, color: str = "bgr") -> npt.NDArray[np.uint8]:
-        """The class colours laid over the frame.
+        """The class colours laid over the frame; instances, where there are some, in a shade each within a white line.
 
         Args:
             frame: The frame that was segmented, `uint8 [H, W, 3]`.
@@ -145,8 +146,10 @@ class Segmentation:
             raise ValueError(f"wanted a frame uint8 {(*self.labels.shape, 3)}, got {frame.dtype} {frame.shape}")
         if not 0 <= opacity <= 1 or color not in ("bgr", "rgb"):
             raise ValueError(f"opacity is in 0..1 and color 'bgr' or 'rgb', got {opacity = }, {color = }")
-        colors = self.colors() if color == "bgr" else self.colors()[..., ::-1]
-        return np.asarray(cv2.addWeighted(frame, 1 - opacity, np.ascontiguousarray(colors), opacity, 0), np.uint8)
+        colors = self.colors() if self.instances is None else colored(self.colors(), self.instances)
+        colors = np.ascontiguousarray(colors if color == "bgr" else colors[..., ::-1])
+        picture = np.asarray(cv2.addWeighted(frame, 1 - opacity, colors, opacity, 0), np.uint8)
+        return picture if self.instances is None else outlined(picture, self.instances)
 
     def save(
         self, folder: str | Path, name: str = "frame", frame: npt.NDArray[np.uint8] | None = None

@@ -9,6 +9,7 @@ import numpy as np
 from errseg_rt.errors import EngineError
 from errseg_rt.frames.branches import Branches
 from errseg_rt.frames.frame import Ask
+from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.options import Limits
 from errseg_rt.pipeline.in_flight import FrameInFlight
 from errseg_rt.pipeline.pipeline import Pipeline
@@ -48,3 +49,10 @@ class Direct:
         result = self.submit(np.zeros((*_SMALL, 3), np.uint8), Ask(confidence=True), some).result()
         if result.error_probability is not None:
             result.error_map()
+        spec, classes = self.pipeline.manifest.instances, len(self.pipeline.manifest.classes)
+        if spec is not None:  # a small frame may well show no thing
+            place, size, of_thing = self.pipeline.place, (2, 2), spec.classes[0]
+            logits, boxes = np.zeros((classes, *size), np.float32), np.ones((4 * len(spec.classes), *size), np.float32)
+            logits[of_thing] = 1
+            labels, geometry = np.full(size, of_thing, np.uint8), Geometry(size, size, size, size, False)
+            place.instances(logits, None, None, boxes, labels, geometry, place.things(spec, classes))

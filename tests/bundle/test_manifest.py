@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from errseg_rt.bundle.calibration import Calibration
+from errseg_rt.bundle.instance_spec import InstanceSpec
 from errseg_rt.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest
 from errseg_rt.errors import BundleError
 
@@ -106,6 +107,36 @@ def test_fields_that_are_wrong(manifest: Manifest, values) -> None:
 @pytest.mark.parametrize("field", ["provenance", "metrics", "baseline_calibrations"])
 def test_fields_that_older_writers_may_leave_out(manifest: Manifest, field) -> None:
     assert getattr(Manifest.from_json(changed(manifest, **{field: ...}), WHERE), field) == {}
+
+
+def test_instances_come_back(manifest: Manifest) -> None:
+    spec = InstanceSpec((1,), top=2, overlap=0.4, least_score=0.3, least_pixels=5, region_overlap=0.6, most=99)
+    boxed = replace(manifest, instances=spec)
+    assert Manifest.from_json(boxed.to_json(), WHERE) == boxed
+
+
+def test_an_older_manifest_has_no_instances(manifest: Manifest) -> None:
+    older = changed(manifest, format_version=2, instances=...)
+    assert Manifest.from_json(older, WHERE) == manifest
+    assert manifest.instances is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"classes": [1, 200]}, "instances are of class 200"),
+        ({"classes": []}, "classes must be ids"),
+        ({"classes": [1], "overlap": 2}, "overlap must lie between 0 and 1"),
+        ({"classes": [1], "surprise": 2}, "surprise"),
+        ({"top": 2}, "classes"),
+        ([1], "not a manifest"),
+        (3, "not a manifest"),
+    ],
+    ids=str,
+)
+def test_instances_that_are_wrong(manifest: Manifest, spec, message) -> None:
+    with pytest.raises(BundleError, match=f"{WHERE}: not a manifest.*{message}|{message}"):
+        Manifest.from_json(changed(manifest, instances=spec), WHERE)
 
 
 def test_an_older_manifest_does_not_limit_work(manifest: Manifest) -> None:

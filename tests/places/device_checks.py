@@ -15,10 +15,14 @@ from errseg_rt.engines.open import open_engine
 from errseg_rt.errors import EngineError
 from errseg_rt.frames.frame import Ask
 from errseg_rt.options import Limits, Options
+from errseg_rt.pipeline.direct import Direct
 from errseg_rt.pipeline.outcome import Outcome
 from errseg_rt.pipeline.pipeline import Pipeline
+from errseg_rt.places.cpu import Cpu
 from errseg_rt.scenes import StreetScene
+from tests.boxed import LARGE, Boxed, blocks, boxed_bundle
 from tests.kernels.wide_tiles import widen_tiles
+from tests.opening import engine_on_cpu
 from tests.places.eager_gpu import EagerGpu
 
 assert triton.knobs.runtime.interpret
@@ -88,6 +92,34 @@ def test_is_the_runtime_on_the_cpu(frame, detail):
     np.testing.assert_array_equal(ours.semantic_labels, theirs.semantic_labels)
     np.testing.assert_allclose(ours.confidence, theirs.confidence, rtol=0, atol=1e-3)
     assert (ours.labels.dtype, ours.labels.shape) == (np.uint8, SIZE)
+
+
+@pytest.mark.parametrize("top", [1, 2])
+def test_instances_are_those_of_the_cpu(frame, top):
+    spec = boxed_bundle(things=LARGE, least_pixels=2, top=top).manifest.instances
+    opened, ran = replace(bundle(), manifest=replace(bundle().manifest, instances=spec)), Walk()
+    stage3, place = ran.pipeline.refinement._stage3, ran.pipeline.place
+    ran.pipeline = Pipeline(opened, Boxed(ran.front, blocks, taken=torch.from_numpy), stage3, place)
+    ours = ran.run(frame).cpu()
+    front, stage3 = (engine_on_cpu("torch", bundle(), graph) for graph in ("front", "refine"))
+    on_cpu = Direct(Pipeline(opened, Boxed(front, blocks), stage3, Cpu(1)))
+    theirs = on_cpu.submit(frame, Ask(), Limits(T)).result()
+    assert len(theirs.instances) > 10
+    same_but_for_ties(ours, theirs)
+    same_instances(ours.instances, theirs.instances)
+    assert ran.run(frame, instances=False).cpu().instances is None
+
+
+def same_instances(ours, theirs):
+    """Scores differ in rounding: instances whose scores are alike may change their places."""
+    assert len(ours) == len(theirs)
+    np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-3)
+    assert np.array_equal(ours.map > 0, theirs.map > 0)
+    pairs = np.unique(np.stack([ours.map.ravel(), theirs.map.ravel()]), axis=1)
+    assert pairs.shape[1] == len(np.unique(theirs.map))  # one to one
+    for mine, its in pairs[:, pairs[0] > 0].T - 1:
+        assert ours.classes[mine] == theirs.classes[its]
+        assert ours.error_probability[mine] == pytest.approx(theirs.error_probability[its], abs=1e-3)
 
 
 def test_a_budget_binds_on_the_device(frame):

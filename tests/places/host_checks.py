@@ -14,6 +14,7 @@ from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.errors import EngineError, FrameError
 from errseg_rt.pipeline import open as opening
 from errseg_rt.scenes import StreetScene
+from tests.boxed import LARGE, Boxed, blocks, boxed_bundle
 from tests.kernels.wide_tiles import widen_tiles
 from tests.opening import engine_on_cpu
 from tests.places.host_gpu import HostGpu, interpret, on_host
@@ -91,6 +92,32 @@ def test_is_the_runtime_on_the_cpu(opened, frames):
             np.testing.assert_allclose(ours.confidence, theirs.confidence, rtol=0, atol=1e-3)
             np.testing.assert_allclose(ours.error_probability, theirs.error_probability, rtol=0, atol=1e-5)
             assert set(ours.timings) == {"upload", "compute", "download"}
+
+
+def test_instances_in_a_captured_graph(monkeypatch, opened, frames):
+    spec = boxed_bundle(things=LARGE, least_pixels=2).manifest.instances
+    boxed, plain = replace(bundle(), manifest=replace(bundle().manifest, instances=spec)), opening.open_engine
+
+    def open_engine(bundle, graph, options, place):
+        engine = plain(bundle, graph, options, place)
+        if graph != "front":
+            return engine
+        return Boxed(engine, blocks) if place.is_immediate else Boxed(engine, blocks, taken=taken)
+
+    def taken(array):
+        kept = opening.open_gpu(0).lasting(array.shape, "float32")
+        on_host(kept)[...] = array
+        return kept
+
+    monkeypatch.setattr(opening, "open_engine", open_engine)
+    with Runtime(boxed, "tensorrt", threshold=T) as runtime, Runtime(boxed, threshold=T) as reference:
+        for frame in frames:
+            ours, theirs = runtime.segment(frame).instances, reference.segment(frame).instances
+            assert len(ours) == len(theirs) > 10
+            assert np.array_equal(ours.map > 0, theirs.map > 0)
+            np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-3)
+            assert np.bincount(ours.classes).tolist() == np.bincount(theirs.classes).tolist()
+        assert runtime.segment(frames[0], instances=False).instances is None
 
 
 def test_branches(opened, frames):

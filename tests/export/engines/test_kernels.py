@@ -25,6 +25,7 @@ from errseg_rt.kernels.refine.launches import is_channels_last
 from errseg_rt.pipeline.pipeline import Pipeline
 from errseg_rt.places.cubins import Cubin, Cubins
 from errseg_rt.places.driver_gpu import packed
+from tests.boxed import boxed_bundle
 from tests.places.host_gpu import HostGpu
 
 JETSON = (8, 7)
@@ -105,6 +106,24 @@ def test_whatever_a_frame_is_asked_for_its_code_is_there(bundle, precision, buil
         assert (threads % 32, shared) == (0, 96)
         assert [int(each) for each in arguments[-2:]] == [0, 0]
         assert all(isinstance(each, (np.uint64, np.int64, np.int32, np.float32)) for each in arguments)
+
+
+def test_kernels_of_instances_are_among_them(bundle) -> None:
+    """Whatever the frame's size, all that a bundle with boxes launches is compiled."""
+    boxed = boxed_bundle(top=2)
+    front, refine = graphs(bundle, "fp16")
+    boxes = TensorSpec("float32", (1, 4 * len(boxed.manifest.instances.classes), None, None))
+    front = front._replace(outputs={**front.outputs, "boxes": boxes})
+    found = launches(boxed, front, refine, Profile.parse("65x97..1024x2048"), JETSON)
+    kernels = {launch.kernel for launch in found.values() if launch.kernel.startswith("instances.")}
+    assert len(kernels) == 9
+    gpu = HostGpu(run=lambda launch: used.add(launch.code), capability=JETSON)
+    used: set[str] = set()
+    with gpu.entered():
+        pipeline = Pipeline(boxed, _Shapes(gpu, front, 4), _Shapes(gpu, refine, 4), gpu)
+        frame, limits = gpu.lasting((301, 777, 3), "uint8"), gpu.lasting((2,), "int64")
+        pipeline.run(frame, Ask(), limits, gpu.marks())
+    assert used <= set(found)
 
 
 def test_code_that_is_not_there_says_what_to_do() -> None:
