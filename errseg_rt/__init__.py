@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from errseg_rt.errors import BundleError, DataError, EngineError, ErrsegError, FrameError, SourceError
     from errseg_rt.frames.branches import Branches
     from errseg_rt.frames.frame import DeviceFrame
+    from errseg_rt.frames.instances import Instances
     from errseg_rt.frames.segmentation import Segmentation
     from errseg_rt.kernels.geometry import Geometry
     from errseg_rt.options import Limits, Options
@@ -38,6 +39,7 @@ _HOMES = {
     "errors": ("BundleError", "DataError", "EngineError", "ErrsegError", "FrameError", "SourceError"),
     "frames.branches": ("Branches",),
     "frames.frame": ("DeviceFrame",),
+    "frames.instances": ("Instances",),
     "frames.segmentation": ("Segmentation",),
     "kernels.geometry": ("Geometry",),
     "options": ("Limits", "Options"),
@@ -59,6 +61,7 @@ __all__ = [
     "FrameError",
     "FrameInFlight",
     "Geometry",
+    "Instances",
     "Limits",
     "Options",
     "Outcome",

@@ -104,6 +104,11 @@ class Manifest:
         return self.error != "none"
 
     @property
+    def things(self) -> tuple[int, ...]:
+        """Ids of the classes of which it tells instances apart; none where it finds none."""
+        return () if self.instances is None else self.instances.classes
+
+    @property
     def graphs(self) -> tuple[str, ...]:
         """Names of its graphs."""
         return ("front", "refine") if self.has_detail else ("front",)

@@ -119,9 +119,16 @@ def calibrate(
             raise BundleError(f"{bundle}: has no detail branch, and so no t; leave out --save-threshold")
         if out is not None:
             check_replaceable(out)
-        classes, coarse = label_classes(merge, manifest.classes)
+        classes, coarse, things = label_classes(merge, manifest)
         frames = open_frames(
-            data, classes, split=split, void=void, first_id=first_id, label_map=label_map, reading=reading
+            data,
+            classes,
+            split=split,
+            void=void,
+            first_id=first_id,
+            label_map=label_map,
+            reading=reading,
+            things=things,
         )
         warm_up(runtime)
         evaluation = Evaluation(

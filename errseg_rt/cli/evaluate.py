@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
-from errseg_rt.cli import instances as of_instances
 from errseg_rt.cli.execution import doubts_of_map, options_of, stamp, warm_up
 from errseg_rt.cli.labelled import (
     BundleArgument,
@@ -148,8 +147,7 @@ def evaluate(
     factors = tuple(float(part) for part in scales.split(","))
     with Runtime(bundle, options=options) as runtime:
         manifest = runtime.manifest
-        classes, coarse = label_classes(merge, manifest.classes)
-        things = of_instances.things_of(manifest) if merge is None else ()
+        classes, coarse, things = label_classes(merge, manifest)
         frames = open_frames(data, classes, reading=reading, things=things, **labelled)
         instances = InstanceScores(len(classes), things) if things and frames.has_instances else None
         warm_up(runtime)
@@ -171,7 +169,7 @@ def evaluate(
         tables = figures_of(scores)
         notes = [_NO_BASELINES] if manifest.has_errors and not manifest.baseline_calibrations else []
         notes += doubts_of_map(runtime)
-        if merge is not None and frames.has_instances and of_instances.things_of(manifest):
+        if merge is not None and frames.has_instances and manifest.things:
             notes.append("instances are of the bundle's own classes: with --merge they are not scored")
         first = frames.label_map.first_id
         warnings = doubts(evaluation.semantic.confusion.counts, classes, bundle, first)

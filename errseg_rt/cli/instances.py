@@ -1,9 +1,9 @@
-"""What `errseg-rt segment --instances` keeps of the instances of a frame, and writes of all of them at the end."""
+"""What `errseg-rt segment` keeps of the instances of a frame, and writes of all of them at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,85 +12,132 @@ import numpy as np
 from errseg_rt.bundle.classes import ClassSet
 from errseg_rt.errors import DataError
 from errseg_rt.frames.coco import write_coco
-from errseg_rt.frames.index_map import WHAT
+from errseg_rt.frames.index_map import INSTANCES, write_index_map
 from errseg_rt.frames.instances import Instances
+from errseg_rt.frames.panoptic import PANOPTIC, panoptic_map, write_panoptic_json, write_panoptic_map
 from errseg_rt.frames.reading import Reading, read_instance_ids
 
 if TYPE_CHECKING:
     from errseg_rt.bundle.manifest import Manifest
+    from errseg_rt.cli.outputs import Outputs
     from errseg_rt.frames.segmentation import Segmentation
 
-DOCUMENT = "instances.json"
-END = f"_{WHAT}.png"
-"""How the names of index maps end."""
+Entries = Sequence[Mapping[str, Any]]
 
 
-def things_of(manifest: Manifest) -> tuple[int, ...]:
-    """The classes of which a bundle finds instances; none where it finds none."""
-    spec = getattr(manifest, "instances", None)
-    return () if spec is None else tuple(spec.classes)
+@dataclass(frozen=True)
+class InstanceFiles:
+    """Which files of instances are written: maps of each frame, and a document of all.
 
-
-def check_things(manifest: Manifest) -> None:
-    """Raises DataError unless a bundle finds instances."""
-    if not things_of(manifest):
-        raise DataError(f"the bundle {manifest.name} finds no instances; leave out --instances")
-
-
-def found_in(result: Segmentation) -> Instances:
-    """The instances of a frame whose bundle finds some."""
-    found: Instances | None = getattr(result, "instances", None)
-    assert found is not None, "a bundle with instances gave none"
-    return found
-
-
-def counted(entries: Sequence[Mapping[str, Any]], classes: ClassSet) -> dict[str, int]:
-    """How many instances of each class the entries of frames have, those without left out."""
-    names = [row["class"] for entry in entries for row in entry.get("instances", ())]
-    return {name: names.count(name) for name in classes.names if name in names}
-
-
-def check_rows(rows: Sequence[Mapping[str, Any]], classes: ClassSet) -> None:
-    """Raises ValueError, LookupError or TypeError where an entry's rows are not such as `Instances.rows` gives."""
-    _columns(rows, classes)
-    for row in rows:
-        if len(row["box"]) != 4 or row["area"] < 1:
-            raise ValueError(f"no instance: {row}")
-
-
-def write_document(entries: Sequence[Mapping[str, Any]], out: Path, classes: ClassSet, reading: Reading) -> None:
-    """Write the instances of all frames in COCO's JSON, from what is in the folder of results.
-
-    So it is the same whether a frame was segmented by this run or an earlier one.
-
-    Args:
-        entries: Of the frames, in a summary.
-        out: The folder.
+    Attributes:
+        kinds: Of `INSTANCES` and `PANOPTIC`; none where nothing of instances is asked for.
+        things: Classes that have instances.
         classes: What the class ids mean.
-        reading: What is taken of image files.
-
-    Raises:
-        DataError, FrameError: An index map is not what was written.
-        OSError: It cannot be written.
     """
 
-    def frames() -> Iterator[tuple[str, Instances]]:
+    kinds: tuple[str, ...]
+    things: tuple[int, ...]
+    classes: ClassSet
+
+    @classmethod
+    def of(cls, manifest: Manifest, **asked: bool) -> InstanceFiles:
+        """Those that are asked for, by the names of options.
+
+        Raises:
+            DataError: There are some, and the bundle finds no instances.
+        """
+        kinds = tuple(kind for kind, is_asked in asked.items() if is_asked)
+        if kinds and not manifest.things:
+            raise DataError(f"the bundle {manifest.name} finds no instances; leave out --{' and --'.join(kinds)}")
+        return cls(kinds, manifest.things, manifest.classes)
+
+    @property
+    def ends(self) -> list[str]:
+        """How the names of a frame's files end."""
+        return [f"_{kind}.png" for kind in self.kinds]
+
+    def documents(self, out: Path) -> list[Path]:
+        """The files that are about all frames."""
+        return [out / f"{kind}.json" for kind in self.kinds]
+
+    def save(self, result: Segmentation, out: Path, name: str) -> tuple[dict[str, Path], dict[str, Any]]:
+        """Write the files of a frame.
+
+        Returns:
+            Paths by kind, and what its entry in the summary says.
+
+        Raises:
+            FrameError: There are more instances than a file tells apart.
+            OSError: A file cannot be written.
+        """
+        if not self.kinds:
+            return {}, {}
+        found = result.instances
+        assert found is not None, "a bundle with instances gave none"
+        saved = {kind: out / f"{name}_{kind}.png" for kind in self.kinds}
+        entry: dict[str, Any] = {"instances": found.rows()}
+        if INSTANCES in saved:
+            write_index_map(found.map, saved[INSTANCES])
+        if PANOPTIC in saved:
+            ids, entry["segments"] = panoptic_map(result.labels, found, self.things)
+            write_panoptic_map(ids, saved[PANOPTIC])
+        return saved, entry
+
+    def check(self, entry: Mapping[str, Any]) -> None:
+        """Raises ValueError, LookupError or TypeError where an entry of an earlier run is not such as `save` gives."""
+        if self.kinds:
+            _columns(entry["instances"], self.classes)
+            for row in entry["instances"]:
+                if len(row["box"]) != 4 or row["area"] < 1:
+                    raise ValueError(f"no instance: {row}")
+        for segment in entry["segments"] if PANOPTIC in self.kinds else ():
+            if len(segment["bbox"]) != 4 or min(segment["id"], segment["area"]) < 1:
+                raise ValueError(f"no segment: {segment}")
+            self.classes.names[segment["category_id"]]
+
+    def summary(self, entries: Entries) -> dict[str, Any]:
+        """How many instances of each class the frames have, those without left out; empty where none are asked for."""
+        names = [row["class"] for entry in entries for row in entry.get("instances", ())]
+        return (
+            {"instances": {name: names.count(name) for name in self.classes.names if name in names}}
+            if self.kinds
+            else {}
+        )
+
+    def write(self, entries: Entries, out: Path, reading: Reading, outputs: Outputs) -> None:
+        """Write the documents from what is in the folder of results, whichever run has written it.
+
+        Args:
+            entries: Of the frames, in the summary.
+            out: The folder.
+            reading: What is taken of image files.
+            outputs: Keeps what cannot be written.
+        """
+        for kind, path in zip(self.kinds, self.documents(out), strict=True):
+            with outputs.writing(path):
+                if kind == INSTANCES:
+                    write_coco(self._read(entries, out, reading), self.classes, path)
+                else:
+                    frames = (
+                        (each["input"], each["outputs"][kind], each["size"], each["segments"]) for each in entries
+                    )
+                    write_panoptic_json(frames, self.classes, self.things, path)
+
+    def _read(self, entries: Entries, out: Path, reading: Reading) -> Iterator[tuple[str, Instances]]:
         for entry in entries:
             height, width = entry["size"]
-            of_class, scores, errors = _columns(entry["instances"], classes)
-            path = out / entry["outputs"]["instances"]
+            of_class, scores, errors = _columns(entry["instances"], self.classes)
+            path = out / entry["outputs"][INSTANCES]
             ids = read_instance_ids(path, (height, width), reading)
             if ids.max(initial=0) > len(scores):
                 raise DataError(f"{path}: is not what was written there; segment its image again")
-            found = Instances.of(ids, of_class, scores, classes)
+            found = Instances.of(ids, of_class, scores, self.classes)
             if errors is not None and len(found) == len(errors):
                 found = replace(found, error_probability=errors)
             yield entry["input"], found
 
-    write_coco(frames(), classes, out / DOCUMENT)
 
-
-def _columns(rows: Sequence[Mapping[str, Any]], classes: ClassSet) -> tuple[list[int], list[float], Any]:
+def _columns(rows: Entries, classes: ClassSet) -> tuple[list[int], list[float], Any]:
     errors = [row["error_probability"] for row in rows]
     return (
         [classes.names.index(row["class"]) for row in rows],

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from errseg_rt.bundle.classes import ClassSet
+    from errseg_rt.bundle.manifest import Manifest
     from errseg_rt.datasets import LabelledFiles
     from errseg_rt.frames.reading import Reading
 
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="Embedded bundle's name, or a bundle's folder.")]
 DataOption = Annotated[
-    Path, typer.Option(help="Folder with images/ and labels/, or the root of Cityscapes, ADE20K or VOC.")
+    Path,
+    typer.Option(
+        help="Folder with images/ and labels/ or instances/, or the root of Cityscapes, ADE20K, VOC, SBD or "
+        "data in COCO's panoptic format."
+    ),
 ]
 SplitOption = Annotated[str | None, typer.Option(help="Part of the data set, where it has several.")]
 VoidOption = Annotated[
@@ -72,20 +77,22 @@ class LabelClasses(NamedTuple):
     Attributes:
         classes: The labels' own.
         coarse: What each of the bundle's labels counts as, as `Evaluation` takes it; None: as itself.
+        things: Those of which the bundle finds instances; none where they are merged.
     """
 
     classes: ClassSet
     coarse: npt.NDArray[np.uint8] | None
+    things: tuple[int, ...]
 
 
-def label_classes(merge: str | None, classes: ClassSet) -> LabelClasses:
+def label_classes(merge: str | None, manifest: Manifest) -> LabelClasses:
     """The classes of labels of a bundle's classes, or of those that a user's option merges them to."""
     from errseg_rt.datasets.merge import Merge
 
     if merge is None:
-        return LabelClasses(classes, None)
-    opened = Merge.open(merge, classes)
-    return LabelClasses(opened.coarse, opened.to_coarse)
+        return LabelClasses(manifest.classes, None, manifest.things)
+    opened = Merge.open(merge, manifest.classes)
+    return LabelClasses(opened.coarse, opened.to_coarse, ())
 
 
 def open_frames(

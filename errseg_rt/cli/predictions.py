@@ -47,8 +47,8 @@ def score_files(
 
     opened = Bundle.open(bundle)
     meaning = LabelMap.open(ids, opened.manifest.classes)
-    classes, coarse = label_classes(merge, opened.manifest.classes)
-    frames = open_frames(data, classes, reading=reading, **labelled)
+    classes, coarse, things = label_classes(merge, opened.manifest)
+    frames = open_frames(data, classes, reading=reading, things=things, **labelled)
     scores = LabelScores(len(classes), boundary=True, void_labels=True)
     done = score_predictions(frames, pair_predictions(frames, folder), meaning, scores, "score predictions", coarse)
     figures = scores.to_dict(classes)

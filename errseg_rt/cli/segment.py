@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
-from errseg_rt.cli import instances as of_instances
 from errseg_rt.cli.batch import Batch, Entry, earlier, print_of
 from errseg_rt.cli.execution import doubts_of_map, options_of, stamp, warm_up
 from errseg_rt.cli.faults import say
+from errseg_rt.cli.instances import InstanceFiles
 from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption, VoidOption, print_warnings
 from errseg_rt.cli.options import (
     AllowDamagedOption,
@@ -49,7 +49,6 @@ from errseg_rt.datasets.inputs import Item, find_images
 from errseg_rt.datasets.label_map import LabelMap, check_alone
 from errseg_rt.datasets.output_ids import OutputIds
 from errseg_rt.errors import DataError, FrameError
-from errseg_rt.frames.index_map import write_index_map
 from errseg_rt.frames.reading import Reading, read_picture
 from errseg_rt.frames.segmentation import PICTURES
 from errseg_rt.system.progress import track
@@ -110,6 +109,13 @@ def segment(
             "all images as instances.json, COCO's, with run lengths; for bundles that find instances.",
         ),
     ] = False,
+    panoptic: Annotated[
+        bool,
+        typer.Option(
+            "--panoptic",
+            help="Also write labels and instances as NAME_panoptic.png and panoptic.json, in COCO's panoptic format.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.
@@ -139,18 +145,18 @@ def segment(
     found = find_images(inputs, labels, out, exclude or ())
     with Runtime(bundle, options=options) as runtime:
         classes = runtime.manifest.classes
-        if instances:
-            of_instances.check_things(runtime.manifest)
-            check_file(out / of_instances.DOCUMENT)
+        extra = InstanceFiles.of(runtime.manifest, instances=instances, panoptic=panoptic)
+        for path in extra.documents(out):
+            check_file(path)
         if label_map is None:
             meaning = LabelMap.of(len(classes), void, first_id or 0)
         else:
             check_alone(void, first_id)
             meaning = LabelMap.open(label_map, classes)
         output = OutputIds.open(ids, classes) if ids is not None else None
-        ends = _ends(runtime, output, instances)
+        ends = _ends(runtime, output) + extra.ends
         _check_apart(found.items, out, ends)
-        settings = _settings(runtime, reading, meaning, output) | ({"instances": True} if instances else {})
+        settings = _settings(runtime, reading, meaning, output) | dict.fromkeys(extra.kinds, True)
         tally = Tally(classes)
 
         def summarise(frames: list[Entry]) -> dict[str, Any]:
@@ -160,13 +166,13 @@ def segment(
                 "settings": settings,
                 **run_summary(runtime, frames),
                 **tally.summary(len(found.items)),
-                **({"instances": of_instances.counted(frames, classes)} if instances else {}),
+                **extra.summary(frames),
                 "notes": doubts_of_map(runtime) + doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
             }
 
         def work(item: Item) -> Entry:
-            entry = _done_already(runtime, item, done.get(str(item.path)), out, ends, instances)
-            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output, ends, instances)
+            entry = _done_already(runtime, item, done.get(str(item.path)), out, ends, extra)
+            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output, ends, extra)
             tally.add(entry)
             return entry
 
@@ -180,16 +186,14 @@ def segment(
                 batch.keep()
         summary = batch.summary()
         outputs = Outputs()
-        if instances:
-            with outputs.writing(out / of_instances.DOCUMENT):
-                of_instances.write_document(batch.frames, out, classes, reading)
+        extra.write(batch.frames, out, reading, outputs)
     if as_json:
         print_json(summary)
     elif batch.frames:
         print_run(summary)
         if summary["scored"]:
             _print_scores(summary)
-        if instances:
+        if extra.kinds:
             listed = ", ".join(f"{count} {name}" for name, count in summary["instances"].items())
             print(f"instances: {listed or 'none'}")
         print(f"{len(batch.frames)} of {len(found.items)} images segmented: {out}")
@@ -204,12 +208,11 @@ def segment(
         raise typer.Exit(2)
 
 
-def _ends(runtime: Runtime, output: OutputIds | None, instances: bool) -> list[str]:
-    """How the names of an item's results end; that of its instances, where they are written, is the last."""
-    own = [of_instances.END] if instances else []
+def _ends(runtime: Runtime, output: OutputIds | None) -> list[str]:
+    """How the names of an item's results end."""
     if output is not None:
-        return [".png", *own]
-    return [f"_{what}.png" for what in PICTURES if what != "error" or runtime.manifest.has_errors] + own
+        return [".png"]
+    return [f"_{what}.png" for what in PICTURES if what != "error" or runtime.manifest.has_errors]
 
 
 def _check_apart(items: Sequence[Item], out: Path, ends: Sequence[str]) -> None:
@@ -248,7 +251,7 @@ def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap, output: Out
 
 
 def _done_already(
-    runtime: Runtime, item: Item, entry: Entry | None, out: Path, ends: Sequence[str], instances: bool
+    runtime: Runtime, item: Item, entry: Entry | None, out: Path, ends: Sequence[str], extra: InstanceFiles
 ) -> Entry | None:
     """The entry of an earlier run, where its files are unchanged, its results are there, and a summary takes it."""
     if entry is None:
@@ -263,8 +266,7 @@ def _done_already(
             and (not runtime.manifest.has_errors or 0 <= entry["mean_error_probability"] <= 1)
         )
         Tally(runtime.manifest.classes).add(entry)
-        if instances:
-            of_instances.check_rows(entry["instances"], runtime.manifest.classes)
+        extra.check(entry)
         json.dumps(run_summary(runtime, [entry]), allow_nan=False)
     except (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError):  # somebody has edited it
         return None
@@ -285,7 +287,7 @@ def _segment_one(
     tally: Tally,
     output: OutputIds | None,
     ends: Sequence[str],
-    instances: bool,
+    extra: InstanceFiles,
 ) -> Entry:
     """Segment and save one image; what the summary says of it."""
     if item.fault:
@@ -295,14 +297,14 @@ def _segment_one(
     truth = None
     if item.truth is not None and picture.labels is not None:
         truth = meaning.apply(picture.labels, item.truth)
-    result = runtime.segment(picture.frame, semantic=truth is not None)
+    is_drawn = output is None  # overlays show instances
+    result = runtime.segment(picture.frame, semantic=truth is not None, instances=is_drawn or bool(extra.kinds))
     if output is None:
         saved = result.save(out, item.name, picture.frame)
     else:
         saved = {"ids": output.save(result.labels, _results(item, out, ends)[0])}
-    found = of_instances.found_in(result) if instances else None
-    if found is not None:
-        saved["instances"] = write_index_map(found.map, _results(item, out, ends)[-1])
+    more, of_instances = extra.save(result, out, item.name)
+    saved |= more
     entry: Entry = {
         "input": str(item.path),
         "files": files,
@@ -310,9 +312,8 @@ def _segment_one(
         "outputs": {what: path.relative_to(out).as_posix() for what, path in saved.items()},
         "mean_error_probability": result.mean_error_probability,
         **frame_summary(result),
+        **of_instances,
     }
-    if found is not None:
-        entry["instances"] = found.rows()
     if picture.damage:
         entry["damage"] = list(picture.damage)
     if truth is not None and result.semantic_labels is not None:

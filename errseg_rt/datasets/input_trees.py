@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from errseg_rt.frames.index_map import WHAT
+from errseg_rt.frames.index_map import INSTANCES
+from errseg_rt.frames.panoptic import PANOPTIC
 from errseg_rt.frames.segmentation import PICTURES
 from errseg_rt.system.json_text import parse_json
 
@@ -17,7 +18,7 @@ _TRUTH = (
     *("groundtruth", "ground_truth", "SegmentationClass", "SegmentationObject", "segmentation", "segmentations"),
     *("semantic", "semantic_rgb", "targets", "trimaps", "1st_manual", "2nd_manual"),
 )
-_RESULTS = (*PICTURES, WHAT)
+_RESULTS = (*PICTURES, INSTANCES, PANOPTIC)
 _OTHERS = {"ImageSets", *_TRUTH}
 
 

@@ -43,7 +43,8 @@ class InstanceFolderData(LabelledFiles):
             if not folder.is_dir():
                 raise DataError(f"{folder}: no such folder; frames with instances lie in images/ and instances/")
         pairs = pair_files(images, maps, is_whole=False)
-        super().__init__(pairs, LabelMap.of(len(classes)))
+        ids = {index: index for index in [*range(len(classes)), IGNORE]}
+        super().__init__(pairs, LabelMap(ids, "labels follow from instances"))
         self.instance_files = {name: path for name, (_, path) in pairs.items()}
         background = class_named("background", classes)
         if not things and len(classes) == 2:

@@ -81,6 +81,11 @@ def open_dataset(
         return ADE20KData(root, split or "validation", label_map)
     folder, part = _plain_folder(root, split, found)
     if _folders(folder) & _TRUTH == {"instances"}:
+        if label_map is not None:
+            raise DataError(
+                f"{folder}: holds instances/ and no labels/, so that there are no label ids to map; leave out a label "
+                "map and a first id; classes.csv says of what class instances are"
+            )
         return InstanceFolderData(folder, classes, things, part)
     return FolderData(folder, len(classes), void, label_map, part)
 

@@ -1,4 +1,4 @@
-"""How good a cascade is on labelled frames: labels, error map, calibration, and what the detail branch gains."""
+"""How good a cascade is on labelled frames: labels, error map, calibration, instances, gain of the detail branch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from errseg_rt.evaluation.bootstrap import PairedDifference, paired_bootstrap
     from errseg_rt.evaluation.calibration import FOLDS, cross_validated, recalibrated
     from errseg_rt.evaluation.evaluation import Evaluation
+    from errseg_rt.evaluation.instance_scores import InstanceScores
     from errseg_rt.evaluation.labels import View
     from errseg_rt.evaluation.run import Done, evaluate_frames
     from errseg_rt.evaluation.sweep import THRESHOLDS, Proposal, propose
@@ -18,6 +19,7 @@ _HOMES = {
     "bootstrap": ("PairedDifference", "paired_bootstrap"),
     "calibration": ("FOLDS", "cross_validated", "recalibrated"),
     "evaluation": ("Evaluation",),
+    "instance_scores": ("InstanceScores",),
     "labels": ("View",),
     "run": ("Done", "evaluate_frames"),
     "sweep": ("THRESHOLDS", "Proposal", "propose"),
@@ -28,6 +30,7 @@ __all__ = [
     "THRESHOLDS",
     "Done",
     "Evaluation",
+    "InstanceScores",
     "PairedDifference",
     "Proposal",
     "View",

@@ -34,11 +34,10 @@ class InstanceScores:
 
     Args:
         classes: Number of classes.
-        things: Those that have instances.
+        things: Those that have instances; true and found ones of others count only as labels.
 
     Attributes:
         panoptic: Panoptic quality, of labels and instances together.
-        truths: True instances of each frame by class, groups not counted, `int64 [F, classes]`.
     """
 
     def __init__(self, classes: int, things: Sequence[int]) -> None:
@@ -87,9 +86,11 @@ class InstanceScores:
 
     @property
     def truths(self) -> npt.NDArray[np.int64]:
-        """True instances of each frame by class, `int64 [F, classes]`."""
+        """True instances of each frame by class, of things alone, groups not counted, `int64 [F, classes]`."""
         classes = len(self.panoptic.iou)
-        return np.array(self._truths, np.int64).reshape(-1, classes)
+        truths = np.array(self._truths, np.int64).reshape(-1, classes)
+        truths[:, [label for label in range(classes) if label not in self._things]] = 0
+        return truths
 
     def ap_r(self, label: int, threshold: float) -> float | None:
         """AP^r of a class (Hariharan et al. 2014) at one of the thresholds `VOLUME`, in 0..1."""
@@ -168,7 +169,7 @@ class InstanceScores:
         return {
             "frames": len(self._truths),
             "truths": int(truths.sum()),
-            "found": len(found["class"]),
+            "found": int(counts[self._things].sum()),
             **{f"m{name}": _mean([each[name] for each in by_class.values()]) for name in names},
             "panoptic": self.panoptic.to_dict(),
             "auroc": self.auroc(),
@@ -196,7 +197,7 @@ class InstanceScores:
         ways = [self._ap_r(found, label, threshold) for label in self._things for threshold in thresholds]
 
         def mean(weights: Floats) -> Floats:
-            scores = np.array([way(weights) for way in ways]).reshape(len(ways), -1)
+            scores = np.array([way(weights) for way in ways]).reshape(len(ways), len(weights))
             known = np.isfinite(scores).sum(axis=0)
             sums = np.nansum(scores, axis=0)
             means: Floats = np.divide(sums, known, out=np.full(len(weights), np.nan), where=known > 0)

@@ -96,15 +96,18 @@ class PanopticQuality:
         return means
 
     def _with_stuff(self, truth: TrueInstances, labels: npt.NDArray[np.uint8]) -> TrueInstances:
-        """The true segments: instances, and each class without them as one; a thing that is no instance is void."""
+        """The true segments: instances of things, and each other class as one; a thing that is no instance is void."""
         if labels.shape != truth.map.shape:
             raise ValueError(f"true labels and instances differ in size: {labels.shape} and {truth.map.shape}")
         classes = len(self.iou)
         of_label = np.full(256, VOID, np.int32)
         of_label[:classes] = len(truth) + 1 + np.arange(classes)
         of_label[[*self._things, IGNORE]] = VOID
+        # Data may tell instances apart of a class that has none here.
+        numbers = np.where(np.isin(truth.classes, self._things), np.arange(len(truth)), len(truth) + truth.classes) + 1
+        of_number = np.array([0, *numbers, VOID], np.int32)  # VOID is -1, the last
         return TrueInstances(
-            np.where(truth.map == 0, of_label[labels], truth.map),
+            np.where(truth.map == 0, of_label[labels], of_number[truth.map]),
             np.concatenate([truth.classes, np.arange(classes, dtype=np.int32)]),
             np.concatenate([truth.crowd, np.zeros(classes, bool)]),
         )

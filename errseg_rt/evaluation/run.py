@@ -56,7 +56,7 @@ def evaluate_frames(
         title: What the progress bar says.
         scales: Of multi-scale inference, which is scored too unless it is this one and there is no `flip`.
         flip: Whether it also sees each frame mirrored.
-        instances: Counts instances; for frames that have such, and a runtime that finds some.
+        instances: Counts instances; for `InstanceFrames`, and a runtime whose bundle finds instances.
     """
     done = Done([], {})
     for index in track(range(len(frames)), title, len(frames)):
@@ -71,7 +71,8 @@ def evaluate_frames(
             continue
         evaluation.add(truth, branches, views=views, fold=index * len(evaluation.folds) // len(frames))
         if instances is not None:
-            instances.add(true, truth, getattr(result, "instances"), result.labels)  # noqa: B009
+            assert result.instances is not None
+            instances.add(true, truth, result.instances, result.labels)
         done.scored.append(index)
     return done
 

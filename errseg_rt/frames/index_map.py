@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.errors import FrameError
+from errseg_rt.kernels.instances.spec import MOST
 from errseg_rt.system.atomic import write_atomically
 
-WHAT = "instances"
+INSTANCES = "instances"
 """What such a file shows, in its name: `<name>_instances.png`."""
-MOST = 65535
-"""Instances that a 16-bit PNG tells apart."""
 
 
 def write_index_map(index: npt.NDArray[np.integer[Any]], path: Path) -> Path:

@@ -15,6 +15,8 @@ from errseg_rt.frames.instances import Instances
 from errseg_rt.frames.runs import runs_of
 from errseg_rt.system.atomic import write_atomically, write_json
 
+PANOPTIC = "panoptic"
+"""What a file of such a map shows, in its name: `<name>_panoptic.png`."""
 _MOST = (1 << 24) - 1  # id of three bytes
 
 
@@ -88,7 +90,7 @@ def write_panoptic_json(
         frames: File name of each image, that of its map, height and width, and its `segments_info`.
         class_set: What the class ids mean.
         things: Classes that have instances.
-        path: The file; the maps lie in the folder beside it that has its name without suffix.
+        path: The file.
 
     Raises:
         OSError: It cannot be written.

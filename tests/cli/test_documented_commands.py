@@ -122,6 +122,8 @@ ELSEWHERE = {
     "errseg-rt calibrate mine --data DIR -o mine_calibrated": _WRAP,
     "errseg-rt wrap model.onnx -o mine --check frame.png": _WRAP,
     **{step.text: _WALK for step in steps() if step.kind == "command"},
+    "python -m benchmarks.instance_methods BUNDLE --data DIR --tune OTHER": "wants a bundle with instances; "
+    "tests/benchmarks/test_instance_methods.py has one that is none",
     "python -m benchmarks.user_networks.walk --drive DRIVE --checkpoint model_checkpoint.pth": _WALK,
     "errseg-rt taps MODEL.onnx": _TAPS,
     "errseg-rt taps mine": _TAPS,

@@ -12,10 +12,12 @@ import pytest
 
 from benchmarks.instance_baselines import connected_components
 from errseg_rt.bundle.classes import CAMVID
-from errseg_rt.cli import instances as of_instances
+from errseg_rt.bundle.manifest import Manifest
+from errseg_rt.cli.instances import InstanceFiles
 from errseg_rt.datasets import open_dataset
 from errseg_rt.evaluation.instance_scores import InstanceScores
 from errseg_rt.frames.instances import Instances
+from errseg_rt.frames.panoptic import panoptic_map
 from errseg_rt.frames.run_lengths import decode_mask
 from errseg_rt.runtime import Runtime
 
@@ -33,12 +35,12 @@ def finds_instances(monkeypatch) -> list[int]:
 
     def segment(self, frame, *arguments, **asked):
         result = original(self, frame, *arguments, **asked)
-        object.__setattr__(result, "instances", pieces(result))
+        object.__setattr__(result, "instances", pieces(result) if asked.get("instances", True) else None)
         heights.append(len(result.labels))
         return result
 
     monkeypatch.setattr(Runtime, "segment", segment)
-    monkeypatch.setattr(of_instances, "things_of", lambda manifest: THINGS)
+    monkeypatch.setattr(Manifest, "things", THINGS)
     return heights
 
 
@@ -117,6 +119,28 @@ def test_resume_gives_the_same_document(cli, images, tmp_path, finds_instances) 
     assert len(finds_instances) == 3  # other settings
 
 
+def test_panoptic_maps_are_those_of_labels_and_instances(cli, images, tmp_path, finds_instances, runtime) -> None:
+    out = tmp_path / "out"
+    arguments = ("segment", images, "-o", out, "--panoptic", "--threads", "1", "--resume")
+    done = cli(*arguments)
+    assert (done.code, done.err) == (0, "")
+    document = json.loads((out / "panoptic.json").read_text())
+    assert not list(out.rglob("*instances*"))
+    assert [each["isthing"] for each in document["categories"]] == [index in THINGS for index in range(len(CAMVID))]
+    for image, each in zip(document["images"], document["annotations"], strict=True):
+        assert image["id"] == each["image_id"]
+        result = runtime.segment(cv2.imread(image["file_name"]))
+        ids, segments = panoptic_map(result.labels, pieces(result), THINGS)
+        stored = read(out / each["file_name"]).astype(int)
+        np.testing.assert_array_equal(stored @ [1 << 16, 1 << 8, 1], ids)
+        assert each["segments_info"] == json.loads(json.dumps(segments))
+    finds_instances.clear()
+    (out / "panoptic.json").unlink()
+    assert cli(*arguments).code == 0
+    assert finds_instances == []
+    assert json.loads((out / "panoptic.json").read_text()) == document
+
+
 def test_results_of_instances_are_no_images(cli, images, tmp_path, finds_instances) -> None:
     out = images / "old"
     assert cli("segment", images / "f0.png", "-o", out, "--instances", "--threads", "1").code == 0
@@ -127,13 +151,13 @@ def test_results_of_instances_are_no_images(cli, images, tmp_path, finds_instanc
 
 
 def test_a_map_that_somebody_has_exchanged(cli, images, tmp_path, finds_instances, monkeypatch) -> None:
-    original = of_instances.write_document
+    original = InstanceFiles.write
 
-    def exchanged(entries, out, *rest):
+    def exchanged(self, entries, out, *rest):
         cv2.imwrite(str(out / "f0_instances.png"), np.full((96, 128), 999, np.uint16))
-        original(entries, out, *rest)
+        original(self, entries, out, *rest)
 
-    monkeypatch.setattr(of_instances, "write_document", exchanged)
+    monkeypatch.setattr(InstanceFiles, "write", exchanged)
     done = cli("segment", images, "-o", tmp_path / "out", "--instances", "--threads", "1")
     assert done.code == 2
     assert done.err.count("\n") == 1
@@ -226,3 +250,18 @@ def test_coarser_classes_leave_instances_out(cli, data, tmp_path, finds_instance
     told = json.loads(file.read_text())
     assert "instances" not in told
     assert "instances are of the bundle's own classes: with --merge they are not scored" in told["notes"]
+
+
+def test_data_of_instances_alone_are_of_the_only_thing(cli, data, tmp_path, finds_instances, monkeypatch) -> None:
+    shutil.rmtree(data / "labels")
+    monkeypatch.setattr(Manifest, "things", (8,))
+    file = tmp_path / "scores.json"
+    assert cli("evaluate", "camvid", "--data", data, "--threads", "1", "--json", file).code in (0, 2)
+    told = json.loads(file.read_text())
+    assert told["failed"] == {}
+    assert list(told["instances"]["classes"]) == [CAMVID.names[8]]
+    assert told["instances"]["truths"] > 0
+    monkeypatch.setattr(Manifest, "things", ())
+    done = cli("evaluate", "camvid", "--data", data, "--threads", "1")
+    assert done.code == 2
+    assert "of which of the 11 classes the instances are is not said; write classes.csv beside images/" in done.err

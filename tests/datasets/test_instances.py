@@ -207,6 +207,29 @@ def test_a_map_that_is_no_png(tmp_path: Path, noise) -> None:
         open_dataset(tmp_path, NUCLEI)[0]
 
 
+def test_a_label_map_has_nothing_to_map(tmp_path: Path, write, noise, ids: np.ndarray) -> None:
+    write(tmp_path, {"images/a.png": noise(), "instances/a.png": ids})
+    with pytest.raises(DataError, match=r"holds instances/ and no labels/, .* classes\.csv says"):
+        open_dataset(tmp_path, NUCLEI, first_id=1)
+
+
+@pytest.mark.parametrize("drawn", ["as seen", "as stored"])
+def test_instances_of_a_turned_image(tmp_path: Path, noise, ids: np.ndarray, drawn: str) -> None:
+    stored, exif = noise(), Image.Exif()
+    exif[0x112] = 6  # a quarter to the right
+    for name in ("images", "instances"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(stored[..., ::-1]).save(tmp_path / "images/a.png", exif=exif)
+    turned = np.rot90(stored, -1) if drawn == "as seen" else stored
+    index = np.rot90(ids, -1) if drawn == "as seen" else ids
+    cv2.imwrite(str(tmp_path / "instances/a.png"), np.ascontiguousarray(index))
+    data = open_dataset(tmp_path, NUCLEI)
+    frame, labels = data[0]
+    np.testing.assert_array_equal(frame, turned)
+    np.testing.assert_array_equal(labels, index > 0)
+    np.testing.assert_array_equal(data.instances(0, labels).map > 0, index > 0)
+
+
 # --- Cityscapes
 
 

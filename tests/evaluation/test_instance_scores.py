@@ -275,6 +275,20 @@ def test_panoptic_quality_is_that_of_a_plain_restatement(kind: dict[str, bool]) 
     assert told["stuff"]["n"] == 2
 
 
+def test_instances_of_a_class_that_has_none_here() -> None:
+    for true, labels, found, said in frames(2, seed=7):
+        cats = InstanceScores(len(ANIMALS), (1,))
+        only = Instances.of(np.where(np.isin(found.map, 1 + np.flatnonzero(found.classes == 1)), found.map, 0),
+                            found.classes, found.scores, ANIMALS)  # fmt: skip
+        cats.add(true, labels, only, said)
+        told = cats.to_dict(ANIMALS)
+        assert set(told["classes"]) == {"cat"}
+        assert (told["truths"], told["found"]) == ((true.classes == 1).sum(), (found.classes == 1).sum())
+        stuff, wanted = labels == 2, (said == 2) & (only.map == 0)
+        iou = (stuff & wanted).sum() / ((stuff | wanted) & (labels != IGNORE)).sum()
+        assert cats.panoptic.counts[:, 2].tolist() == ([1, 0, 0] if iou > 0.5 else [0, 1, 1])
+
+
 # --- nothing, trust, comparison
 
 
