@@ -71,6 +71,7 @@ def export_bundle(
         baseline_calibrations=baselines,
         cascade=_shape(cascade),
         grid_stride=cascade.config.grid_stride,
+        instances=recipe.instances.spec(cascade.config.things),
         provenance=provenance,
         metrics=notes["metrics"],
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import DataError
-from errseg_rt.networks.cascade import Cascade, Front
+from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.graphs import FrontGraph, Shapes
 from errseg_rt.system.lines import one_line
 from errseg_rt.taps.chosen import TAPS
@@ -18,6 +18,7 @@ from errseg_rt.taps.cut import TAP
 from errseg_rt.taps.sizes import probe_sizes
 from errseg_rt.training.frozen import FrozenNetwork
 
+Maps = tuple[Tensor, ...]
 _BRANCHES = "branches/"
 
 
@@ -29,11 +30,11 @@ class BranchesGraph(nn.Module):
         self.cascade, self.network = cascade, network
         self._shapes = FrontGraph(cascade).output_shapes()
 
-    def forward(self, image: Tensor, low: Tensor, mid: Tensor, deep: Tensor, high: Tensor, logits: Tensor) -> Front:
-        """Logits, error logit, low, coarse and gate of an image and what the network gives of it."""
+    def forward(self, image: Tensor, low: Tensor, mid: Tensor, deep: Tensor, high: Tensor, logits: Tensor) -> Maps:
+        """What a front graph gives, of an image and what the network gives of it."""
         raw = dict(zip(TAPS, (low, mid, deep, high, logits), strict=True))
         taps = self.network.arranged(raw, (image.shape[2], image.shape[3]))
-        return self.cascade.front_of(image, self.cascade.on_grid(taps))
+        return self.cascade.handed_on(image, self.cascade.on_grid(taps))
 
     def input_shapes(self) -> Shapes:
         """Inputs by name, in order; those from the network are called as its outputs are."""

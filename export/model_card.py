@@ -59,6 +59,9 @@ def _parts(manifest: Manifest) -> str:
         parts.append(f"a detail branch of width {cascade.get('detail_width')}; threshold t = {manifest.threshold}")
     else:
         parts.append("no detail branch, so that no pixel is labelled again")
+    if manifest.instances is not None:
+        names = ", ".join(manifest.classes.names[label] for label in manifest.instances.classes)
+        parts.append(f"a localization head of width {cascade.get('localization_width')} for instances of {names}")
     return ", ".join(parts)
 
 
@@ -72,5 +75,30 @@ def _scores(title: str, scores: Mapping[str, Any]) -> list[str]:
         "| IoU, % | semantic | fused |",
         "| --- | ---: | ---: |",
         *(f"| {name} | {percent(a)} | {percent(b)} |" for name, a, b in rows),
+        "",
+        *(_instance_scores(scores["instances"]) if "instances" in scores else ()),
+    ]
+
+
+_INSTANCE_SCORES = {
+    "ap_r_0.5": "mAP^r 0.5",
+    "ap_r_0.7": "mAP^r 0.7",
+    "ap_r_vol": "mAP^r vol",
+    "ap": "COCO AP",
+    "pq": "PQ",
+}
+
+
+def _instance_scores(scores: Mapping[str, Any]) -> list[str]:
+    """Rows of instances, by class."""
+    return [
+        f"Of {scores['truths']} instances there, {scores['found']} were found:",
+        "",
+        f"| instances, % | {' | '.join(_INSTANCE_SCORES.values())} |",
+        f"| --- |{' ---: |' * len(_INSTANCE_SCORES)}",
+        *(
+            f"| {name} | {' | '.join(percent(of[score]) for score in _INSTANCE_SCORES)} |"
+            for name, of in scores["classes"].items()
+        ),
         "",
     ]

@@ -24,7 +24,12 @@ SPEC = InputSpec(multiple=16, plus_one=True)
 
 
 def cascade_of(
-    path: Path, spec: InputSpec, grid_stride: int, features: str = "low", names: Mapping[str, str] | None = None
+    path: Path,
+    spec: InputSpec,
+    grid_stride: int,
+    features: str = "low",
+    names: Mapping[str, str] | None = None,
+    things: tuple[int, ...] = (),
 ) -> Cascade:
     """A cascade whose branches have random weights, and norms that are frozen."""
     network = open_network(path, spec)
@@ -32,7 +37,9 @@ def cascade_of(
     names = names or {tap: each.map.name for tap, each in network.proposed(maps, grid_stride).items()}
     frozen = FrozenNetwork.of(network, network.chosen(maps, names, grid_stride), grid_stride)
     torch.manual_seed(0)
-    config = CascadeConfig("onnx", network.classes, 8, 8, error_features=features, grid_stride=grid_stride)
+    config = CascadeConfig(
+        "onnx", network.classes, 8, 8, error_features=features, grid_stride=grid_stride, things=things
+    )
     cascade = Cascade(config, frozen).eval()
     for head in (cascade.error.head, cascade.detail.head):
         nn.init.normal_(head.weight, std=0.3)

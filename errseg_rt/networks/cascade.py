@@ -14,6 +14,7 @@ from errseg_rt.bundle.contract import GRID_STRIDE
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.dupsampling import DUpsampling
 from errseg_rt.networks.error_branch import FEATURES, IMAGE_STRIDES, ErrorBranch
+from errseg_rt.networks.localization import LocalizationHead
 from errseg_rt.networks.norms import freeze_norms
 from errseg_rt.networks.registry import build_semantic, is_known, known_names
 from errseg_rt.networks.taps import SemanticNetwork, Taps
@@ -24,6 +25,7 @@ BRANCH_FIELDS = {
     "semantic": ("semantic", "classes"),
     "error": ("semantic", "classes", "error_width", "residual", "error_features", "grid_stride"),
     "detail": ("semantic", "classes", "detail_width", "residual", "decoder", "grid_stride"),
+    "localization": ("semantic", "classes", "things", "localization_width", "box_scale", "grid_stride"),
 }
 """What decides the shape of each branch, but for frozen norms: fields of `CascadeConfig`."""
 
@@ -44,6 +46,9 @@ class CascadeConfig:
         error_features: What the error-prediction branch sees beside P_sb, one of `error_branch.FEATURES`.
         grid_stride: Input pixels from one grid pixel to the next: 4, as the paper has it, or 2 or 1 for a network that
             tells thinner things apart. `low` lies at it, `mid` at twice as much, `deep` and `high` at four times.
+        things: Classes that have instances, in rising order, for which there is a localization head; none: no head.
+        localization_width: Channels of the localization head.
+        box_scale: Typical side of an instance, in grid cells.
     """
 
     semantic: str
@@ -56,6 +61,9 @@ class CascadeConfig:
     decoder: str = "gau"
     error_features: str = "image"
     grid_stride: int = GRID_STRIDE
+    things: tuple[int, ...] = ()
+    localization_width: int = 32
+    box_scale: float = 8.0
 
     def __post_init__(self) -> None:
         """Raises FieldError, a ValueError, for an unknown network, and for counts that no network can have."""
@@ -68,10 +76,15 @@ class CascadeConfig:
         require(self, "grid_stride", self.grid_stride in strides, f"one of {', '.join(map(str, strides))}")
         require(self, "error_width", self.error_width >= 2, "2 or more")
         require(self, "detail_width", self.detail_width >= 1, "1 or more")
+        object.__setattr__(self, "things", tuple(self.things))  # JSON and TOML have lists
+        is_rising = list(self.things) == sorted({each for each in self.things if 0 <= each < self.classes})
+        require(self, "things", is_rising, f"classes in 0..{self.classes - 1}, in rising order")
+        require(self, "localization_width", self.localization_width >= 1, "1 or more")
+        require(self, "box_scale", self.box_scale > 0, "a number of grid cells above 0")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as JSON and TOML hold them."""
-        return asdict(self)
+        return {**asdict(self), "things": list(self.things)}
 
 
 class Front(NamedTuple):
@@ -143,6 +156,10 @@ class Cascade(nn.Module):
         self.detail = DECODERS[config.decoder](
             self.semantic, config.detail_width, residual=config.residual, frozen=config.detail_frozen
         )
+        if config.things:
+            self.localization = LocalizationHead(
+                self.semantic, len(config.things), config.localization_width, config.box_scale
+            )
 
     def freeze_norms(self, branch: str, run: Callable[[], None]) -> None:
         """Make the norms of a branch constants, in place.
@@ -185,6 +202,15 @@ class Cascade(nn.Module):
         error_logit = self.error(image, taps)
         coarse, gate = self.detail.decode(taps)
         return Front(taps.logits, error_logit, taps.low, coarse, gate)
+
+    def handed_on(self, image: Tensor, taps: Taps) -> tuple[Tensor, ...]:
+        """What a front graph gives: `front_of`, then, with things, their boxes, `[B, 4 * things, h, w]`.
+
+        Raises:
+            TypeError: As `front`.
+        """
+        boxes = (self.localization(taps),) if self.config.things else ()
+        return (*self.front_of(image, taps), *boxes)
 
     def forward(self, image: Tensor, threshold: float = 0.7) -> CascadeOutput:
         """All of it, dense.

@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 from errseg_rt.errors import DataError
 from errseg_rt.networks import adapters
 from errseg_rt.networks.deeplabv3plus import deeplabv3plus
 from errseg_rt.networks.efficientvit import EfficientViT
+from errseg_rt.networks.fcrn import fcrn
+from errseg_rt.networks.light_unet import LightUNet
 from errseg_rt.networks.pspnet import pspnet
 from errseg_rt.networks.squeezenas import SqueezeNAS
 from errseg_rt.networks.taps import SemanticNetwork
@@ -22,9 +25,17 @@ _NAME = re.compile(r"[\w.-]+")
 _IMPORTABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 
 _BACKBONES = ("resnet50", "resnet101", "xception65")
+_FCRN: dict[str, dict[str, Any]] = {
+    "": {},
+    "-os16": {"output_stride": 16, "kernel": 3, "dilation": 6},
+    "-deep": {"hidden": 512, "dropout": 0.1},
+}
+"""Options of the FCRNs by the ends of their names: the best of Table 1, its coarser one, and the best's relative with a
+hidden layer in its classifier and with dropout, whose sizes the paper does not tell."""
 SEMANTIC_NETWORKS: dict[str, Callable[[int], SemanticNetwork]] = {
     "squeezenas": SqueezeNAS,
     "efficientvit-b0": EfficientViT,
+    "light-unet": LightUNet,
     **{
         f"deeplabv3plus-{backbone}{suffix}": partial(deeplabv3plus, backbone=backbone, output_stride=stride)
         for backbone in _BACKBONES
@@ -38,6 +49,11 @@ SEMANTIC_NETWORKS: dict[str, Callable[[int], SemanticNetwork]] = {
         f"pspnet-{backbone}{suffix}": partial(pspnet, backbone=backbone, output_stride=stride)
         for backbone in _BACKBONES
         for suffix, stride in (("", 8), ("-os16", 16))
+    },
+    **{
+        f"fcrn-resnet{depth}{suffix}": partial(fcrn, depth=depth, **options)
+        for depth in (50, 101, 152)
+        for suffix, options in _FCRN.items()
     },
 }
 """Those that come with the package, each built from its number of classes; `-os8` and `-os16` stand for another output

@@ -1,4 +1,4 @@
-"""ResNet-50 and ResNet-101 (He et al., CVPR 2016), dilated for segmentation (Chen et al., arXiv 1706.05587)."""
+"""ResNet-50, -101 and -152 (He et al., CVPR 2016), dilated for segmentation (Chen et al., arXiv 1706.05587)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from errseg_rt.networks.backbone import Features, conv_bn
 
-_BLOCKS = {50: (3, 4, 6), 101: (3, 4, 23)}
+_BLOCKS = {50: (3, 4, 6), 101: (3, 4, 23), 152: (3, 8, 36)}
 """Blocks of the first three stages, by depth; the fourth has three."""
 
 _EXPANSION = 4
@@ -20,8 +20,9 @@ _STEPS = {
 
 
 class _Bottleneck(nn.Module):
-    def __init__(self, inputs: int, width: int, stride: int, dilation: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, dilation: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = dropout
         outputs = width * _EXPANSION
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -35,14 +36,17 @@ class _Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
+        y = F.dropout(F.relu(self.bn2(self.conv2(y))), self.dropout, self.training)
         return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
-def _stage(inputs: int, width: int, step: tuple[int, int], grid: tuple[int, ...]) -> nn.Sequential:
+def _stage(
+    inputs: int, width: int, step: tuple[int, int], grid: tuple[int, ...], dropout: float = 0.0
+) -> nn.Sequential:
     stride, dilation = step
-    first = _Bottleneck(inputs, width, stride, dilation * grid[0])
-    return nn.Sequential(first, *(_Bottleneck(width * _EXPANSION, width, 1, dilation * factor) for factor in grid[1:]))
+    first = _Bottleneck(inputs, width, stride, dilation * grid[0], dropout)
+    outputs = width * _EXPANSION
+    return nn.Sequential(first, *(_Bottleneck(outputs, width, 1, dilation * factor, dropout) for factor in grid[1:]))
 
 
 class ResNet(nn.Module):
@@ -52,10 +56,11 @@ class ResNet(nn.Module):
     that weights for ImageNet fit but for `fc`.
 
     Args:
-        depth: 50 or 101.
+        depth: 50, 101 or 152.
         output_stride: 8, 16, or 32 for no dilation.
         deep_stem: Three 3x3 convolutions in place of the first one of 7x7, as in PSPNet.
         multi_grid: Factors on the dilations of the last stage's blocks.
+        dropout: Share of the values that the last stage's blocks drop in training, before their third convolution.
 
     Raises:
         ValueError: There is no such depth or output stride.
@@ -73,6 +78,7 @@ class ResNet(nn.Module):
         *,
         deep_stem: bool = False,
         multi_grid: tuple[int, int, int] = (1, 1, 1),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if depth not in _BLOCKS or output_stride not in _STEPS:
@@ -93,7 +99,7 @@ class ResNet(nn.Module):
         self.layer1 = _stage(stem, 64, steps[0], grids[0])
         self.layer2 = _stage(256, 128, steps[1], grids[1])
         self.layer3 = _stage(512, 256, steps[2], grids[2])
-        self.layer4 = _stage(1024, 512, steps[3], multi_grid)
+        self.layer4 = _stage(1024, 512, steps[3], multi_grid, dropout)
 
     def forward(self, image: Tensor) -> Features:
         """Features of a normalised image `[B, 3, H, W]`."""

@@ -53,7 +53,7 @@ def _trained(recipe: Recipe) -> list[str]:
 
 def _least_input(recipe: Recipe, stage: str, sizes: Sequence[Size]) -> Size:
     """The input of a stage that leaves norms the fewest values: a map has one pixel where both sides are short."""
-    if recipe.views is None or stage == "semantic":
+    if recipe.views is None or stage in ("semantic", "localization"):
         return recipe.augment.crop
     return min((recipe.input.sizes(size, scale)[1] for size in set(sizes) for scale in recipe.views.scales), key=max)
 
@@ -66,12 +66,16 @@ def _fault(recipe: Recipe, stage: str, batch: int, size: Size, network: Semantic
     with torch.device("meta"), torch.no_grad():
         cascade = Cascade(config, network).eval()
         cascade.get_submodule(branch).train()
+        if branch == "semantic" and recipe.box_loss.joint:
+            cascade.localization.train()
         image = torch.empty(batch, 3, *size)
         try:
             taps = cascade.taps(image)
             if branch != "semantic":
                 cascade.error(image, taps)
                 cascade.detail(taps)
+            if config.things:
+                cascade.localization(taps)
         except NotImplementedError:  # an operation that knows no tensors without values: then time will tell
             return None
         except (RuntimeError, ValueError) as error:

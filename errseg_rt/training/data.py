@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.datasets import LabelledFrames, Sample
+from errseg_rt.errors import DataError
 from errseg_rt.scenes import StreetScene
-from errseg_rt.training.augmentation import random_crop
+from errseg_rt.training.augmentation import crop_of_frame, crop_of_ids, random_warp, relit
 from errseg_rt.training.recipe import Recipe
-from errseg_rt.training.sized import SizedFrames, shares_of, sizes_of
+from errseg_rt.training.sized import InstanceMap, SizedFrames, instances_of, shares_of, sizes_of
 
 SCENE_SIZE = (360, 480)
 """Height and width of rendered frames that stand beside no others."""
@@ -26,10 +28,11 @@ _VIEWS_FROM = 500  # first rendered frame that the branches learn from: none tha
 _SCENE_LENGTH = 300  # frames of a street from which training draws
 _VIEWS = 5  # frames of each street from which scores are taken
 _SIDES = (32, 8192)  # of a rendered frame
+_IDS = 256  # of labels
 _MOST_PIXELS = 2_100_225  # of a rendered frame; 1025x2049, as networks reduce larger ones
 
 
-class CropStream(Dataset[tuple[Tensor, Tensor]]):
+class CropStream(Dataset[tuple[Tensor, ...]]):
     """Random crops, each decided by its number alone, so that a training can go on where it was killed.
 
     Args:
@@ -38,35 +41,66 @@ class CropStream(Dataset[tuple[Tensor, Tensor]]):
         stage: Index of the training stage, so that stages see different crops.
         start: Number of the first crop.
         length: Number of crops.
+        with_instances: Whether the numbers of instances are cropped, too.
     """
 
-    def __init__(self, frames: LabelledFrames, recipe: Recipe, stage: int, start: int, length: int) -> None:
+    def __init__(
+        self,
+        frames: LabelledFrames,
+        recipe: Recipe,
+        stage: int,
+        start: int,
+        length: int,
+        *,
+        with_instances: bool = False,
+    ) -> None:
         self.frames, self.recipe, self.stage, self.start, self.length = frames, recipe, stage, start, length
+        self.with_instances = with_instances
         self._street_sizes = street_sizes(recipe, frames)
         self._merge = recipe.merge
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Normalised crop `float32 [3, h, w]` and its labels `int64 [h, w]`."""
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        """Normalised crop `float32 [3, h, w]`, its labels `int64 [h, w]` and, if wanted, its instances, likewise."""
         rng = np.random.default_rng([self.recipe.seed, self.stage, self.start + index])
         if not len(self.frames) or rng.random() < self.recipe.data.rendered:
             street = int(rng.integers(_STREETS)) % len(self._street_sizes)
-            sample = rendered_sample(self._street_sizes[street], street, int(rng.integers(_SCENE_LENGTH)))
+            of_scene = self._street_sizes[street], street, int(rng.integers(_SCENE_LENGTH))
+            sample = rendered_sample(*of_scene)
+            instances: Callable[[], InstanceMap] | None = partial(rendered_instances, *of_scene)
             if self._merge is not None:
                 sample = sample[0], self._merge.to_truth[sample[1]]
         else:
             count, shares = len(self.frames), shares_of(self.frames)
-            sample = self.frames[int(rng.integers(count) if shares is None else rng.choice(count, p=shares))]
-        picture, labels = random_crop(sample, self.recipe.input, self.recipe.augment, rng)
-        return normalise(picture, self.recipe.input), torch.from_numpy(labels.astype(np.int64))
+            drawn = int(rng.integers(count) if shares is None else rng.choice(count, p=shares))
+            sample = self.frames[drawn]
+            known = instances_of(self.frames)
+            instances = None if known is None else partial(known, drawn, sample[1])
+        (frame, labels), spec, augment = sample, self.recipe.input, self.recipe.augment
+        warp = random_warp((labels.shape[0], labels.shape[1]), spec, augment, rng)
+        if self.with_instances and instances is None:
+            raise DataError("the frames have no instances, of which the localization head learns; give such as do")
+        if self.with_instances and instances is not None:
+            # In one map, since OpenCV rounds places otherwise for another type of pixel.
+            both = crop_of_ids(np.maximum(instances(), 0) * _IDS + labels, warp, augment, IGNORE).astype(np.int64)
+            maps = [both % _IDS, both // _IDS]
+        else:
+            maps = [crop_of_ids(labels, warp, augment, IGNORE).astype(np.int64)]
+        picture = relit(crop_of_frame(frame, warp, spec, augment), augment, rng)
+        return normalise(picture, spec), *map(torch.from_numpy, maps)
 
 
 def rendered_sample(size: Size, seed: int, index: int) -> Sample:
     """One rendered frame with its labels."""
     scene = _street(size, seed).frame(index)
     return scene.frame, scene.labels
+
+
+def rendered_instances(size: Size, seed: int, index: int) -> InstanceMap:
+    """Number of the instance of each pixel of such a frame, `int32 [H, W]`, 0 where there is none."""
+    return _street(size, seed).frame(index).instances.astype(np.int32)
 
 
 @lru_cache(maxsize=_STREETS)
@@ -133,6 +167,11 @@ class RenderedData:
     def relabelled(self, table: npt.NDArray[np.uint8]) -> SizedFrames:
         """The same frames with other ids, those of a table `uint8 [256]`."""
         return SizedFrames(self.names, self.sizes, self.__getitem__).relabelled(table)
+
+    def instances(self, index: int, labels: npt.NDArray[np.uint8]) -> InstanceMap:
+        """Number of the instance of each pixel of a frame, `int32 [H, W]`; the labels are not asked."""
+        street, view = divmod(self.first + index, _VIEWS)
+        return rendered_instances(self.sizes[index], _STREETS + street, view * _SCENE_LENGTH // _VIEWS)
 
     def __len__(self) -> int:
         return self.length

@@ -9,13 +9,19 @@ import numpy.typing as npt
 import torch
 
 from errseg_rt.datasets import LabelledFrames
+from errseg_rt.datasets.instances import VOID, TrueInstances
 from errseg_rt.evaluation.evaluation import Evaluation
+from errseg_rt.evaluation.instance_scores import InstanceScores
 from errseg_rt.frames.branches import Branches
+from errseg_rt.frames.instances import Instances
+from errseg_rt.kernels.fuse_labels import fuse_labels
 from errseg_rt.kernels.geometry import Geometry
+from errseg_rt.kernels.instances import instances as instances_on_cpu
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.training.methods import answer, flagged_by
 from errseg_rt.training.recipe import Recipe
+from errseg_rt.training.sized import instances_of
 from errseg_rt.training.taps import FrozenBatch, TapStore
 
 Progress = Callable[[Iterable[int], str, int], Iterable[int]]
@@ -29,6 +35,7 @@ def evaluate(
     progress: Progress,
     title: str,
     thresholds: Sequence[float] = (),
+    instances: InstanceScores | None = None,
 ) -> Evaluation:
     """Run a cascade, densely, over labelled frames.
 
@@ -39,6 +46,7 @@ def evaluate(
         progress: Wraps the loop over the frames in a bar.
         title: What the bar says.
         thresholds: Other t to try beside the recipe's.
+        instances: Counts instances, of frames that have some and are no taps.
     """
     coarse = None if recipe.merge is None else recipe.merge.to_coarse
     result = Evaluation(len(recipe.label_classes), recipe.threshold, thresholds=thresholds, coarse=coarse)
@@ -48,11 +56,31 @@ def evaluate(
             result.add(truth, branches_of_batch(cascade, recipe, batch, geometry))
         else:
             frame, truth = frames[index]
-            result.add(truth, branches_of(cascade, recipe, frame))
+            batch, geometry = batch_of(cascade, recipe, frame)
+            branches = branches_of_batch(cascade, recipe, batch, geometry)
+            result.add(truth, branches)
+            known = instances_of(frames)
+            if instances is not None and known is not None:
+                true = TrueInstances.of_labels(known(index, truth), truth, VOID)
+                instances.add(true, truth, *_found(cascade, recipe, batch, branches))
     return result
 
 
 @torch.inference_mode()
+def _found(
+    cascade: Cascade, recipe: Recipe, batch: FrozenBatch, branches: Branches
+) -> tuple[Instances, npt.NDArray[np.uint8]]:
+    """Instances of a frame, and its labels."""
+    boxes = np.ascontiguousarray(cascade.localization(batch.taps)[0].numpy())
+    spec = recipe.instances.spec(cascade.config.things)
+    assert spec is not None
+    logits, geometry, flagged = branches.logits, branches.geometry, branches.flagged(recipe.threshold)
+    labels = fuse_labels(logits, branches.detail_logits, flagged, geometry).labels
+    found = instances_on_cpu(logits, branches.detail_logits, flagged, boxes, labels, geometry, spec)
+    count = int(found.count)
+    return Instances.of(found.map, found.classes[:count], found.scores[:count], recipe.classes, None), labels
+
+
 def branches_of(cascade: Cascade, recipe: Recipe, frame: npt.NDArray[np.uint8]) -> Branches:
     """Dense outputs of a cascade's three branches.
 
@@ -61,6 +89,12 @@ def branches_of(cascade: Cascade, recipe: Recipe, frame: npt.NDArray[np.uint8]) 
         recipe: Its input and method.
         frame: BGR, `uint8 [H, W, 3]`.
     """
+    return branches_of_batch(cascade, recipe, *batch_of(cascade, recipe, frame))
+
+
+@torch.inference_mode()
+def batch_of(cascade: Cascade, recipe: Recipe, frame: npt.NDArray[np.uint8]) -> tuple[FrozenBatch, Geometry]:
+    """A frame as the branches take it, without truth, and how it lies on the grid."""
     size, spec = (frame.shape[0], frame.shape[1]), recipe.input
     content, padded = spec.sizes(size)
     image = torch.from_numpy(preprocess(frame, content, padded, **spec.normalisation("bgr")._asdict()))
@@ -68,7 +102,7 @@ def branches_of(cascade: Cascade, recipe: Recipe, frame: npt.NDArray[np.uint8]) 
     taps = cascade.taps(image)
     grid = (taps.low.shape[2], taps.low.shape[3])
     geometry = Geometry(grid, padded, content, size, cascade.semantic.align_corners)
-    return branches_of_batch(cascade, recipe, FrozenBatch(image, taps, torch.empty(0)), geometry)
+    return FrozenBatch(image, taps, torch.empty(0)), geometry
 
 
 @torch.inference_mode()

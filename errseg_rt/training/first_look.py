@@ -16,7 +16,7 @@ from errseg_rt.bundle.input_spec import Size
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.errors import DataError, ErrsegError
 from errseg_rt.system.cores import usable_cores
-from errseg_rt.training.sized import SizedFrames
+from errseg_rt.training.sized import SizedFrames, instances_of
 
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 _MOST_NAMED = 10  # bad files that a message lists
@@ -28,8 +28,8 @@ class Seen(NamedTuple):
 
     Attributes:
         size: Height and width, as it is learned from.
-        digests: Of picture and labels, as they are learned from: that a file was written anew with the same pixels is
-            no change, that its orientation or its void ids are taken otherwise is one.
+        digests: Of picture and labels, or numbers of instances, as they are learned from: that a file was written anew
+            with the same pixels is no change, that its orientation or its void ids are taken otherwise is one.
         is_labelled: Whether any pixel has a class.
     """
 
@@ -56,7 +56,8 @@ class Look(NamedTuple):
     @property
     def sized(self) -> SizedFrames:
         """The frames with their sizes, where all can be used."""
-        return SizedFrames(list(self.frames.names), [each.size for each in self.seen], self.frames.__getitem__)
+        names, sizes = list(self.frames.names), [each.size for each in self.seen]
+        return SizedFrames(names, sizes, self.frames.__getitem__, instances=instances_of(self.frames))
 
 
 def look_at(frames: LabelledFrames, what: str, progress: Progress) -> Look:
@@ -103,14 +104,16 @@ def check_labelled(seen: Sequence[Seen], what: str) -> None:
 def _look(frames: LabelledFrames, index: int) -> Seen | str:
     try:
         frame, labels = frames[index]
+        known = instances_of(frames)
+        numbers = labels if known is None else known(index, labels)
     except (ErrsegError, OSError) as error:
         return str(error)
-    if frame.shape[:2] != labels.shape:
+    if frame.shape[:2] != labels.shape:  # which are made of the instances, where there are some
         return f"{frames.names[index]}: the frame is {frame.shape[:2]}, its labels {labels.shape}"
-    return Seen((labels.shape[0], labels.shape[1]), (_digest(frame), _digest(labels)), bool((labels != IGNORE).any()))
+    return Seen((labels.shape[0], labels.shape[1]), (_digest(frame), _digest(numbers)), bool((labels != IGNORE).any()))
 
 
-def _digest(values: npt.NDArray[np.uint8]) -> str:
+def _digest(values: npt.NDArray[Any]) -> str:
     digest = hashlib.sha256(repr(values.shape).encode())
     digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()[:_DIGITS]

@@ -11,6 +11,7 @@ from errseg_rt.datasets import LabelledFiles, LabelledFrames, LabelMap, open_dat
 from errseg_rt.errors import DataError
 from errseg_rt.frames.reading import Reading
 from errseg_rt.networks.tensorflow import checkpoint_files
+from errseg_rt.training.alike import alike_groups, split_groups
 from errseg_rt.training.claim import Inputs
 from errseg_rt.training.data import RenderedData, rendered_views, street_sizes
 from errseg_rt.training.first_look import Look, Progress, check_labelled, check_usable, look_at
@@ -95,31 +96,60 @@ def open_splits(
     means, classes = recipe.data, recipe.label_classes
     label_map = LabelMap.open(means.label_map, classes, means.void_names) if means.label_map is not None else None
 
-    def open_split(split: str) -> LabelledFiles:
-        files = open_dataset(data, classes, split=split, void=means.void, first_id=means.first_id, label_map=label_map)
+    def open_split(split: str | None) -> LabelledFiles:
+        files = open_dataset(
+            data,
+            classes,
+            split=split,
+            void=means.void,
+            first_id=means.first_id,
+            label_map=label_map,
+            things=recipe.cascade.things,
+        )
+        if recipe.cascade.things and not files.has_instances:
+            raise DataError(f"{data}: no instance maps, of which boxes are learned; they lie in instances/")
         return files.read_as(reading)
 
+    further = _open_also(also, recipe, reading)
     train_split, val_split = ("training", "validation") if (data / "annotations").is_dir() else ("train", "val")
+    if means.validation and not _has_split(data, train_split):
+        whole = open_split(None)
+        # In the order of the groups, so that what is kept back for calibration is of whole ones, too, but for one.
+        learned_frames, scored_frames = split_groups(alike_groups(whole), means.validation)
+        train = whole.subset(learned_frames)
+        return Splits(data, train, whole.subset(scored_frames), *_hold_out(data, train), label_map, further)
     train = open_split(train_split)
+    learned, held = _hold_out(data, train)
+    val: LabelledFrames = open_split(val_split) if _has_split(data, val_split) else RenderedData(0)
+    return Splits(data, train, val, learned, held, label_map, further)
+
+
+def _hold_out(data: Path, train: LabelledFrames) -> tuple[list[int], list[int]]:
+    """Numbers of the frames to learn from, and of those kept back for calibration."""
     learned, held = hold_out(len(train))
     if not learned:
         raise DataError(
             f"{data}: {len(train)} training frames are too few to learn from some and calibrate on others; "
             "give 20 or more"
         )
-    places = (val_split, f"leftImg8bit/{val_split}", f"images/{val_split}", f"ImageSets/Segmentation/{val_split}.txt")
-    has_val = any((data / place).exists() for place in places)
-    val: LabelledFrames = open_split(val_split) if has_val else RenderedData(0)
-    return Splits(data, train, val, learned, held, label_map, _open_also(also, recipe, reading))
+    return learned, held
+
+
+def _has_split(root: Path, split: str) -> bool:
+    """Whether a data set has a split, in any layout."""
+    places = (split, f"images/{split}", f"leftImg8bit/{split}", f"ImageSets/Segmentation/{split}.txt")
+    return any((root / place).exists() for place in places)
 
 
 def _open_also(root: Path | None, recipe: Recipe, reading: Reading) -> LabelledFrames:
     if root is None:
         return RenderedData(0)
-    places = ("train", "images/train", "leftImg8bit/train", "ImageSets/Segmentation/train.txt")
-    split = "train" if any((root / place).exists() for place in places) else None
+    split = "train" if _has_split(root, "train") else None
     split = "training" if (root / "annotations").is_dir() else split
-    return open_dataset(root, recipe.classes, split=split, void=None).read_as(reading)
+    frames = open_dataset(root, recipe.classes, split=split, void=None, things=recipe.cascade.things).read_as(reading)
+    if recipe.cascade.things and not frames.has_instances:
+        raise DataError(f"{root}: no instance maps, of which boxes are learned; they lie in instances/")
+    return frames
 
 
 def look_at_splits(

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.errors import DataError
 from errseg_rt.evaluation.error_maps import BASELINES, P_EP
+from errseg_rt.evaluation.instance_scores import InstanceScores
 from errseg_rt.frames.reading import Reading
 from errseg_rt.networks.cascade import BRANCH_FIELDS, Cascade
 from errseg_rt.networks.registry import GIVEN
@@ -45,7 +46,7 @@ from errseg_rt.training.inputs import SCORED_RENDERED, look_at_splits, open_spli
 from errseg_rt.training.logit_adjustment import adjust_logits, class_rarity
 from errseg_rt.training.outputs import FOLDS, RESULT, TAPS, check_outputs
 from errseg_rt.training.recipe import STAGES, Recipe, ViewsConfig
-from errseg_rt.training.sized import SizedFrames
+from errseg_rt.training.sized import SizedFrames, instances_of
 from errseg_rt.training.stages import STAGE_TRAININGS, Crops
 from errseg_rt.training.taps import FrozenBatch, TapStore, all_views
 from errseg_rt.training.temper import temper
@@ -63,6 +64,7 @@ _SEMANTIC = (
     "augment",
     "semantic",
     "bootstrap",
+    "box_loss.joint",
 )
 _TAPS = (*_SEMANTIC, "views", "cross_fit", "taps", "cascade.grid_stride")
 _ERROR = (
@@ -156,7 +158,7 @@ def train(
         network.save(out / NETWORK)
     start = copy.deepcopy(cascade.semantic.state_dict())
     fit = partial(fit_stage, recipe=recipe, devices=devices, precision=precision)
-    _semantic(cascade, shared or out, partial(fit, "semantic", frames=learned))
+    _semantic(cascade, shared or out, partial(fit, "semantic", frames=learned), is_joint=recipe.box_loss.joint > 0)
 
     taps = shared if shared is not None and _is_common(shared, recipe, _TAPS) else out
     store = _store(recipe, cascade, learned, seen.also, rendered, dealt, start, taps, fit) if recipe.views else None
@@ -199,7 +201,9 @@ def _check_shared(shared: Path, recipe: Recipe, inputs: Inputs | None = None) ->
     """Raises DataError unless the folder's semantic branch is the one that the recipe wants, of the same inputs."""
     if not (shared / RECIPE).is_file():
         raise DataError(f"{shared}: not the folder of a training (no {RECIPE}); --shared wants another's --out")
-    differing = input_differences(shared, inputs) if inputs else recipe_differences(shared, recipe, _SEMANTIC)
+    joint = (*(f"cascade.{name}" for name in BRANCH_FIELDS["localization"]), "box_loss")
+    parts = (*_SEMANTIC, *joint) if recipe.box_loss.joint else _SEMANTIC
+    differing = input_differences(shared, inputs) if inputs else recipe_differences(shared, recipe, parts)
     if differing or not (shared / "semantic.safetensors").is_file():
         raise DataError(
             f"{shared}: its semantic branch cannot be shared ({listed(differing) or 'it is not trained yet'}); "
@@ -223,7 +227,8 @@ def _take(cascade: Cascade, done: Cascade, stage: str) -> None:
     branch = stage.removesuffix("_frozen")
     setattr(cascade, branch, _laid_out(done.get_submodule(branch)))
     frozen = f"{branch}_frozen"
-    cascade.config = replace(cascade.config, **{frozen: getattr(done.config, frozen)})
+    if hasattr(done.config, frozen):
+        cascade.config = replace(cascade.config, **{frozen: getattr(done.config, frozen)})
 
 
 def _stage_result(path: Path, cascade: Cascade, branch: str) -> Cascade:
@@ -234,11 +239,14 @@ def _stage_result(path: Path, cascade: Cascade, branch: str) -> Cascade:
     return done
 
 
-def _semantic(cascade: Cascade, root: Path, fit: Callable[..., None]) -> None:
-    """Train the semantic branch of a cascade in `root`, or take it from there."""
+def _semantic(cascade: Cascade, root: Path, fit: Callable[..., None], *, is_joint: bool) -> None:
+    """Train the semantic branch of a cascade in `root`, or take it from there, and boxes that it has learned with."""
     done = root / "semantic.safetensors"
     if done.exists():
-        cascade.semantic.load_state_dict(_stage_result(done, cascade, "semantic").semantic.state_dict())
+        result = _stage_result(done, cascade, "semantic")
+        cascade.semantic.load_state_dict(result.semantic.state_dict())
+        if is_joint:
+            _take(cascade, _stage_result(done, cascade, "localization"), "localization")
         return
     fit(cascade=cascade, out=root)
     save_cascade(done, cascade, {"stage": "semantic"})
@@ -265,7 +273,8 @@ def _store(
         member = _laid_out(Cascade(recipe.cascade))
         member.semantic.load_state_dict(start)
         folder = root / FOLDS / str(number)
-        _semantic(member, folder, partial(fit, "semantic", recipe=short, frames=learned.subset(fold.learned)))
+        once = partial(fit, "semantic", recipe=short, frames=learned.subset(fold.learned))
+        _semantic(member, folder, once, is_joint=recipe.box_loss.joint > 0)
         for index in fold.held:
             seen_by[index] = member.eval()
     store = TapStore(root / TAPS, frames, seen_by.__getitem__, recipe.input)
@@ -305,20 +314,26 @@ def freeze(
 
 def _notes(cascade: Cascade, recipe: Recipe, sets: Mapping[str, LabelledFrames]) -> dict[str, Any]:
     """Scores, the calibrations and the provenance of a finished training."""
-    scored = {
-        name: evaluate(cascade, recipe.deployed, frames, track, f"score on {name}")
-        for name, frames in sets.items()
-        if len(frames)
-    }
+    things = recipe.cascade.things
+    scored, found = {}, {}
+    for name, frames in sets.items():
+        if not len(frames):
+            continue
+        if things and instances_of(frames) is not None:
+            found[name] = InstanceScores(len(recipe.classes), things)
+        scored[name] = evaluate(cascade, recipe.deployed, frames, track, f"score on {name}", instances=found.get(name))
     try:
         fitted = scored["held_out"].calibrations()
     except ValueError as error:
         raise DataError(f"the frames kept back for calibration: {error}; give frames with more labels") from error
+    metrics = {name: evaluation.to_dict(recipe.label_classes) for name, evaluation in scored.items()}
+    for name, instances in found.items():
+        metrics[name]["instances"] = instances.to_dict(recipe.classes)
     return {
         "recipe": asdict(recipe),
         "calibration": asdict(fitted[P_EP]),
         "baseline_calibrations": {name: asdict(fitted[name]) for name in BASELINES},
-        "metrics": {name: evaluation.to_dict(recipe.label_classes) for name, evaluation in scored.items()},
+        "metrics": metrics,
         "finished": datetime.now(timezone.utc).date().isoformat(),
         "torch": torch.__version__,
     }

@@ -135,7 +135,7 @@ def loss_rank_mining(logits: Tensor, truth: Tensor, share: float, sets: Tensor |
 
 
 def bootstrapped_loss(
-    logits: Tensor, truth: Tensor, probability: float, keep: float, sets: Tensor | None = None
+    logits: Tensor, truth: Tensor, probability: float, keep: float, sets: Tensor | None = None, pixels: int = 0
 ) -> Tensor:
     """Online bootstrapping: cross-entropy over the hard pixels of the batch (Wu et al. 2016, eq. 1).
 
@@ -145,13 +145,20 @@ def bootstrapped_loss(
         probability: A pixel is hard where the probability of its true class is below this.
         keep: Where fewer than this share of the valid pixels are hard, rounded up, the hardest make it up.
         sets: What truth ids mean, as in `cross_entropy`.
+        pixels: Where fewer than this many of a crop's are, its hardest make it up: its threshold adapts (section 3.3
+            finds 512 the best). 0: one threshold for the batch, and `keep` alone.
 
     Returns:
         A scalar; zero when no pixel is valid.
     """
-    losses = _losses(logits, truth, sets).sort(descending=True).values
-    hard = int((losses.detach() > -math.log(probability)).sum())
-    return _mean(losses[: max(hard, _share(losses, keep))])
+    crops = range(len(logits)) if pixels else [slice(None)]
+    kept = []
+    for crop in crops:
+        part = slice(crop, crop + 1) if isinstance(crop, int) else crop
+        losses = _losses(logits[part], truth[part], sets).sort(descending=True).values
+        hard = int((losses.detach() > -math.log(probability)).sum())
+        kept.append(losses[: max(hard, _share(losses, keep), pixels)])
+    return _mean(torch.cat(kept))
 
 
 def _losses(logits: Tensor, truth: Tensor, sets: Tensor | None) -> Tensor:

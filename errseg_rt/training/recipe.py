@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from errseg_rt.bundle.classes import CAMVID, CLASS_SETS, ClassSet
 from errseg_rt.bundle.input_spec import LARGEST_SCALE, InputSpec
+from errseg_rt.bundle.instance_spec import InstanceSpec
 from errseg_rt.datasets.merge import Merge
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import CascadeConfig
@@ -14,7 +15,7 @@ from errseg_rt.networks.registry import GIVEN
 from errseg_rt.system.fields import FieldError, check_fields, require
 from errseg_rt.taps.chosen import check_names
 
-STAGES = ("semantic", "error", "error_frozen", "detail", "detail_frozen")
+STAGES = ("semantic", "error", "error_frozen", "detail", "detail_frozen", "localization")
 """Trainings in their order; the frozen ones go on with the norms of their branch made constants."""
 _METHODS = {
     "selector": ("error", "entropy", "confidence", "everywhere"),
@@ -46,6 +47,8 @@ class DataConfig:
             labels are of these, but for those of `--also`. Empty: the labels are of the network's classes.
         also: Share of the crops and views that are of the frames of `--also`; 0: each is as likely as any other frame.
         rendered: Share of the training crops that come from rendered street scenes.
+        validation: Share of the frames to score on, where the data has no splits: whole groups of frames that look
+            alike, as `alike.alike_groups` finds them. 0: the data has splits.
     """
 
     classes: str | ClassSet
@@ -56,6 +59,7 @@ class DataConfig:
     merge: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     also: float = 0.0
     rendered: float = 0.0
+    validation: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises FieldError for an unknown class set, and for ids, shares and merges that cannot be."""
@@ -67,6 +71,7 @@ class DataConfig:
         require(self, "label_map", is_alone, "none beside void or first_id, as it says of each id what it means")
         require(self, "rendered", 0 <= self.rendered <= 1, "a share in 0..1")
         require(self, "also", 0 <= self.also < 1, "a share below 1")
+        require(self, "validation", 0 <= self.validation < 1, "a share below 1")
         _check_merge(self)
 
     @property
@@ -128,12 +133,14 @@ class AugmentConfig:
         scales: Factors, on top of the input's own, of which one is drawn.
         rotation: Largest rotation, in degrees, to either side.
         flip: Whether to mirror every second crop.
+        light: Most doublings, or halvings, of a crop's brightness; light that is too much for 8 bits is cut off.
     """
 
     crop: tuple[int, int]
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
     rotation: float = 10.0
     flip: bool = True
+    light: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises FieldError for crops and scales that give no picture."""
@@ -142,6 +149,7 @@ class AugmentConfig:
         require(self, "crop", is_crop, f"a height and a width of at least 16 pixels, and at most {_LARGEST_CROP}")
         _check_scales(self)
         require(self, "rotation", self.rotation >= 0, "0 or more degrees")
+        require(self, "light", 0 <= self.light <= 8, "a number in 0..8")
 
 
 @dataclass(frozen=True)
@@ -266,16 +274,72 @@ class BootstrapConfig:
     Attributes:
         probability: A pixel counts where the probability of its true class is below this; 0: all pixels count alike.
         keep: Least share of the batch's valid pixels that count, the hardest ones, in 0..1.
+        pixels: Least number of each crop's that count, the hardest ones, beside `keep`; with it, that is of each crop.
     """
 
     probability: float = 0.0
     keep: float = 0.1
+    pixels: int = 0
 
     def __post_init__(self) -> None:
         """Raises FieldError for values outside 0..1."""
         check_fields(self)
         require(self, "probability", 0 <= self.probability <= 1, "a number in 0..1")
         require(self, "keep", 0 < self.keep <= 1, "a share above 0, up to 1")
+        require(self, "pixels", self.pixels >= 0, "0 or more")
+
+
+@dataclass(frozen=True)
+class BoxLossConfig:
+    """What the localization head learns from (Wu et al. 2016, sections 2.1 and 2.2).
+
+    Attributes:
+        easy: A pixel whose predicted box overlaps the true one (intersection over union) by so much is dropped; 1: none
+            is.
+        keep: Least number of pixels of each crop that count, those of the least overlap.
+        size_power: A pixel weighs (height * width of its instance's box) ** -size_power: with 0 all pixels are alike,
+            with 1 all instances, with 1.5 an error counts as the share of the instance's side that it is.
+        joint: Weight of this loss in the training of the semantic branch, which learns both then; 0: it learns classes
+            alone.
+    """
+
+    easy: float = 0.8
+    keep: int = 512
+    size_power: float = 1.0
+    joint: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises FieldError for values that are none."""
+        check_fields(self)
+        require(self, "easy", 0 < self.easy <= 1, "an overlap above 0, up to 1")
+        require(self, "keep", self.keep >= 1, "1 or more")
+        require(self, "size_power", self.size_power >= 0, "0 or more")
+        require(self, "joint", self.joint >= 0, "0 or more")
+
+
+@dataclass(frozen=True)
+class InstancesConfig:
+    """How the bundle finds instances; nothing is trained by it. Attributes are those of `InstanceSpec`."""
+
+    top: int = 1
+    overlap: float = 0.5
+    least_score: float = 0.0
+    least_pixels: int = 1
+    region_overlap: float = 0.5
+    most: int = 1024
+
+    def __post_init__(self) -> None:
+        """Raises FieldError for what the kernel would not take."""
+        check_fields(self)
+        for name, value in asdict(self).items():
+            try:
+                InstanceSpec((0,), **{name: value})
+            except ValueError as error:
+                raise FieldError(name, str(error).removeprefix(f"{name} ")) from error
+
+    def spec(self, things: tuple[int, ...]) -> InstanceSpec | None:
+        """What a manifest holds; None where there are no things."""
+        return InstanceSpec(things, **asdict(self)) if things else None
 
 
 @dataclass(frozen=True)
@@ -325,11 +389,14 @@ class Recipe:
         detail: Training of the detail branch.
         error_frozen: Its fine-tuning with frozen norms; without iterations its norms stay as they are.
         detail_frozen: The same for the detail branch.
+        localization: Training of the localization head, where `cascade.things` has instances.
         views: Views of whole frames that the branches learn from; None: random crops.
         cross_fit: Folds of the semantic branch.
         method: What the detail branch learns from, and where it answers.
         error_loss: Weights of eq. 2.
         bootstrap: Which pixels the semantic branch learns from.
+        box_loss: What the localization head learns from.
+        instances: How the bundle finds instances.
         bundle_threshold: t of the bundle, for which the cascade is scored; None: that of training.
         taps: Names of the tensors, or modules, of a network of the user's that the branches work on, by tap; empty: the
             network is one of the package, or they are proposed.
@@ -348,11 +415,14 @@ class Recipe:
     detail: StageConfig
     error_frozen: StageConfig = StageConfig(0)
     detail_frozen: StageConfig = StageConfig(0)
+    localization: StageConfig = StageConfig(0)
     views: ViewsConfig | None = None
     cross_fit: CrossFitConfig = CrossFitConfig()
     method: MethodConfig = MethodConfig()
     error_loss: ErrorLossConfig = ErrorLossConfig()
     bootstrap: BootstrapConfig = BootstrapConfig()
+    box_loss: BoxLossConfig = BoxLossConfig()
+    instances: InstancesConfig = InstancesConfig()
     initial: InitialConfig = InitialConfig()
     bundle_threshold: float | None = None
     taps: Mapping[str, str] = field(default_factory=dict)
@@ -392,6 +462,7 @@ class Recipe:
             if share and not self.can_render:
                 wanted = f"0, as rendered scenes have the classes of camvid, not of {self._called}"
                 raise FieldError(name, f"wanted {wanted}, got {share}")
+        self._check_instances()
         if self.method.trust < 1 and not self.cascade.residual:
             raise FieldError("method.trust", f"wanted 1 without cascade.residual, got {self.method.trust}")
         strange = [name for name in self.initial.merge if name not in self.classes.names]
@@ -400,6 +471,18 @@ class Recipe:
             wanted = f"a list for each of the {len(self.classes)} classes"
             fault = f"none for {bare[0]!r}" if bare else f"one for {strange[0]!r}, which is none"
             raise FieldError("initial.merge", f"wanted {wanted}, got {fault}")
+
+    def _check_instances(self) -> None:
+        """Raises FieldError where boxes are learned of nothing, or things have no boxes that anything learns."""
+        learns = self.localization.iterations > 0 or self.box_loss.joint > 0
+        if learns and not self.cascade.things:
+            raise FieldError("cascade.things", "wanted the classes that have instances, as their boxes are learned")
+        if self.cascade.things and not learns:
+            raise FieldError("localization.iterations", "wanted 1 or more, or box_loss.joint, with cascade.things")
+        if self.box_loss.joint and not self.semantic.iterations:
+            raise FieldError("box_loss.joint", "wanted 0, as the semantic branch is not trained")
+        if self.cascade.things and self.data.merge:
+            raise FieldError("data.merge", "wanted none with cascade.things: instances are of the network's classes")
 
     @property
     def classes(self) -> ClassSet:

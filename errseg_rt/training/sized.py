@@ -9,7 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.input_spec import Size
-from errseg_rt.datasets import LabelledFrames, Sample
+from errseg_rt.datasets import LabelledFiles, LabelledFrames, Sample
+from errseg_rt.datasets.instances import VOID
+
+InstanceMap = npt.NDArray[np.int32]
+ReadInstances = Callable[[int, npt.NDArray[np.uint8]], InstanceMap]
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,15 @@ class SizedFrames:
         sizes: Height and width of each, in pixels.
         read: Frame and labels, by number.
         shares: How likely each is to be drawn, `[frames]`; None: all alike.
+        instances: Number of the instance of each pixel, `int32 [H, W]`, 0 where there is none and `VOID` where nobody
+            says which, by number of the frame and its labels; None: nothing is known of instances.
     """
 
     names: Sequence[str]
     sizes: Sequence[Size]
     read: Callable[[int], Sample]
     shares: npt.NDArray[np.float64] | None = None
+    instances: ReadInstances | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -37,10 +44,12 @@ class SizedFrames:
 
     def subset(self, indices: Sequence[int]) -> SizedFrames:
         """Some of them, in the order given."""
+        instances = self.instances
         return SizedFrames(
             [self.names[index] for index in indices],
             [self.sizes[index] for index in indices],
             lambda index: self.read(indices[index]),
+            instances=None if instances is None else lambda index, labels: instances(indices[index], labels),
         )
 
     def weighed(self, indices: Sequence[int], share: float) -> SizedFrames:
@@ -65,7 +74,15 @@ class SizedFrames:
         def read(index: int) -> Sample:
             return self.read(index) if index < len(self) else others[index - len(self)]
 
-        return SizedFrames([*self.names, *others.names], [*self.sizes, *sizes_of(others)], read)
+        first, second = instances_of(self), instances_of(others)
+
+        def instances(index: int, labels: npt.NDArray[np.uint8]) -> InstanceMap:
+            assert first is not None
+            assert second is not None
+            return first(index, labels) if index < len(self) else second(index - len(self), labels)
+
+        both = None if first is None or second is None else instances
+        return SizedFrames([*self.names, *others.names], [*self.sizes, *sizes_of(others)], read, instances=both)
 
 
 def sizes_of(frames: LabelledFrames) -> Sequence[Size]:
@@ -80,3 +97,24 @@ def sizes_of(frames: LabelledFrames) -> Sequence[Size]:
 def shares_of(frames: LabelledFrames) -> npt.NDArray[np.float64] | None:
     """How likely each frame is to be drawn, `[frames]`; None: all alike."""
     return frames.shares if isinstance(frames, SizedFrames) else None
+
+
+def instances_of(frames: LabelledFrames) -> ReadInstances | None:
+    """What gives the numbers of the instances of frames that are learned from; None: nothing is known of them.
+
+    Groups whose members are not told apart are `VOID`.
+    """
+    if not isinstance(frames, LabelledFiles):
+        known: ReadInstances | None = getattr(frames, "instances", None)
+        return known
+    if not frames.has_instances:
+        return None
+
+    def read(index: int, labels: npt.NDArray[np.uint8]) -> InstanceMap:
+        true = frames.instances(index, labels)
+        numbers = np.arange(len(true) + 2, dtype=np.int32)
+        numbers[1:-1][true.crowd] = VOID
+        numbers[VOID] = VOID  # the last one
+        return numbers[true.map]
+
+    return read

@@ -1,4 +1,4 @@
-"""The trainings of a cascade: semantic branch, error-prediction branch, detail branch, and the latter two once more."""
+"""The trainings of a cascade: semantic, error-prediction and detail branch, the latter two once more, localization."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.errors import DataError
 from errseg_rt.networks.cascade import Cascade
+from errseg_rt.networks.taps import Taps
 from errseg_rt.training.data import CropStream
+from errseg_rt.training.grid import on_grid
+from errseg_rt.training.localization import box_loss, box_targets
 from errseg_rt.training.losses import (
     bootstrapped_loss,
     detail_loss,
@@ -33,6 +36,8 @@ _LEAST_SHARE = 1e-3  # of errors, for the start of the error-prediction branch
 _POWER = 0.9  # of the poly rate, Gong et al. 2021, section 4.2
 Crops = tuple[Tensor, Tensor]
 """Normalised images `[B, 3, H, W]` and their labels, `int64 [B, H, W]`."""
+InstanceCrops = tuple[Tensor, Tensor, Tensor]
+"""The same with the number of each pixel's instance, `int64 [B, H, W]`, 0 where there is none."""
 
 
 class StageTraining(LightningModule):
@@ -60,7 +65,17 @@ class StageTraining(LightningModule):
         self.stage = recipe.stage(self.name)
         self.sets = None if recipe.merge is None else torch.from_numpy(recipe.merge.members)
         for name, branch in cascade.named_children():
-            branch.requires_grad_(name == self.branch)
+            branch.requires_grad_(name in self.trained)
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The branches that learn."""
+        return (self.branch,)
+
+    @property
+    def wants_instances(self) -> bool:
+        """Whether the loss is of crops with the numbers of instances."""
+        return False
 
     def loss(self, batch: Any) -> Tensor:
         """Loss of a batch."""
@@ -70,7 +85,7 @@ class StageTraining(LightningModule):
         """Training mode for the trained branch alone."""
         super().train(mode)
         for name, branch in self.cascade.named_children():
-            branch.train(mode and name == self.branch)
+            branch.train(mode and name in self.trained)
         return self
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -78,11 +93,12 @@ class StageTraining(LightningModule):
         steps, stage = self.stage.checkpoint_every, STAGES.index(self.name)
         # Not by the epoch, which Lightning counts from the one before when it goes on from a checkpoint.
         start, batch = self.global_step, self.stage.batch
-        if self.store is not None and self.recipe.views is not None:
+        if self.store is not None and self.recipe.views is not None and not self.wants_instances:
             seed, share = [self.recipe.seed, stage], batch // self.devices
             stream = TapStream(self.store, self.recipe.views, share, seed, start * self.devices, steps * self.devices)
             return self._shared(stream, None)
-        crops = CropStream(self.frames, self.recipe, stage, start * batch, steps * batch)
+        wanted = {"with_instances": self.wants_instances}
+        crops = CropStream(self.frames, self.recipe, stage, start * batch, steps * batch, **wanted)
         return self._shared(crops, batch // self.devices)
 
     def _shared(self, stream: Dataset[Any], batch: int | None) -> DataLoader[Any]:
@@ -107,8 +123,8 @@ class StageTraining(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam with decoupled weight decay and the poly rate."""
-        branch: nn.Module = getattr(self.cascade, self.branch)
-        optimizer = torch.optim.AdamW(branch.parameters(), self.stage.rate, weight_decay=self.stage.weight_decay)
+        branches = nn.ModuleList(self.cascade.get_submodule(name) for name in self.trained)
+        optimizer = torch.optim.AdamW(branches.parameters(), self.stage.rate, weight_decay=self.stage.weight_decay)
         schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, self.stage.iterations, _POWER)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -120,24 +136,44 @@ class StageTraining(LightningModule):
         image, labels = batch
         image = image.contiguous(memory_format=torch.channels_last)
         taps = self.cascade.taps(image)
-        truth = labels_on_grid(labels, taps.logits.shape[2:], self.cascade.semantic.align_corners)
+        truth = on_grid(labels, (taps.logits.shape[2], taps.logits.shape[3]), self.cascade.semantic.align_corners)
         return FrozenBatch(image, taps, truth)
 
 
 class SemanticTraining(StageTraining):
-    """Cross-entropy of the semantic branch at full size, over all pixels or, bootstrapped, over the hard ones."""
+    """Cross-entropy of the semantic branch at full size, over all pixels or, bootstrapped, over the hard ones.
+
+    Where the recipe says so, it learns with the localization head on it: then its taps tell instances apart, too.
+    """
 
     name = branch = "semantic"
 
-    def loss(self, batch: Crops) -> Tensor:
-        """Mean over the pixels that count."""
-        image, labels = batch
-        logits = self.cascade.taps(image.contiguous(memory_format=torch.channels_last)).logits
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The branches that learn."""
+        return ("semantic", "localization") if self.wants_instances else ("semantic",)
+
+    @property
+    def wants_instances(self) -> bool:
+        """Whether the localization head learns with it."""
+        return self.recipe.box_loss.joint > 0
+
+    def loss(self, batch: Crops | InstanceCrops) -> Tensor:
+        """Mean over the pixels that count, and, where it learns with the branch, the localization head's loss."""
+        image, labels, *instances = batch
+        taps = self.cascade.taps(image.contiguous(memory_format=torch.channels_last))
         align = self.cascade.semantic.align_corners
-        full = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=align)
+        full = F.interpolate(taps.logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=align)
+        own = self._of_classes(full, labels)
+        if not instances:
+            return own
+        return own + self.recipe.box_loss.joint * _of_boxes(self.cascade, self.recipe, taps, labels, instances[0])
+
+    def _of_classes(self, full: Tensor, labels: Tensor) -> Tensor:
         bootstrap = self.recipe.bootstrap
         if bootstrap.probability:
-            return bootstrapped_loss(full, labels, bootstrap.probability, bootstrap.keep, self.sets)
+            chosen = bootstrap.probability, bootstrap.keep, self.sets, bootstrap.pixels
+            return bootstrapped_loss(full, labels, *chosen)
         return detail_loss(full, torch.ones_like(labels, dtype=torch.bool), labels, self.sets)
 
 
@@ -219,28 +255,40 @@ class FrozenDetailTraining(DetailTraining):
     name = "detail_frozen"
 
 
+class LocalizationTraining(StageTraining):
+    """The localization head on the frozen semantic branch, of crops also where other branches learn from views."""
+
+    name = branch = "localization"
+
+    @property
+    def wants_instances(self) -> bool:
+        """Always."""
+        return True
+
+    def loss(self, batch: InstanceCrops) -> Tensor:
+        """Weighted mean over the hard pixels of instances."""
+        image, labels, instances = batch
+        with torch.no_grad():
+            taps = self.cascade.taps(image.contiguous(memory_format=torch.channels_last))
+        return _of_boxes(self.cascade, self.recipe, taps, labels, instances)
+
+
+def _of_boxes(cascade: Cascade, recipe: Recipe, taps: Taps, labels: Tensor, instances: Tensor) -> Tensor:
+    """Loss of the localization head on some taps."""
+    boxes, config = cascade.localization(taps), cascade.config
+    grid = (boxes.shape[2], boxes.shape[3])
+    targets = box_targets(instances, labels, config.things, grid, cascade.semantic.align_corners)
+    return box_loss(boxes, targets, recipe.box_loss, config.box_scale)
+
+
 STAGE_TRAININGS: dict[str, type[StageTraining]] = {
     stage.name: stage
-    for stage in (SemanticTraining, ErrorTraining, FrozenErrorTraining, DetailTraining, FrozenDetailTraining)
+    for stage in (
+        SemanticTraining,
+        ErrorTraining,
+        FrozenErrorTraining,
+        DetailTraining,
+        FrozenDetailTraining,
+        LocalizationTraining,
+    )
 }
-
-
-def labels_on_grid(labels: Tensor, grid: torch.Size, align_corners: bool) -> Tensor:
-    """The label under each grid pixel's centre.
-
-    Args:
-        labels: `int64 [B, H, W]`.
-        grid: Height and width of the grid.
-        align_corners: Whether the corner pixels of both lie on each other; else their outer edges do.
-
-    Returns:
-        `int64 [B, h, w]`.
-    """
-    rows, cols = (_centers(size, cells, align_corners) for size, cells in zip(labels.shape[1:], grid, strict=True))
-    return labels[:, rows.to(labels.device)[:, None], cols.to(labels.device)]
-
-
-def _centers(size: int, cells: int, align_corners: bool) -> Tensor:
-    index = torch.arange(cells, dtype=torch.float64)
-    position = index * (size - 1) / max(cells - 1, 1) if align_corners else (index + 0.5) * size / cells - 0.5
-    return position.round().long().clamp(0, size - 1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.instance_spec import InstanceSpec
 from errseg_rt.errors import DataError
 from errseg_rt.export.bundle import export_bundle
 from errseg_rt.export.engines.parity import compare
+from errseg_rt.export.model_card import model_card
 from errseg_rt.options import Options
 from errseg_rt.pipeline.open import open_way
 from errseg_rt.scenes import StreetScene
@@ -68,6 +72,19 @@ def test_model_card_tells_provenance_and_scores(bundle):
         "| pixel accuracy | 75.00 | 80.00 |",
     ):
         assert row in card.splitlines()
+
+
+def test_model_card_has_rows_of_instances(bundle):
+    names = ("ap_r_0.5", "ap_r_0.7", "ap_r_vol", "ap", "pq")
+    row = dict(zip(names, (0.875, 0.75, None, 0.5, 0.25), strict=True))
+    scores = {"truths": 12, "found": 9, "classes": {"car": row}}
+    metrics = {"val": {**bundle.manifest.metrics["rendered"], "instances": scores}}
+    things = replace(bundle.manifest, metrics=metrics, instances=InstanceSpec((8,)))
+    card = model_card(things)
+    assert "Of 12 instances there, 9 were found:" in card
+    assert "| car | 87.50 | 75.00 | - | 50.00 | 25.00 |" in card
+    assert "for instances of car" in card
+    assert "instances" not in model_card(bundle.manifest)
 
 
 def test_torch_and_onnxruntime_agree(bundle, frames):

@@ -67,6 +67,17 @@ def test_it_gives_what_the_parts_give_apart(request, case):
             np.testing.assert_allclose(output, wanted.numpy(), rtol=1e-3, atol=2e-4)
 
 
+def test_a_localization_head_reads_a_frozen_networks_taps(path):
+    cascade = cascade_of(path, SPEC, 4, names=TAPS, things=(1, 3))
+    front = OnnxRuntimeEngine(export_graphs(cascade, SPEC)["front"], "front")
+    image = np.random.default_rng(1).standard_normal((1, 3, 49, 81), np.float32)
+    with torch.no_grad():
+        wanted = cascade.localization(cascade.taps(torch.from_numpy(image))).numpy()
+    found = front.run({"image": image})["boxes"]
+    assert found.shape == (1, 8, 13, 21)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
+
+
 def test_finer_logits_come_to_the_grid_as_means_of_probabilities(unet):
     cascade = cascade_of(unet, ONE_SIZE, 4)
     image = torch.from_numpy(np.random.default_rng(1).standard_normal((1, 3, *ONE_SIZE.size), np.float32))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from errseg_rt.networks.resnet import ResNet
 
-BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 CLASSIFIER = 2048 * 1000 + 1000  # weights and biases of `fc`, which the backbone lacks
 
 
@@ -74,10 +74,10 @@ def test_a_deep_stem_is_three_convolutions(random_norms):
 
 
 @pytest.mark.parametrize(
-    # torchvision's documentation of resnet50 and resnet101: parameters, and multiply-adds at 224x224 ("GFLOPS").
+    # torchvision's documentation of its ResNets: parameters, and multiply-adds at 224x224 ("GFLOPS").
     ("depth", "parameters", "billions"),
-    [(50, 25_557_032, 4.09), (101, 44_549_160, 7.80)],
-    ids=["resnet50", "resnet101"],
+    [(50, 25_557_032, 4.09), (101, 44_549_160, 7.80), (152, 60_192_808, 11.51)],
+    ids=["resnet50", "resnet101", "resnet152"],
 )
 def test_published_counts(on_meta, multiply_adds, depth, parameters, billions):
     network = on_meta(ResNet, depth, 32)
@@ -110,5 +110,5 @@ def test_features_have_the_strides_and_channels_they_claim(on_meta, output_strid
 
 @pytest.mark.parametrize(("depth", "output_stride"), [(34, 16), (50, 4)])
 def test_unknown_shapes_are_refused(depth, output_stride):
-    with pytest.raises(ValueError, match=rf"depth is one of \[50, 101\].*: {depth = }, {output_stride = }"):
+    with pytest.raises(ValueError, match=rf"depth is one of \[50, 101, 152\].*: {depth = }, {output_stride = }"):
         ResNet(depth, output_stride)

@@ -240,6 +240,21 @@ def test_with_every_pixel_they_are_plain_cross_entropy():
     assert loss_rank_mining(logits, truth, 1.0).item() == pytest.approx(wanted, **CLOSE)
 
 
+@pytest.mark.parametrize("gain", [0.5, 10.0], ids=["doubtful", "sure"])
+@pytest.mark.parametrize("pixels", [1, 7, 20, 1000])
+def test_every_crop_keeps_its_hardest_pixels(pixels, gain):
+    """Eq. 1 with a threshold of each crop, raised until so many of its pixels are below it (section 3.3)."""
+    _, logits, truth = operands(gain=gain)
+    truth[2] = IGNORE
+    kept = []
+    for image in range(3):
+        found = sorted(true_probabilities(logits[image : image + 1], truth[image : image + 1]))
+        below = [p for p in found if p < 0.4]
+        kept += max(below, found[: math.ceil(0.05 * len(found))], found[:pixels], key=len)
+    found = bootstrapped_loss(*tensors(logits, truth), 0.4, 0.05, pixels=pixels).item()
+    assert found == pytest.approx(-sum(map(math.log, kept)) / len(kept), **CLOSE)
+
+
 def test_ties_are_cut_to_the_floor():
     # p = 1/4 everywhere: not below 1/4, so that the floor decides; all of it below a little more.
     logits, truth = np.zeros((2, 4, 3, 5)), np.ones((2, 3, 5), np.int64)

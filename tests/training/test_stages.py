@@ -16,9 +16,10 @@ from errseg_rt.datasets import FolderData
 from errseg_rt.networks import Cascade
 from errseg_rt.networks.cascade import flag
 from errseg_rt.training.data import CropStream
+from errseg_rt.training.grid import on_grid
 from errseg_rt.training.losses import bootstrapped_loss, detail_loss, error_loss, loss_rank_mining
 from errseg_rt.training.recipe import STAGES, BootstrapConfig, ErrorLossConfig, MethodConfig, ViewsConfig
-from errseg_rt.training.stages import STAGE_TRAININGS, StageTraining, labels_on_grid
+from errseg_rt.training.stages import STAGE_TRAININGS, StageTraining
 from errseg_rt.training.taps import FrozenBatch, TapStore
 
 BRANCH_OF = {
@@ -27,7 +28,10 @@ BRANCH_OF = {
     "error_frozen": "error",
     "detail": "detail",
     "detail_frozen": "detail",
+    "localization": "localization",
 }
+OF_CLASSES = STAGES[:-1]
+"""Those of a cascade without instances; of the last, see test_localization.py."""
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_every_stage_has_its_training():
     assert tuple(BRANCH_OF) == STAGES
 
 
-KINDS = [(stage, kind) for stage in STAGES for kind in ("crops", "kept") if (stage, kind) != ("semantic", "kept")]
+KINDS = [(stage, kind) for stage in OF_CLASSES for kind in ("crops", "kept") if (stage, kind) != ("semantic", "kept")]
 
 
 @pytest.mark.parametrize(("stage", "kind"), KINDS, ids=["-".join(kind) for kind in KINDS])
@@ -130,7 +134,7 @@ def test_nothing_but_the_detail_branch_learns_by_any_method(cascade, recipe, kep
     assert reached == {"detail"}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", OF_CLASSES)
 def test_loss_of_a_fixed_batch_falls(cascade_of, recipe, batch, stage):
     recipe = replace(recipe, **{stage: replace(recipe.stage(stage), rate=1e-2)})
     labels = torch.where(torch.arange(65)[:, None] < 33, 3, 5).expand(2, 65, 65)  # what can be learned
@@ -154,7 +158,7 @@ def test_losses_are_those_of_the_equations(cascade, recipe, batch, kept):
         "error": error_loss(front.error_logit, front.logits, truth),
         "detail": detail_loss(detail, flagged, truth),
     }
-    for stage in STAGES:
+    for stage in OF_CLASSES:
         training = STAGE_TRAININGS[stage](cascade, recipe, []).eval()
         for given in (batch, kept)[: 1 + (stage != "semantic")]:
             torch.testing.assert_close(training.loss(given), wanted[BRANCH_OF[stage]], rtol=1e-5, atol=1e-6)
@@ -187,7 +191,7 @@ def test_every_loss_takes_merged_classes(cascade, recipe, batch, learn):
             "hardest": loss_rank_mining(detail, truth, merged.method.hardest, sets),
         }[learn],
     }
-    for stage in STAGES:
+    for stage in OF_CLASSES:
         training = STAGE_TRAININGS[stage](cascade, merged, []).eval()
         for given in ((image, labels), kept)[: 1 + (stage != "semantic")]:
             torch.testing.assert_close(training.loss(given), wanted[BRANCH_OF[stage]], rtol=1e-5, atol=1e-6)
@@ -240,7 +244,7 @@ def test_training_on_rendered_scenes_lowers_each_loss(recipe, cascade, small_sce
     scored = CropStream([], replace(recipe, seed=99), 0, start=10**6, length=4)
     batch = tuple(torch.stack(part) for part in zip(*(scored[index] for index in range(4)), strict=True))
     count = {"semantic": 16, "error": 8, "error_frozen": 6, "detail": 12, "detail_frozen": 6}
-    for stage in STAGES:
+    for stage in OF_CLASSES:
         if stage.endswith("_frozen"):
             cascade.eval().freeze_norms(BRANCH_OF[stage], lambda: cascade(batch[0]))
         rate = 2e-3 if stage.endswith("_frozen") else 1e-2
@@ -364,9 +368,9 @@ def test_devices_share_a_batch_of_views(cascade, recipe, folder, tmp_path, monke
 
 @pytest.mark.parametrize("align_corners", [True, False], ids=["aligned", "half_pixel"])
 @pytest.mark.parametrize(("size", "grid"), [((65, 97), (17, 25)), ((40, 33), (9, 7)), ((5, 1), (3, 1))], ids=str)
-def test_labels_on_grid_are_those_nearest_to_its_pixels(size, grid, align_corners):
+def test_on_grid_are_those_nearest_to_its_pixels(size, grid, align_corners):
     labels = torch.arange(size[0] * size[1]).view(1, *size)
-    found = labels_on_grid(labels, torch.Size(grid), align_corners)[0].numpy()
+    found = on_grid(labels, grid, align_corners)[0].numpy()
     rows, cols = np.divmod(found, size[1])
     for picked, side, cells in ((rows[:, 0], size[0], grid[0]), (cols[0], size[1], grid[1])):
         centers = np.linspace(0, side - 1, cells) if align_corners else (np.arange(cells) + 0.5) * side / cells - 0.5
