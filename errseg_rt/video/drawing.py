@@ -67,6 +67,9 @@ def _figures(result: Segmentation, timestamp: float | None) -> Picture:
         lines.append((f"expected error {100 * result.mean_error_probability:.1f} %", None))
     if result.flagged.any() or result.work:
         lines.append((f"labelled again {100 * result.flagged_share:.1f} %", None))
+    if result.instances is not None:
+        found = np.bincount(result.instances.classes, minlength=len(result.classes))
+        lines += [(f"{found[each]} x {result.classes.names[each]}", None) for each in np.flatnonzero(found)]
     counts = np.bincount(result.labels.ravel(), minlength=len(result.classes))
     for index in np.argsort(-counts, kind="stable"):
         if counts[index]:

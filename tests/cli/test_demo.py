@@ -83,7 +83,7 @@ def test_a_bundle_of_other_classes(cli, bundle_copy: Path, tmp_path: Path) -> No
     done = cli("demo", *SMALL, "-o", tmp_path / "out", "--bundle", bundle_copy)
     assert done.code == 2
     (line,) = done.err.splitlines()
-    assert line.startswith(f"error: bundle {bundle_copy}: its classes are not those of the rendered streets")
+    assert line.startswith(f"error: bundle {bundle_copy}: its classes are not those of rendered streets or nuclei")
     assert not [item for item in (tmp_path / "out").glob("*") if item.is_file()]
 
 
