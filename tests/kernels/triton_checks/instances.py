@@ -119,3 +119,31 @@ def test_a_grid_that_is_too_large_is_named():
     semantic = torch.zeros((2, 1, 1)).expand(2, *size)
     with pytest.raises(ValueError, match="a grid has at most 16777216 pixels, got 4097 x 4096"):
         launches.enqueue_instances(Recorder(90), semantic, None, None, semantic, semantic, geometry, things)
+
+
+def test_is_an_operator_of_torch():
+    """What `torch.compile` and `torch.export` ask of it: shapes and dtypes without a GPU."""
+    geometry = GEOMETRIES["one_row"]
+    made = scene(26, geometry.grid_size, 3)
+    tensors = [torch.from_numpy(x).to(DEVICE) for x in (made.logits, made.boxes, made.labels(geometry))]
+    sizes = geometry.input_size, geometry.content_size, geometry.output_size
+    operands = (
+        tensors[0],
+        None,
+        None,
+        *tensors[1:],
+        *sizes,
+        geometry.align_corners,
+        made.things,
+        1,
+        0.5,
+        0.0,
+        1,
+        0.5,
+        9,
+    )
+    torch.library.opcheck(
+        torch.ops.errseg_rt.instances,
+        operands,
+        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+    )
