@@ -34,6 +34,8 @@ from errseg_rt.training.taps import TapStore
 from tests.training.conftest import assert_same_training, assert_same_weights
 
 pytestmark = pytest.mark.usefixtures("small_scenes", "process_settings", "small_network", "on_cpu")
+OF_CLASSES = STAGES[:-1]
+"""Stages of a cascade without instances; of the last one see test_instances_loop.py."""
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +124,7 @@ def test_every_stage_moves_its_branch_and_keeps_the_others(finished, recipe):
     loop.seed_everything(recipe.seed, verbose=False)
     before = loop.Cascade(recipe.cascade)
     done = set()
-    for stage in STAGES:
+    for stage in OF_CLASSES:
         after, notes = load_cascade(finished.parent / f"{stage}.safetensors")
         assert notes["stage"] == stage
         moved = {
@@ -198,7 +200,7 @@ def test_interrupted_training_goes_on_bit_for_bit(finished, recipe, steps, tmp_p
         ("detail_frozen", 0),
     ]  # fmt: skip
     resumed = kill_at(points, steps, recipe, None, tmp_path)
-    taken = {stage: [step for name, step in steps if name == stage] for stage in STAGES}
+    taken = {stage: [step for name, step in steps if name == stage] for stage in OF_CLASSES}
     assert taken == {
         "semantic": [0, 1, 2, 2, 3],
         "error": [0, 0, 1],
@@ -215,7 +217,7 @@ def test_interrupted_cross_fitting_goes_on_bit_for_bit(fitted, cross_fitted, dri
         ("detail", 3), ("detail_frozen", 1),
     ]  # fmt: skip
     resumed = kill_at(points, steps, cross_fitted, drive, tmp_path)
-    taken = {name: [step for at, step, *_ in steps if at == name] for name in ("fold0", "fold1", *STAGES)}
+    taken = {name: [step for at, step, *_ in steps if at == name] for name in ("fold0", "fold1", *OF_CLASSES)}
     assert taken == {
         "semantic": [0, 1, 2, 3],
         "fold0": [0, 0, 1],
@@ -267,13 +269,13 @@ def test_a_fold_learns_from_the_frames_that_it_does_not_hold(cross_fitted, drive
         assert learned.names == frames.names
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", OF_CLASSES)
 def test_loss_that_is_not_finite_is_named(recipe, monkeypatch, tmp_path, stage):
     training = STAGE_TRAININGS[stage]
     loss = training.loss
     poison = lambda self, batch: loss(self, batch) * (float("nan") if self.global_step == 1 else 1)  # noqa: E731
     monkeypatch.setattr(training, "loss", poison)
-    idle = {name: StageConfig(0) for name in STAGES if name not in ("semantic", stage)}
+    idle = {name: StageConfig(0) for name in OF_CLASSES if name not in ("semantic", stage)}
     one = {"semantic": replace(recipe.semantic, iterations=2)}
     branch = stage.removesuffix("_frozen")
     message = rf"{branch} branch: the loss became nan at step 1 \(batch 1 of epoch 0\); lower its rate, 0.001"
