@@ -80,8 +80,8 @@ def demo(
 ) -> None:
     """Render a street, segment it, and show frame, labels and error map side by side.
 
-    Writes demo.mp4, a few stills and summary.json; prints stage times, the mIoU of semantic and fused labels, and how well
-    instances were told apart, where the bundle does that.
+    Writes demo.mp4, a few stills and summary.json; prints stage times, the mIoU of semantic and fused labels, and how
+    well instances are told apart, where the bundle does that.
     """
     from errseg_rt.datasets import TrueInstances
     from errseg_rt.evaluation import InstanceScores
