@@ -36,7 +36,7 @@ class _Nucleus:
         sin, cos = math.sin(self.turn * time), math.cos(self.turn * time)
         turned = self.outline @ np.array([[cos, sin], [-sin, cos]], np.float32)
         center = np.array([self.x + dx, self.y + dy])
-        return np.rint((turned + center) * (1 << _SHIFT)).astype(np.int32)
+        return np.asarray(np.rint((turned + center) * (1 << _SHIFT)), np.int32)
 
 
 class NucleiScene:
