@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from errseg_rt.errors import FrameError, SourceError
 from errseg_rt.system.lines import one_line
@@ -90,22 +90,44 @@ def _packets(container: Any, stream: Any, silence: float) -> Iterator[Any]:
             return
 
 
-def upright(frame: Any) -> npt.NDArray[np.uint8]:
-    """A frame of PyAV as it shall be shown: BGR `uint8 [H, W, 3]`, turned and mirrored as its container says."""
-    # All is said, since old versions of PyAV take every matrix for BT.601's, and every range for the same.
-    given = ColorRange(frame.color_range or ColorRange.MPEG)
-    shown = frame.reformat(
-        format="bgr24", dst_colorspace=Colorspace.DEFAULT, src_color_range=given, dst_color_range=ColorRange.JPEG
-    )
-    picture = shown.to_ndarray()
-    a, b, c, d = _orientation(frame)
-    is_turned = abs(b) > abs(a)  # of angles between the right ones the nearest
-    if is_turned:
-        picture = cv2.transpose(picture)
-    rows, cols = (b, c) if is_turned else (d, a)
-    if rows < 0 or cols < 0:
-        picture = cv2.flip(picture, -1 if rows < 0 and cols < 0 else 0 if rows < 0 else 1)
-    return np.ascontiguousarray(picture, np.uint8)
+class Upright:
+    """Makes pictures as they shall be shown of the frames of one opening of a source.
+
+    A frame that is scaled by its own scaler, or asked for its matrix, stays, with the scaler's threads, until Python
+    looks for cycles: so there is one scaler, and a matrix is asked for where a key frame's angle is another one. Of
+    cameras that tell it with key frames, other frames may have none.
+    """
+
+    def __init__(self) -> None:
+        self._scaler = VideoReformatter()
+        self._turn: tuple[float, float, float, float] | None = None
+        self._angle = 0.0
+
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether rows become columns."""
+        return self._turn is not None and abs(self._turn[1]) > abs(self._turn[0])
+
+    def picture(self, frame: Any) -> npt.NDArray[np.uint8]:
+        """A frame of PyAV, BGR `uint8 [H, W, 3]`, turned and mirrored as its container says."""
+        # All is said, since old versions of PyAV take every matrix for BT.601's, and every range for the same.
+        given = ColorRange(frame.color_range or ColorRange.MPEG)
+        picture: npt.NDArray[Any] = self._scaler.reformat(
+            frame,
+            format="bgr24",
+            dst_colorspace=Colorspace.DEFAULT,
+            src_color_range=given,
+            dst_color_range=ColorRange.JPEG,
+        ).to_ndarray()
+        if self._turn is None or (frame.key_frame and frame.rotation != self._angle):
+            self._turn, self._angle = _orientation(frame), frame.rotation
+        a, b, c, d = self._turn
+        if self.swaps_sides:  # of angles between the right ones the nearest
+            picture = cv2.transpose(picture)
+        rows, cols = (b, c) if self.swaps_sides else (d, a)
+        if rows < 0 or cols < 0:
+            picture = cv2.flip(picture, -1 if rows < 0 and cols < 0 else 0 if rows < 0 else 1)
+        return np.ascontiguousarray(picture, np.uint8)
 
 
 def _orientation(frame: Any) -> tuple[float, float, float, float]:
@@ -121,7 +143,7 @@ def _orientation(frame: Any) -> tuple[float, float, float, float]:
     return a, b, c, d
 
 
-def pixel_aspect(stream: Any, rotation: float) -> float:
+def pixel_aspect(stream: Any, swaps_sides: bool) -> float:
     """Width over height of a pixel, once the frame is upright."""
     aspect = float(stream.sample_aspect_ratio or 1)
-    return 1 / aspect if round(rotation) % 180 == 90 else aspect
+    return 1 / aspect if swaps_sides else aspect

@@ -13,7 +13,7 @@ import av
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.errors import SourceError
-from errseg_rt.video.decoding import check_size, decoded, pixel_aspect, reason_of, upright, video_stream
+from errseg_rt.video.decoding import Upright, check_size, decoded, pixel_aspect, reason_of, video_stream
 from errseg_rt.video.picture import CONNECTED, ENDED, USUAL_FPS, WAITING, Faults, Picture, Timeline
 
 
@@ -63,7 +63,7 @@ class FileSource:
                 with suppress(av.error.FFmpegError):  # what cannot be sought in is read from its first frame
                     container.seek(round((begin + self._start) * av.time_base))
             self.state = CONNECTED
-            last = None
+            last, upright = None, Upright()
             try:
                 for frame in decoded(container, stream, self.faults, self.name, self._max_pixels):
                     last = timeline.stamp(None if frame.time is None else frame.time - begin)
@@ -71,7 +71,7 @@ class FileSource:
                         break
                     if last < self._start:
                         continue
-                    yield Picture(upright(frame), index, last, None, pixel_aspect(stream, frame.rotation))
+                    yield Picture(upright.picture(frame), index, last, None, pixel_aspect(stream, upright.swaps_sides))
                     index += 1
             except av.error.FFmpegError as error:
                 # What was there is given; a file that breaks off is one that ends, with a fault.

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.errors import SourceError
-from errseg_rt.video.decoding import decoded, pixel_aspect, reason_of, upright, video_stream
+from errseg_rt.video.decoding import Upright, decoded, pixel_aspect, reason_of, video_stream
 from errseg_rt.video.picture import CONNECTED, ENDED, LOST, WAITING, Clock, Faults, Picture
 from errseg_rt.video.urls import without_secrets
 
@@ -157,6 +157,7 @@ class UrlSource(LiveSource):
             if has_stamps and stream.average_rate:
                 self.fps = float(stream.average_rate)
             is_whole, was_damaged, rhythm, before = not may_lose, False, _Rhythm(), self.faults.corrupt
+            upright = Upright()
             try:
                 for frame in decoded(container, stream, self.faults, self.name, self._max_pixels, self._silence):
                     if may_lose:
@@ -169,7 +170,7 @@ class UrlSource(LiveSource):
                         was_damaged, before = is_damaged, self.faults.corrupt
                     if is_whole:
                         stamp = frame.time if has_stamps else None
-                        yield _Given(upright(frame), stamp, pixel_aspect(stream, frame.rotation))
+                        yield _Given(upright.picture(frame), stamp, pixel_aspect(stream, upright.swaps_sides))
                     if stop.is_set():
                         return
                 if container.duration:  # a file, which is over

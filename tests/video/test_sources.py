@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -330,3 +332,15 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         open_source(tmp_path / "none.mp4")
     with pytest.raises(ValueError, match="transport must be tcp or udp"):
         open_source("rtsp://x/y", transport="http")
+
+
+def test_frames_that_were_given_do_not_stay(tmp_path: Path) -> None:
+    source = FileSource(write_clip(tmp_path / "a.mp4", [0.04 * index for index in range(40)], g="1"))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in source.pictures(threading.Event()):
+            pass
+        assert sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()) < 10
+    finally:
+        gc.enable()
