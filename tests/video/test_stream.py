@@ -90,9 +90,7 @@ def test_all_frames_come_in_their_order_whoever_is_first(workers) -> None:
 
 
 def test_workers_are_those_that_there_are_cores_for(monkeypatch) -> None:
-    from errseg_rt.video import stream as module
-
-    monkeypatch.setattr(module, "usable_cores", lambda: 8)
+    monkeypatch.setattr("errseg_rt.options.usable_cores", lambda: 8)
     assert Stream(Answers(options=Options(threads=2)), frames(1)).workers == 4
     assert Stream(Answers(options=Options(threads=16)), frames(1)).workers == 1
     assert Stream(Answers(options=Options("torch", device="cuda")), frames(1)).workers == 3
