@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WebP", "TIFF", "BMP")
 """What is taken over a network: of these, time and memory are bounded by the pixels."""
 _SCAN, _MOST_SCANS = b"\xff\xda", 100  # of a progressive JPEG, each of which goes over all pixels; ten are usual
+_ASPECT, _LONG = 64, 4096  # times its short side that a long side may have; pixels that it may have in any case
 _BODIES = 8  # times the largest body that all of them may take together
 
 
@@ -90,7 +91,7 @@ def picture_of(data: bytes, max_pixels: int) -> Pixels:
     """The frame that an image file's content holds, BGR `uint8 [H, W, 3]`, upright.
 
     Raises:
-        RefusalError: It is of a kind that is not taken over a network.
+        RefusalError: It is of a kind that is not taken over a network, or too narrow.
         FrameError: It is damaged, or larger than `max_pixels`, which its header tells.
     """
     kind = format_of(data)
@@ -99,4 +100,12 @@ def picture_of(data: bytes, max_pixels: int) -> Pixels:
         raise RefusalError(415, f"the body {what}; send {', '.join(FORMATS)}")
     if kind is not None and kind.name == "JPEG" and data.count(_SCAN) > _MOST_SCANS:
         raise RefusalError(400, f"the image goes over its pixels more than {_MOST_SCANS} times; save it again")
-    return frame_of(data, Reading(max_pixels))
+    frame = frame_of(data, Reading(max_pixels))
+    check_aspect(*frame.shape[:2])
+    return frame
+
+
+def check_aspect(height: int, width: int) -> None:
+    """Raise RefusalError for a sliver: padded for the network, it would cost many times what its pixels do."""
+    if max(height, width) > max(_LONG, _ASPECT * min(height, width)):
+        raise RefusalError(400, f"a frame of {height}x{width} pixels is too narrow; cut it into parts")

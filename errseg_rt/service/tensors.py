@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.frames.segmentation import Segmentation
+from errseg_rt.service.limits import check_aspect
 from errseg_rt.service.refusal import RefusalError
 from errseg_rt.system.json_text import parse_json
 
@@ -167,6 +168,7 @@ def _frame(inputs: Any, behind: bytes, max_pixels: int) -> npt.NDArray[np.uint8]
         raise RefusalError(400, f"{INPUT} has 3 channels, got {shape[2]}")
     if shape[0] * shape[1] > max_pixels:
         raise RefusalError(413, f"{INPUT} has {shape[0]}x{shape[1]} pixels, over the limit of {max_pixels}; shrink it")
+    check_aspect(*shape[:2])
     size = math.prod(shape)
     count = _parameters(given, INPUT).get("binary_data_size")
     if count is None:
