@@ -139,7 +139,6 @@ def serve(
             )
             service.live = Live(runtime, opened, service.metrics, max(1, options.side_by_side - 1))
             service.live.start()
-        server = Server(service, tls=(str(tls_cert), str(tls_key)) if tls_cert else None)
         address, used = listening.getsockname()[:2]
         is_near = address.startswith("127.") or address == "::1"
         if not is_near and settings.token is None:
@@ -147,7 +146,11 @@ def serve(
         for note in doubts_of_map(runtime):
             say("note", note)
         shown = f"[{address}]" if ":" in address else address
-        print(f"serving {service.model} at {'https' if tls_cert else 'http'}://{shown}:{used}", flush=True)
+
+        def told() -> None:
+            print(f"serving {service.model} at {'https' if tls_cert else 'http'}://{shown}:{used}", flush=True)
+
+        server = Server(service, told, tls=(str(tls_cert), str(tls_key)) if tls_cert else None)
         server.run(sockets=[listening])
         service.work.close()
         if service.live is not None:

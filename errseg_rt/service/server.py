@@ -8,7 +8,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -19,7 +19,7 @@ from errseg_rt.service.app import create_app
 from errseg_rt.service.connection import HttpConnection, StreamConnection
 from errseg_rt.service.state import Service
 
-_DRAIN = 1.0  # seconds after the signal in which new requests are still served, while /readyz says not to send any
+_DRAIN = 3.0  # seconds, or a quarter of the grace, after the signal in which new requests are still served, while /readyz says not to send any
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
 
 
@@ -28,6 +28,7 @@ class Server(uvicorn.Server):
 
     Args:
         service: What is served.
+        told: Is called once it listens.
         tls: Files of a certificate and of its key; None: no TLS.
 
     Attributes:
@@ -37,8 +38,15 @@ class Server(uvicorn.Server):
         DataError: The certificate cannot be used.
     """
 
-    def __init__(self, service: Service, tls: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        told: Callable[[], None] = lambda: None,
+        *,
+        tls: tuple[str, str] | None = None,
+    ) -> None:
         grace = service.settings.grace
+        self._told = told
         self._service, self._drain = service, min(_DRAIN, grace / 4)
         config = uvicorn.Config(
             create_app(service),
@@ -78,6 +86,7 @@ class Server(uvicorn.Server):
         """As uvicorn's."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._told()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -43,7 +43,7 @@ class Serving:
 @contextmanager
 def serving(runtime: Any, *, source: Any = None, workers: int | None = None, **settings: Any) -> Iterator[Serving]:
     """Serve with a runtime, or with what stands in for one."""
-    service = Service(runtime, Settings(**settings))
+    service = Service(runtime, Settings(**{"grace": 0.4, **settings}))
     if workers is not None:
         service.work.__init__(workers, service.settings.queue)
     if source is not None:
