@@ -45,8 +45,19 @@ def create_app(service: Service) -> ASGIApp:
     _add_state(app, service)
     _add_frames(app, service)
     app.include_router(inference_routes(service))
+    _name_the_model(app, service.model)
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
     return Counted(Guard(app, service.settings.names, service.settings.token), service.metrics, service)
+
+
+def _name_the_model(app: FastAPI, model: str) -> None:
+    """Have OpenAPI say which model there is; the application keeps what it says."""
+    known = {"model": [model], "version": ["1"]}
+    for path in app.openapi()["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] in known:
+                    parameter["schema"]["enum"] = known[parameter["name"]]
 
 
 def _handle_faults(app: FastAPI) -> None:

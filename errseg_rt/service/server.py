@@ -19,7 +19,7 @@ from errseg_rt.service.app import create_app
 from errseg_rt.service.connection import HttpConnection, StreamConnection
 from errseg_rt.service.state import Service
 
-_DRAIN = 3.0  # seconds, or a quarter of the grace, after the signal in which new requests are still served, while /readyz says not to send any
+_DRAIN = 3.0  # seconds, or a quarter of the grace, in which new requests are still served and /readyz says not to come
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
 
 

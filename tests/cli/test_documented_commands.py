@@ -81,6 +81,7 @@ _BENCHMARK = "measures, for minutes or hours; its parts are tested in tests/benc
 _PROVIDERS = "wants another package of onnxruntime; tests/engines/test_providers.py puts one in its stead"
 _JETSON = "wants a Jetson; tests/system/test_jetson.py holds what doctor says there"
 _CAMERA = "wants a camera; tests/cli/test_video.py has one that is none"
+_SERVE = "serves until it is ended; tests/service/test_end.py starts and ends it"
 _GPU = "wants a GPU; tests/benchmarks runs it without, and its stages on fakes"
 ELSEWHERE = {
     "python3 -m venv .venv": _CI,
@@ -91,6 +92,11 @@ ELSEWHERE = {
     "pip install .": "tests/test_packaging.py looks into what is installed",
     'pip install ".[build]"': "tests/test_packaging.py looks at the extras",
     'pip install ".[plots]"': "tests/test_packaging.py looks at the extras",
+    'pip install ".[serve]"': "tests/test_packaging.py looks at the extras",
+    "errseg-rt serve": _SERVE,
+    "errseg-rt serve drive.mp4": _SERVE,
+    "errseg-rt serve [SOURCE]": _SERVE,
+    "errseg-rt serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --token-file token": _SERVE,
     'pip install ".[train]"': "tests/test_packaging.py looks at the extras",
     'pip install ".[tensorrt,torch]"': "wants an NVIDIA GPU; tests/test_packaging.py looks at the extras",
     "pip uninstall -y opencv-python-headless": _OPENCV,

@@ -94,7 +94,7 @@ def test_a_picture_by_its_pixels(page, runtime: Runtime, street: Path, tmp_path:
         page.keyboard.press("3")
         settled(page)
         heat = kept(page, tmp_path, "errors.png").astype(int)
-        np.testing.assert_allclose(heat, result.heat(), atol=4)  # two roundings of its colours
+        np.testing.assert_allclose(heat, result.heat(), atol=8)  # OpenCV's table, in steps
         for _ in range(10):
             page.keyboard.press(",")
         page.keyboard.press("2")

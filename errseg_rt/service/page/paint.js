@@ -3,7 +3,7 @@
 const HEAT = Array.from({ length: 256 }, (_, level) => {
   // As OpenCV's COLORMAP_HOT: black over red and yellow to white.
   const rise = (from, to) => Math.max(0, Math.min(255, Math.round(255 * (level - from) / (to - from))));
-  const [red, green, blue] = [rise(0, 95), rise(95, 191), rise(191, 255)];
+  const [red, green, blue] = [rise(0, 102), rise(102, 204), rise(204, 255)];
   return 0xff000000 | (blue << 16) | (green << 8) | red;
 });
 
