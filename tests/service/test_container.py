@@ -13,26 +13,26 @@ from pathlib import Path
 import httpx
 import pytest
 
-from errseg_rt.kernels.cache import roots
 from tests.service.test_segment import decoded
 
 ROOT = Path(__file__).parents[2]
-# In a mount namespace of its own; folders that only root may enter are seen at /mnt.
+# In a mount namespace of its own; folders that only root may enter are seen at /srv.
 INSIDE = """
 set -e
-mount -t tmpfs none /mnt
+mount -t tmpfs none /srv
 for name in python packages source kernels; do
   eval "from=\\$FROM_$name"
-  mkdir /mnt/$name
-  mount --bind "$from" /mnt/$name
+  mkdir /srv/$name
+  mount --bind "$from" /srv/$name
 done
 for place in $(cut -d' ' -f2 /proc/mounts | sort -r); do
   case $place in /proc*|/sys*|/dev*) ;; *) mount -o remount,bind,ro "$place" 2>/dev/null || true ;; esac
 done
-! touch /tmp/written /var/tmp/written /mnt/written 2>/dev/null
+! touch /tmp/written /var/tmp/written /srv/written 2>/dev/null
 exec setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs \
-  env -i PATH=/usr/bin PYTHONHOME=/mnt/python PYTHONPATH=/mnt/source:/mnt/packages PYTHONDONTWRITEBYTECODE=1 \
-  NUMBA_CACHE_DIR=/mnt/kernels /mnt/python/bin/python3 -c 'from errseg_rt.cli import main; main()' serve --port 0
+  env -i PATH=/usr/bin LD_LIBRARY_PATH=/srv/python/lib \\
+  PYTHONHOME=/srv/python PYTHONPATH=/srv/source:/srv/packages PYTHONDONTWRITEBYTECODE=1 \
+  NUMBA_CACHE_DIR=/srv/kernels /srv/python/bin/python3 -c 'from errseg_rt.cli import main; main()' serve --port 0
 """
 HEALTH = "import urllib.request as r, sys; r.urlopen(sys.argv[1] + '/healthz', timeout=3)"
 
@@ -44,8 +44,8 @@ def test_as_nobody_on_a_root_that_is_read_only(kernels_are_compiled, image) -> N
             pytest.skip(f"needs {program}, of util-linux")
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs the right to make a mount namespace")
-    kernels = next(Path(root.path) for root in roots() if Path(root.path).is_dir())
-    folders = {"python": sys.base_prefix, "packages": site.getsitepackages()[0], "source": ROOT, "kernels": kernels}
+    folders = {"python": sys.base_prefix, "packages": site.getsitepackages()[0], "source": ROOT}
+    folders["kernels"] = os.environ.get("NUMBA_CACHE_DIR", ROOT / "kernels")  # kept there, or beside the sources
     environment = {**os.environ, **{f"FROM_{name}": str(path) for name, path in folders.items()}}
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", INSIDE]
     with subprocess.Popen(
