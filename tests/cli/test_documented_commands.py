@@ -151,6 +151,7 @@ ELSEWHERE = {
     "python -m benchmarks.fuse_labels": _BENCHMARK,
     "python -m benchmarks.user_networks.thin --drive DRIVE --checkpoint model_checkpoint.pth": _BENCHMARK,
     "python -m benchmarks.many_frames": _BENCHMARK,
+    "python -m benchmarks.service": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
     "python -m benchmarks.damage": _BENCHMARK,
     "python -m benchmarks.user_networks --weights WEIGHTS --data DATA": _BENCHMARK,

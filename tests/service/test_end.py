@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from errseg_rt.cli.serve import _token
 from tests.service.serving import until
 from tests.service.test_segment import refused
 
@@ -102,6 +105,25 @@ def test_streams_that_do_not_close_do_not_hold_it(kernels_are_compiled) -> None:
             assert process.wait(20) == 0
 
 
+def test_tls(kernels_are_compiled, tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl")
+    files = {name: str(tmp_path / f"{name}.pem") for name in ("key", "cert")}
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", files["key"]]
+    command += ["-out", files["cert"], "-subj", "/CN=errseg", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    trusted = ssl.create_default_context(cafile=files["cert"])
+    with started("--tls-cert", files["cert"], "--tls-key", files["key"], "--grace", "1") as (process, url):
+        assert url.startswith("https://127.0.0.1:")
+        assert httpx.get(f"{url}/healthz", verify=trusted).status_code == 200
+        with connect(url.replace("https", "wss") + "/v1/stream", ssl=trusted) as stream:
+            stream.send(b"no image")
+            assert "error" in json.loads(stream.recv(timeout=30))
+        process.terminate()
+        assert process.wait(30) == 0
+
+
 def test_ctrl_c(kernels_are_compiled) -> None:
     with started("--grace", "1") as (process, _):
         process.send_signal(signal.SIGINT)
@@ -109,16 +131,23 @@ def test_ctrl_c(kernels_are_compiled) -> None:
     assert (process.returncode, out, said) == (130, "", "")
 
 
-def test_a_token_of_a_file_or_of_the_environment(kernels_are_compiled, tmp_path: Path) -> None:
+def test_a_token_of_a_file(kernels_are_compiled, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("open sesame please\n")
-    with started("--token-file", str(tmp_path / "token"), "--host", "0.0.0.0") as (process, url):
+    with started("--token-file", str(tmp_path / "token"), "--host", "0.0.0.0", "--grace", "1") as (process, url):
         url = url.replace("0.0.0.0", "127.0.0.1")
         assert httpx.get(f"{url}/v1/status").status_code == 401
         assert httpx.get(f"{url}/v1/status", headers={"Authorization": "Bearer open sesame please"}).status_code == 200
         process.terminate()
         assert "sesame" not in process.communicate(timeout=30)[1]
-    with started(ERRSEG_TOKEN="open sesame please") as (_, url):
-        assert httpx.get(f"{url}/v1/status").status_code == 401
+
+
+def test_a_token_of_the_environment(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ERRSEG_TOKEN", "of the environment")
+    assert _token(None) == "of the environment"
+    (tmp_path / "token").write_text("of the file\n")
+    assert _token(tmp_path / "token") == "of the file"
+    monkeypatch.setenv("ERRSEG_TOKEN", "")
+    assert _token(None) is None
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,16 @@ def test_the_source_is_shown_as_fast_as_it_is_looked_at(runtime: Runtime) -> Non
         assert "errseg_source_frames_total" in text
 
 
+def test_a_viewer_cannot_end_the_source(kernels_are_compiled) -> None:
+    with Runtime(threads=1, detail="dense") as dense, serving(dense, source=SceneSource(3, 96, 128, 25)) as found:
+        with connect(found.stream("/v1/source"), max_size=None) as socket:
+            parts_of(socket.recv(timeout=30))
+            socket.send(json.dumps({"budget": 0.1}))
+            assert "a budget needs sparse refinement" in json.loads(socket.recv(timeout=30))["error"]
+        seen = found.service.live.stream.stats.segmented
+        until(lambda: found.service.live.stream.stats.segmented > seen + 1)
+
+
 def test_a_viewer_that_never_says_what_it_shows(runtime: Runtime) -> None:
     with serving(runtime, source=SceneSource(3, 96, 128, 25), idle_seconds=0.4) as found:
         with connect(found.stream("/v1/source"), max_size=None) as socket:

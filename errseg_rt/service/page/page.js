@@ -143,7 +143,9 @@ const heard = (words) => ({
 
 function settings() {
   const budget = Number($("budget").value);
-  return { threshold: Number($("threshold").value), budget: budget > 100 ? null : budget / 100 };
+  // Until somebody moves it, the threshold is the service's own, which the slider may only come near.
+  const threshold = $("threshold").dataset.isMoved ? Number($("threshold").value) : null;
+  return { threshold, budget: budget > 100 ? null : budget / 100 };
 }
 
 function from(kind, input) {
@@ -264,6 +266,7 @@ function begin() {
 for (const id of ["opacity", "wipe"]) $(id).addEventListener("input", draw);
 for (const id of ["threshold", "budget"]) {
   $(id).addEventListener("input", () => {
+    $(id).dataset.isMoved = "yes";
     page.input?.change(id === "budget" ? { budget: settings().budget } : { threshold: settings().threshold });
     draw();
   });
