@@ -154,7 +154,7 @@ def test_the_source_is_shown_as_fast_as_it_is_looked_at(runtime: Runtime) -> Non
             newer, _ = parts_of(socket.recv(timeout=30))
             assert newer["index"] > head["index"] + 1
             socket.send(json.dumps({"threshold": 0.25, "shown": newer["index"]}))
-            until(lambda: found.service.live.stream._asked["threshold"] == 0.25)
+            until(lambda: found.service.live.stream._asked.get("threshold") == 0.25)
         text = found.service.metrics.text().decode()
         assert 'errseg_source_state{state="connected"} 1.0' in text
         assert "errseg_source_frames_total" in text
