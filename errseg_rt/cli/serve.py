@@ -54,7 +54,7 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate, as PEM, for https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key.")] = None,
     max_bytes: Annotated[int, typer.Option(metavar="N", help="Largest body of a request.")] = 32 << 20,
-    max_clients: Annotated[int, typer.Option(metavar="N", help="Most requests and streams at a time.")] = 64,
+    max_clients: Annotated[int, typer.Option(metavar="N", help="Most streams and requests at a time.")] = 64,
     queue: Annotated[int, typer.Option(metavar="N", help="Most requests that wait; more are told to come again.")] = 16,
     grace: Annotated[
         float, typer.Option(metavar="S", help="Seconds from SIGTERM to the end, in which what runs is finished.")

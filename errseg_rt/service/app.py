@@ -146,6 +146,7 @@ def _status(service: Service) -> dict[str, Any]:
         "lowest_threshold": runtime.manifest.lowest_threshold,
         "budget": runtime.limits.budget,
         "max_bytes": service.settings.max_bytes,
+        "max_message": service.settings.max_message,
         "max_pixels": runtime.options.max_pixels,
         "source": source,
         "recent": {

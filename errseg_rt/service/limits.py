@@ -27,10 +27,14 @@ class Room:
     Args:
         max_clients: Most clients.
         max_bytes: Largest body.
+
+    Attributes:
+        clients: How many there are.
+        bytes: How many of bodies that are not yet whole.
     """
 
     def __init__(self, max_clients: int, max_bytes: int) -> None:
-        self.clients, self._bytes = 0, 0
+        self.clients, self.bytes = 0, 0
         self._max_clients, self.max_bytes = max_clients, max_bytes
 
     @contextmanager
@@ -70,15 +74,15 @@ class Room:
                     raise GoneError
                 part = message.get("body", b"")
                 size += len(part)
-                self._bytes += len(part)
+                self.bytes += len(part)
                 self._check(size)
-                if self._bytes > _BODIES * self.max_bytes:
+                if self.bytes > _BODIES * self.max_bytes:
                     raise BusyError("too much is being sent at the moment; try again")
                 parts.append(part)
                 if not message.get("more_body"):
                     return b"".join(parts)
         finally:
-            self._bytes -= size
+            self.bytes -= size
 
     def _check(self, size: int) -> None:
         if size > self.max_bytes:

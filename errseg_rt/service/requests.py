@@ -37,8 +37,9 @@ async def computed(
         RefusalError, FrameError: It is not served.
         GoneError: The client is gone.
     """
-    with service.room.seat():
-        body = await service.room.body_of(request, service.settings.body_seconds)
+    service.work.check()  # before anything is sent for nothing
+    body = await service.room.body_of(request, service.settings.body_seconds)
+    with service.room.seat():  # from here on: who sends slowly takes nobody's
 
         def job(wanted: Wanted) -> tuple[bytes, dict[str, str]]:
             times = {"queue": wanted.waited}

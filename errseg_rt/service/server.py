@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
             create_app(service),
             http=HttpConnection,
             ws=StreamConnection,
-            ws_max_size=service.settings.max_bytes,
+            ws_max_size=service.settings.max_message,
             ws_per_message_deflate=False,  # it would unpack what is small on the wire
             ssl_certfile=tls[0] if tls else None,
             ssl_keyfile=tls[1] if tls else None,

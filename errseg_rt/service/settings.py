@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_MESSAGE = 16 << 20
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -12,8 +14,8 @@ class Settings:
     Attributes:
         names: Names, or names and ports (`host:port`), by which its users call it, beside `localhost` and addresses.
         token: What a client has to show as a bearer token; None: nothing.
-        max_bytes: Largest body of a request, largest message of a WebSocket.
-        max_clients: Most requests and streams at a time.
+        max_bytes: Largest body of a request.
+        max_clients: Most streams, and requests whose body is there, at a time.
         queue: Most requests that wait to be computed, beside those that are.
         body_seconds: Time within which the body of a request must be there.
         idle_seconds: Time after which a stream ends whose client sends nothing, or does not say what it has shown.
@@ -28,6 +30,11 @@ class Settings:
     body_seconds: float = 30.0
     idle_seconds: float = 60.0
     grace: float = 10.0
+
+    @property
+    def max_message(self) -> int:
+        """Largest message of a WebSocket: each of many clients may have three of them here."""
+        return min(self.max_bytes, _MESSAGE)
 
     def __post_init__(self) -> None:
         """Raises ValueError for settings that nobody could use; it begins with their name."""

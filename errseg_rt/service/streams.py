@@ -165,9 +165,8 @@ async def own_source(socket: WebSocket, service: Service) -> None:
 
     def settle(settings: dict[str, Any]) -> None:
         if settings.get("budget") is not None and service.runtime.detail != "sparse":
-            raise RefusalError(
-                400, "a budget needs sparse refinement, and this service has none"
-            )  # the source ends by it
+            # The source would end by it.
+            raise RefusalError(400, "a budget needs sparse refinement, and this service has none")
         live.change(**{name: value for name, value in settings.items() if name in _SETTINGS})
 
     async def converse(talk: Talk) -> None:

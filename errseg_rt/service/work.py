@@ -62,6 +62,11 @@ class Work:
         """Jobs that run or wait."""
         return self._under_way
 
+    def check(self) -> None:
+        """Raise BusyError where the queue is full."""
+        if self._under_way >= self._most:
+            raise BusyError(f"{self.waiting} requests are waiting, and no more may; try again")
+
     async def do(
         self, job: Callable[[Wanted], T], gone: Callable[[], Awaitable[None]] | None = None, *, is_patient: bool = False
     ) -> T:
@@ -76,8 +81,8 @@ class Work:
             BusyError: The queue is full.
             GoneError: The client is gone; a job that has not begun never does.
         """
-        if self._under_way >= self._most and not is_patient:
-            raise BusyError(f"{self.waiting} requests are waiting, and no more may; try again")
+        if not is_patient:
+            self.check()
         wanted, loop = Wanted(), asyncio.get_running_loop()
 
         def begun() -> T:

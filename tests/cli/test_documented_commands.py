@@ -96,7 +96,6 @@ ELSEWHERE = {
     "errseg-rt serve": _SERVE,
     "errseg-rt serve drive.mp4": _SERVE,
     "errseg-rt serve [SOURCE]": _SERVE,
-    "errseg-rt serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --token-file token": _SERVE,
     'pip install ".[train]"': "tests/test_packaging.py looks at the extras",
     'pip install ".[tensorrt,torch]"': "wants an NVIDIA GPU; tests/test_packaging.py looks at the extras",
     "pip uninstall -y opencv-python-headless": _OPENCV,

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from websockets.sync.client import connect
 
 from errseg_rt.runtime import Runtime
 from errseg_rt.service.answers import wanted
@@ -259,16 +260,40 @@ def test_overload_is_told_at_once(runtime: Runtime, image) -> None:
 
 def test_clients_are_limited_and_let_in_again(runtime: Runtime, image) -> None:
     with serving(runtime, max_clients=2) as found:
-        raws = [socket.create_connection(found.address) for _ in range(2)]
+        with connect(found.stream("/v1/stream")), connect(found.stream("/v1/stream")):
+            until(lambda: found.service.room.clients == 2)
+            answer = httpx.post(f"{found.url}/v1/segment", content=image)
+            refused(answer, 503, "2 clients are being served")
+            assert answer.headers["retry-after"] == "1"
+        until(lambda: found.service.room.clients == 0)
+        assert httpx.post(f"{found.url}/v1/segment", content=image).status_code == 200
+
+
+def test_clients_that_send_slowly_take_nobodys_place(runtime: Runtime, image) -> None:
+    with serving(runtime, max_clients=2) as found:
+        raws = [socket.create_connection(found.address) for _ in range(50)]
         for raw in raws:
-            raw.sendall(f"POST /v1/segment HTTP/1.1\r\nHost: {found.host}\r\nContent-Length: 9\r\n\r\n".encode())
-        until(lambda: found.service.room.clients == 2)
-        answer = httpx.post(f"{found.url}/v1/segment", content=image)
-        refused(answer, 503, "2 clients are being served")
-        assert answer.headers["retry-after"] == "1"
+            raw.sendall(f"POST /v1/segment HTTP/1.1\r\nHost: {found.host}\r\nContent-Length: 9\r\n\r\nslow".encode())
+        until(lambda: found.service.room.bytes == 200)
+        assert httpx.post(f"{found.url}/v1/segment", content=image, timeout=30).status_code == 200
         for raw in raws:
             raw.close()
-        until(lambda: found.service.room.clients == 0)
+        until(lambda: found.service.room.bytes == 0)
+
+
+def test_bodies_together_are_limited(runtime: Runtime, image) -> None:
+    with serving(runtime, max_bytes=50_000) as found:
+        raws = [socket.create_connection(found.address) for _ in range(9)]
+        head = f"POST /v1/segment HTTP/1.1\r\nHost: {found.host}\r\nContent-Length: 49999\r\n\r\n".encode()
+        for raw in raws[:8]:
+            raw.sendall(head + bytes(49_900))
+        until(lambda: found.service.room.bytes == 8 * 49_900)
+        raws[8].sendall(head + bytes(49_900))
+        raws[8].settimeout(10)
+        assert raws[8].recv(65536).split()[1] == b"503"
+        for raw in raws:
+            raw.close()
+        until(lambda: found.service.room.bytes == 0)
         assert httpx.post(f"{found.url}/v1/segment", content=image).status_code == 200
 
 

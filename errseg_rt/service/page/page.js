@@ -162,7 +162,11 @@ function fromSource() {
 }
 
 function fromFile(file) {
+  if (file && file.size > (page.status?.max_message ?? Infinity)) {
+    return note(`${file.name} is over the limit of ${page.status.max_message} bytes.`, true);
+  }
   if (file) from("file", new PictureInput(page.token, settings(), heard(`Showing ${file.name}.`), file));
+  return undefined;
 }
 
 async function fromCamera() {
