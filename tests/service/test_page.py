@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 from collections.abc import Iterator
@@ -107,6 +108,31 @@ def test_a_picture_by_its_pixels(page, runtime: Runtime, street: Path, tmp_path:
         box = page.locator("#view").bounding_box()
         page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.9 * box["height"])
         is_shown(page, "#hint", names[result.labels[162, 60]])
+
+
+DROP = """
+([name, data]) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const dropped = new DataTransfer();
+  dropped.items.add(new File([bytes], name, { type: "image/png" }));
+  return dropped;
+}
+"""
+
+
+def test_a_picture_that_is_dropped(page, runtime: Runtime, street: Path) -> None:
+    want = runtime.segment(cv2.imread(str(street)))
+    with serving(runtime, max_bytes=400_000) as found:
+        page.goto(found.url)
+        is_shown(page, "#state", "no source of its own")
+        for name, data in (("street.png", street.read_bytes()), ("huge.png", bytes(400_001)), ("text.png", b"text")):
+            dropped = page.evaluate_handle(DROP, [name, base64.b64encode(data).decode()])
+            page.dispatch_event("#stage", "drop", {"dataTransfer": dropped})
+            if name == "street.png":
+                is_shown(page, "#flagged-is", f"{want.flagged_share:.1%}".replace("%", " %"))
+            if name == "huge.png":
+                is_shown(page, "#state", "huge.png is over the limit of 400000 bytes.")
+        is_shown(page, "#state", "This frame was refused: the body is no image of a kind that is known")
 
 
 def test_sliders_act_at_once(page, runtime: Runtime, street: Path) -> None:

@@ -20,11 +20,7 @@ export class History {
 
 function prepared(canvas) {
   const ratio = devicePixelRatio || 1;
-  const [width, height] = [canvas.clientWidth, Number(canvas.getAttribute("height-css") ?? canvas.height)];
-  if (!canvas.hasAttribute("height-css")) {
-    canvas.setAttribute("height-css", height);
-    canvas.style.height = `${height}px`;
-  }
+  const { clientWidth: width, clientHeight: height } = canvas;
   [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);

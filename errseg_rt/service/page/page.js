@@ -230,7 +230,7 @@ async function look() {
   if (isFirst) begin();
   const { source, recent } = page.status;
   const doubts = Object.entries(recent.doubtful).filter(([, share]) => share !== null).sort((a, b) => b[1] - a[1]);
-  $("recent").textContent = recent.frames === 0 ? "" : `Of the service's last ${recent.frames} frames, the network is expected to be wrong in ${percent(recent.expected_error)} `
+  $("recent").textContent = recent.frames === 0 ? "" : `Of the service's last ${recent.frames === 1 ? "frame" : `${recent.frames} frames`}, the network is expected to be wrong in ${percent(recent.expected_error)} `
     + `of the pixels${doubts.length ? `, most in ${doubts.slice(0, 3).map(([name, share]) => `${name} (${percent(share, 0)} doubtful)`).join(", ")}` : ""}.`;
   if (page.kind === "source" && source && !page.isHeld) {
     if (source.state === "lost") say(`${source.name} is lost; it is being opened again (${source.reopened} times so far).`, true);
