@@ -23,6 +23,7 @@ PRECISIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 """What each engine computes in, on a CPU and on a GPU, by their names."""
 ENGINES = tuple(PRECISIONS)
+_ON_A_GPU = 3  # frames in flight there
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,11 @@ class Options:
     def cores(self) -> int:
         """The threads, chosen."""
         return self.threads or usable_cores()
+
+    @property
+    def side_by_side(self) -> int:
+        """How many frames are worth segmenting at a time: on a CPU as many as it has cores for, by `cores`."""
+        return _ON_A_GPU if self.kind == "gpu" else max(1, usable_cores() // self.cores)
 
     def limits(self, threshold: float) -> Limits:
         """Limits of frames, where a bundle has this threshold."""

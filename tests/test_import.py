@@ -14,7 +14,7 @@ import errseg_rt
 
 HEAVY = {
     "torch", "onnx", "onnxruntime", "onnxscript", "tensorrt", "numba", "cv2", "av", "triton", "lightning", "rich",
-    "sklearn", "scipy", "matplotlib", "safetensors",
+    "sklearn", "scipy", "matplotlib", "safetensors", "fastapi", "uvicorn", "prometheus_client",
 }  # fmt: skip
 
 
@@ -58,7 +58,18 @@ def test_a_runtime_on_the_cpu_loads_no_training_library() -> None:
         "import errseg_rt, numpy\nerrseg_rt.Runtime(threads=1).segment(numpy.zeros((9, 9, 3), numpy.uint8))"
     )
     assert {"onnxruntime", "numba", "cv2"} <= loaded
-    assert not loaded & {"torch", "onnx", "onnxscript", "tensorrt", "triton", "lightning", "sklearn", "matplotlib"}
+    assert not loaded & {
+        "torch",
+        "onnx",
+        "onnxscript",
+        "tensorrt",
+        "triton",
+        "lightning",
+        "sklearn",
+        "matplotlib",
+        "fastapi",
+        "uvicorn",
+    }
 
 
 @pytest.mark.parametrize("name", errseg_rt.__all__)

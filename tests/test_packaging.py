@@ -143,3 +143,13 @@ def test_only_one_name_goes_to_site_packages(wheel: list[str]) -> None:
     assert re.fullmatch(r"errseg_rt-[\d.]+\.dist-info", info)
     assert f"{info}/licenses/LICENSE" in wheel
     assert f"{info}/entry_points.txt" in wheel
+
+
+def test_what_the_service_stands_on_is_pinned() -> None:
+    pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M))
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = re.search(r"^serve = \[(.*?)\]\n", text, re.M)
+    assert wanted
+    direct = set(re.findall(r'"([\w-]+)(?:\[\w+\])?>=', wanted[1]))
+    assert direct == {"fastapi", "prometheus-client", "uvicorn"}
+    assert direct | {"starlette", "pydantic", "h11", "uvloop", "websockets"} <= pinned

@@ -17,6 +17,7 @@ from errseg_rt.errors import DataError
 COMMANDS = {
     "segment": "Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.",
     "video": "Segment a video, a camera or a stream, and write what is seen as a clip that browsers play.",
+    "serve": "Serve frames over HTTP and WebSockets, with the Open Inference Protocol, metrics, and a page at /.",
     "demo": "Render a street, or cells, segment it, and show frame, labels and error map side by side.",
     "evaluate": "Score a bundle on labelled frames: labels, outlines, error map, calibration, and every threshold.",
     "calibrate": "Fit the map from P_ep to error probability on labelled frames, and propose t and a budget.",

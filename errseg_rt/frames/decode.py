@@ -109,6 +109,24 @@ def decode(
         raise FrameError(f"{path}: damaged, with nothing to be seen of it ({error}); copy it again") from error
 
 
+def decode_bytes(name: str, data: bytes, max_pixels: int) -> Decoded:
+    """Decode an image that lies in memory, as `decode` does a file.
+
+    Args:
+        name: What messages call it.
+        data: What a file of it would hold.
+        max_pixels: Most pixels that it may have, which its header tells before they take memory.
+
+    Raises:
+        FrameError: It is empty, damaged, no image, too large, or of another kind.
+    """
+    kind = _known(name, data[:HEAD], ids=None)
+    try:
+        return _decoded(name, kind, data, max_pixels, ids=None, colors=False)
+    except _DamageError as error:
+        raise FrameError(f"{name}: damaged ({error}); send it again, or convert it to an 8-bit PNG") from error
+
+
 def _read(path: Path, max_pixels: int, ids: IdKind | None) -> tuple[Format, bytes]:
     try:
         with path.open("rb") as file:
@@ -124,7 +142,7 @@ def _read(path: Path, max_pixels: int, ids: IdKind | None) -> tuple[Format, byte
         raise FrameError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _known(path: Path, head: bytes, ids: IdKind | None) -> Format:
+def _known(path: Path | str, head: bytes, ids: IdKind | None) -> Format:
     if not head:
         raise FrameError(f"{path}: the file is empty; copy it again")
     kind = format_of(head)
@@ -140,7 +158,13 @@ def _known(path: Path, head: bytes, ids: IdKind | None) -> Format:
 
 
 def _decoded(
-    path: Path, kind: Format, data: bytes, max_pixels: int, ids: IdKind | None, colors: bool, lenient: bool = False
+    path: Path | str,
+    kind: Format,
+    data: bytes,
+    max_pixels: int,
+    ids: IdKind | None,
+    colors: bool,
+    lenient: bool = False,
 ) -> Decoded:
     with pillow(lenient):
         image: Any = _sound(lambda: open_header(kind, data), _HeaderError)
@@ -175,7 +199,7 @@ def _sound(step: Callable[[], T], fault: type[_DamageError] = _DamageError) -> T
         raise fault(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+def _check_size(path: Path | str, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height == 0:
         raise FrameError(f"{path}: not an image: it has no pixels")
@@ -185,14 +209,14 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def _check_colors(path: Path, mode: str, bits: int) -> None:
+def _check_colors(path: Path | str, mode: str, bits: int) -> None:
     if bits > 8 or mode in _DEEP:
         raise FrameError(f"{path}: {max(bits, 16)} bits a channel ({mode}); convert it to 8 bits a channel")
     if mode not in _MODES:
         raise FrameError(f"{path}: colours as {mode} are not read; convert it to RGB")
 
 
-def _check_ids(path: Path, mode: str, bits: int, kind: IdKind) -> None:
+def _check_ids(path: Path | str, mode: str, bits: int, kind: IdKind) -> None:
     if mode in (*_COLORED, "LA"):
         raise FrameError(
             f"{path}: {kind.what} in {mode}; save the {kind.ids}, not their colours, as an {kind.file}{kind.colors}"
@@ -201,7 +225,7 @@ def _check_ids(path: Path, mode: str, bits: int, kind: IdKind) -> None:
         raise FrameError(f"{path}: {kind.what} of {bits} bits a pixel; save the {kind.ids} as an {kind.file}")
 
 
-def _check_palette(path: Path, image: Any, ids: Pixels) -> None:
+def _check_palette(path: Path | str, image: Any, ids: Pixels) -> None:
     """A palette of nothing but greys may be how a tool packed grey ids, whose index then is no id."""
     if image.mode != "P":
         return

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.errors import FrameError
-from errseg_rt.frames.decode import CLASS_IDS, INSTANCE_IDS, IdKind, decode
+from errseg_rt.frames.decode import CLASS_IDS, INSTANCE_IDS, IdKind, decode, decode_bytes
 from errseg_rt.frames.turn import turned
 from errseg_rt.system.lines import escaped, one_line
 
@@ -69,6 +69,16 @@ def read_frame(path: Path, reading: Reading = Reading()) -> Pixels:
         FrameError: The file cannot be read, is empty, damaged, too large, no image, or has more than 8 bits a channel.
     """
     return read_picture(path, None, reading).frame
+
+
+def frame_of(data: bytes, reading: Reading = Reading(), name: str = "the image") -> Pixels:
+    """The frame of an image file's content, as `read_frame` gives it; `name` is what messages call it.
+
+    Raises:
+        FrameError: It is empty, damaged, too large, no image, or has more than 8 bits a channel.
+    """
+    decoded = decode_bytes(name, data, reading.max_pixels)
+    return turned(decoded.pixels, 1 if reading.ignore_orientation else decoded.orientation)
 
 
 def read_labels(path: Path, size: tuple[int, int], reading: Reading = Reading(), colors: Colors = _NO_COLORS) -> Pixels:

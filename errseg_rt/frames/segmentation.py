@@ -98,6 +98,13 @@ class Segmentation:
         return float(self.error_probability[:rows, :cols].mean())
 
     @property
+    def shares(self) -> dict[str, float]:
+        """Share of the frame's pixels by class, of those that are there."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))[: len(self.classes)]
+        shares = counts / self.labels.size
+        return {name: float(share) for name, share in zip(self.classes.names, shares, strict=True) if share}
+
+    @property
     def milliseconds(self) -> float | None:
         """Sum of the steps' times; None where they are not known."""
         return sum(self.timings.values()) if self.timings else None

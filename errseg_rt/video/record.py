@@ -117,14 +117,12 @@ class Recorder:
 def line_of(shot: Shot) -> dict[str, Any]:
     """What a line of JSON says of a shot."""
     result = shot.result
-    counts = np.bincount(result.labels.ravel(), minlength=len(result.classes))
-    shares = counts[: len(result.classes)] / result.labels.size
     return {
         "index": shot.index,
         "timestamp": shot.timestamp,
         "captured_at": shot.captured_at,
         "dropped": shot.dropped,
-        "shares": {name: float(share) for name, share in zip(result.classes.names, shares, strict=True) if share},
+        "shares": result.shares,
         "flagged_share": result.flagged_share,
         "mean_error_probability": result.mean_error_probability,
         "milliseconds": dict(result.timings),

@@ -17,11 +17,9 @@ import numpy.typing as npt
 
 from errseg_rt.frames.segmentation import Segmentation
 from errseg_rt.options import Options
-from errseg_rt.system.cores import usable_cores
 from errseg_rt.video.picture import Picture, Source
 
 POLICIES = ("all", "latest")
-_ON_A_GPU = 3  # frames in flight there
 _AHEAD = 2  # frames that are decoded before somebody takes them, where none may be lost
 _RECENT = 1000  # frames that times are told of
 _LATE = 1e-3  # seconds by which a frame may come before its time
@@ -155,7 +153,7 @@ class Stream:
         self.source, self.policy = source, policy or default_policy(source)
         self._runtime, self._stride, self._asked = runtime, stride, dict(asked)
         self._apart, self._due = 0.0 if max_fps is None else 1 / max_fps, -math.inf
-        self.workers = workers or _workers(runtime.options)
+        self.workers = workers or runtime.options.side_by_side
         self._changed = threading.Condition()
         self._stop, self._is_over = threading.Event(), False
         self._fault: BaseException | None = None  # of the source
@@ -340,8 +338,3 @@ class Stream:
 def default_policy(source: Source) -> str:
     """What becomes of frames for which nobody is free."""
     return "latest" if source.is_live else "all"
-
-
-def _workers(options: Options) -> int:
-    """How many frames are segmented side by side."""
-    return _ON_A_GPU if options.kind == "gpu" else max(1, usable_cores() // options.cores)

@@ -82,6 +82,7 @@ _PROVIDERS = "wants another package of onnxruntime; tests/engines/test_providers
 _JETSON = "wants a Jetson; tests/system/test_jetson.py holds what doctor says there"
 _CAMERA = "wants a camera; tests/cli/test_video.py has one that is none"
 _DEMO = "wants a camera; tests/video/test_demos.py and test_live.py run it on what they have in its stead"
+_SERVE = "serves until it is ended; tests/service/test_end.py starts and ends it"
 _GPU = "wants a GPU; tests/benchmarks runs it without, and its stages on fakes"
 ELSEWHERE = {
     "python3 -m venv .venv": _CI,
@@ -92,6 +93,10 @@ ELSEWHERE = {
     "pip install .": "tests/test_packaging.py looks into what is installed",
     'pip install ".[build]"': "tests/test_packaging.py looks at the extras",
     'pip install ".[plots]"': "tests/test_packaging.py looks at the extras",
+    'pip install ".[serve]"': "tests/test_packaging.py looks at the extras",
+    "errseg-rt serve": _SERVE,
+    "errseg-rt serve drive.mp4": _SERVE,
+    "errseg-rt serve [SOURCE]": _SERVE,
     'pip install ".[train]"': "tests/test_packaging.py looks at the extras",
     'pip install ".[tensorrt,torch]"': "wants an NVIDIA GPU; tests/test_packaging.py looks at the extras",
     "pip uninstall -y opencv-python-headless": _OPENCV,
@@ -154,6 +159,7 @@ ELSEWHERE = {
     "python -m benchmarks.fuse_labels": _BENCHMARK,
     "python -m benchmarks.user_networks.thin --drive DRIVE --checkpoint model_checkpoint.pth": _BENCHMARK,
     "python -m benchmarks.many_frames": _BENCHMARK,
+    "python -m benchmarks.service": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
     "python -m benchmarks.video_kills": _BENCHMARK,
     "python -m benchmarks.video_loss": _BENCHMARK,

@@ -91,9 +91,7 @@ def test_all_frames_come_in_their_order_whoever_is_first(workers) -> None:
 
 
 def test_workers_are_those_that_there_are_cores_for(monkeypatch) -> None:
-    from errseg_rt.video import stream as module
-
-    monkeypatch.setattr(module, "usable_cores", lambda: 8)
+    monkeypatch.setattr("errseg_rt.options.usable_cores", lambda: 8)
     assert Stream(Answers(options=Options(threads=2)), frames(1)).workers == 4
     assert Stream(Answers(options=Options(threads=16)), frames(1)).workers == 1
     assert Stream(Answers(options=Options("torch", device="cuda")), frames(1)).workers == 3
@@ -240,7 +238,7 @@ def test_a_runtimes_stream(runtime, frame) -> None:
 
 @pytest.mark.parametrize(("cores", "threads", "workers"), [(1, 1, 1), (2, 1, 2), (4, 1, 4), (6, 2, 3), (16, 4, 4)])
 def test_frames_of_a_file_share_the_cores(runtime, frame, monkeypatch, cores, threads, workers) -> None:
-    for module in ("errseg_rt.runtime", "errseg_rt.options", "errseg_rt.video.stream"):
+    for module in ("errseg_rt.runtime", "errseg_rt.options"):
         monkeypatch.setattr(f"{module}.usable_cores", lambda: cores)
     wanted = runtime.segment(frame).labels
     with Runtime(threads=None) as ours:
@@ -265,7 +263,7 @@ def test_frames_of_a_file_share_the_cores(runtime, frame, monkeypatch, cores, th
     ],
 )
 def test_a_frame_that_is_waited_for_has_all_cores(monkeypatch, options, asked) -> None:
-    for module in ("errseg_rt.runtime", "errseg_rt.options", "errseg_rt.video.stream"):
+    for module in ("errseg_rt.runtime", "errseg_rt.options"):
         monkeypatch.setattr(f"{module}.usable_cores", lambda: 4)
     with Runtime(**options) as ours, ours.stream([], **asked) as stream:
         assert stream._runtime is ours
