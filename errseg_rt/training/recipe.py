@@ -325,6 +325,7 @@ class InstancesConfig:
     overlap: float = 0.5
     least_score: float = 0.0
     least_pixels: int = 1
+    least_fill: float = 0.0
     region_overlap: float = 0.5
     most: int = 1024
 

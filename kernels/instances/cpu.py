@@ -129,12 +129,14 @@ class _Hypotheses:
             classes of a pixel in each of the top-n masks.
         sizes: int64 [m], pixels of each.
         totals: int64 [m], sums of their scores.
+        areas: float32 [m], areas of the boxes of their first pixels.
         classes: int32 [m], class ids.
     """
 
     owners: npt.NDArray[np.int32]
     sizes: npt.NDArray[np.int64]
     totals: npt.NDArray[np.int64]
+    areas: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int32]
 
     @classmethod
@@ -151,6 +153,7 @@ class _Hypotheses:
         wide = np.empty(most, np.int32)
         areas, reach = share_of_areas(spec.overlap), reach_of(spec.overlap)
         masks: list[tuple[npt.NDArray[np.int64], int]] = []
+        of_boxes = [np.empty(0, np.float32)]
         count = 0
         for thing, label in enumerate(spec.classes):
             for n in range(1, top + 1):
@@ -163,16 +166,19 @@ class _Hypotheses:
                 of_mask = np.zeros((2, found), np.int64)
                 weigh(own, owner, thing, ranked.things, ranked.scores, n, count, owners, *of_mask)
                 masks.append((of_mask, label))
+                of_boxes.append(seeds[4, :found].copy())
                 count += found
         sizes, totals = np.concatenate([np.empty((2, 0), np.int64), *(mask for mask, _ in masks)], axis=1)
         classes = np.repeat([label for _, label in masks], [mask.shape[1] for mask, _ in masks])
-        return cls(owners, sizes, totals, classes.astype(np.int32))
+        return cls(owners, sizes, totals, np.concatenate(of_boxes), classes.astype(np.int32))
 
     def accepted(self, spec: InstanceSpec) -> InstanceMap[npt.NDArray[Any]]:
         """Those that are kept, by falling confidence; their map is that of the grid, `[h * w]`."""
         means = self.totals // np.maximum(self.sizes, 1)
         order = np.argsort(-means, kind="stable")  # ties: as they were found
-        order = order[(means[order] >= steps(spec.least_score)) & (self.sizes[order] >= spec.least_pixels)]
+        is_full = self.sizes.astype(np.float32) >= np.float32(spec.least_fill) * self.areas
+        is_kept = (means >= steps(spec.least_score)) & (self.sizes >= spec.least_pixels) & is_full
+        order = order[is_kept[order]]
         number_of = np.zeros(len(means), np.int32)
         if len(self.owners) == 1:  # masks of the best class have no pixel in common
             order = order[: spec.most]

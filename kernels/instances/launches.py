@@ -82,7 +82,7 @@ def enqueue_instances(
     counts, found = (launcher.empty((masks,), "int32") for _ in range(2))
     members, owner = (launcher.empty((lines * pixels,), "int32") for _ in range(2))
     begins = launcher.empty((masks,), "int64")
-    sizes, totals = launcher.empty((masks * most,), "int32"), launcher.empty((masks * most,), "int64")
+    sizes, totals, areas = (launcher.empty((masks * most,), dtype) for dtype in ("int32", "int64", "float32"))
     owners = launcher.empty((lines, pixels), "int32")
     launch("clear", (cdiv(lines * pixels, PIXELS),), owners, lines * pixels, VALUE=-1, PIXELS=PIXELS)
     whole = {"PIXELS": GROUP_PIXELS, "warps": GROUP_WARPS}
@@ -90,7 +90,7 @@ def enqueue_instances(
     launch(
         "group_members", (count, top),
         thing, rank, score, corners, counts, pixels, most, float(share_of_areas(spec.overlap)),
-        members, owner, begins, found, sizes, totals, owners,
+        members, owner, begins, found, sizes, totals, areas, owners,
         THINGS=next_power_of_2(count), **whole,
     )  # fmt: skip
 
@@ -99,7 +99,8 @@ def enqueue_instances(
     of_hypotheses = cdiv(masks * most, PIXELS)
     launch(
         "make_keys", (of_hypotheses,),
-        found, sizes, totals, masks, most, steps(spec.least_score), spec.least_pixels, keys, PIXELS=PIXELS,
+        found, sizes, totals, areas, masks, most,
+        steps(spec.least_score), spec.least_pixels, float(spec.least_fill), keys, PIXELS=PIXELS,
     )  # fmt: skip
     launch(
         "sort_keys", (cdiv(masks * most, SORTED),),

@@ -25,11 +25,13 @@ class Hypothesis:
         label: Class id.
         pixels: Flat indices on the grid.
         score: Mean score, in steps, rounded down.
+        area: Of the box of its first pixel, in grid cells.
     """
 
     label: int
     pixels: Int
     score: int
+    area: np.float32
 
 
 def instances_reference(
@@ -53,9 +55,9 @@ def instances_reference(
         corners = corners_of(boxes[4 * thing : 4 * thing + 4])
         for top in range(1, spec.top + 1):
             candidates = np.flatnonzero((place < top) & is_seen)
-            for pixels in grouped(candidates, margin.ravel()[candidates], corners[:, candidates], spec):
+            for pixels, area in grouped(candidates, margin.ravel()[candidates], corners[:, candidates], spec):
                 score = int(scores[label].ravel()[pixels].sum()) // len(pixels)
-                found.append(Hypothesis(label, pixels, score))
+                found.append(Hypothesis(label, pixels, score, area))
     chosen = accepted(found, spec)
     on_grid = np.zeros(geometry.grid_size, np.int32)
     for number, hypothesis in reversed(list(enumerate(chosen, 1))):  # the most confident one comes last, and stays
@@ -97,16 +99,16 @@ def corners_of(boxes: Float32) -> Float32:
     return np.stack([top, left, bottom, right, (bottom - top) * (right - left)]).reshape(5, -1)
 
 
-def grouped(pixels: Int, margin: Float32, corners: Float32, spec: InstanceSpec) -> list[Int]:
-    """Pixels of each hypothesis of a mask, in the order in which they are found: greedy NMS of the boxes."""
+def grouped(pixels: Int, margin: Float32, corners: Float32, spec: InstanceSpec) -> list[tuple[Int, np.float32]]:
+    """Pixels of each hypothesis of a mask, and its box's area, as they are found: greedy NMS of the boxes."""
     order = np.argsort(-margin, kind="stable")  # ties: the lower index first
     pixels, corners = pixels[order], corners[:, order]
     share = share_of_areas(spec.overlap)
-    groups: list[Int] = []
+    groups: list[tuple[Int, np.float32]] = []
     while len(pixels) and len(groups) < spec.most:
         is_taken = intersections(corners[:, 0], corners) > share * (corners[4, 0] + corners[4])
         is_taken[0] = True
-        groups.append(pixels[is_taken])
+        groups.append((pixels[is_taken], corners[4, 0]))
         pixels, corners = pixels[~is_taken], corners[:, ~is_taken]
     return groups
 
@@ -120,12 +122,13 @@ def intersections(box: Float32, boxes: Float32) -> Float32:
 
 def accepted(found: list[Hypothesis], spec: InstanceSpec) -> list[Hypothesis]:
     """Those that are kept, by falling confidence, ties as they were found: region NMS."""
-    least, share = steps(spec.least_score), share_of_areas(spec.region_overlap)
+    least, fill, share = steps(spec.least_score), np.float32(spec.least_fill), share_of_areas(spec.region_overlap)
     kept: list[Hypothesis] = []
     for hypothesis in sorted(found, key=lambda each: -each.score):
         if len(kept) == spec.most:
             break
-        if hypothesis.score < least or len(hypothesis.pixels) < spec.least_pixels:
+        is_small = len(hypothesis.pixels) < spec.least_pixels
+        if hypothesis.score < least or is_small or np.float32(len(hypothesis.pixels)) < fill * hypothesis.area:
             continue
         masks = ((len(np.intersect1d(hypothesis.pixels, each.pixels)), len(each.pixels)) for each in kept)
         size = len(hypothesis.pixels)

@@ -20,6 +20,9 @@ class InstanceSpec:
         overlap: IoU of boxes above which a pixel is taken for one of the hypothesis that it is compared with.
         least_score: Hypotheses of less confidence, in 0..1, are dropped.
         least_pixels: Hypotheses of fewer pixels of the grid are dropped.
+        least_fill: Hypotheses whose pixels are a smaller share of their box's area are dropped, 0..1. Where two things
+            touch, a network's boxes lie between theirs: what comes of such pixels are rims that fill little of a box.
+            (Not in the paper; 0 is as there.)
         region_overlap: IoU of masks above which the less confident of two hypotheses is dropped.
         most: Hypotheses that are looked for, for each thing and mask, and instances of a frame at most.
     """
@@ -29,6 +32,7 @@ class InstanceSpec:
     overlap: float = 0.5
     least_score: float = 0.0
     least_pixels: int = 1
+    least_fill: float = 0.0
     region_overlap: float = 0.5
     most: int = 1024
 
@@ -46,5 +50,7 @@ class InstanceSpec:
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 < value < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
-        if type(self.least_score) not in (int, float) or not 0 <= self.least_score <= 1:
-            raise ValueError(f"least_score must be in 0..1, got {self.least_score!r}")
+        for name in ("least_score", "least_fill"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in 0..1, got {value!r}")

@@ -50,6 +50,7 @@ def _instances(
     overlap: float,
     least_score: float,
     least_pixels: int,
+    least_fill: float,
     region_overlap: float,
     most: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -57,7 +58,14 @@ def _instances(
     padded, content, output = ((int(size[0]), int(size[1])) for size in (input_size, content_size, output_size))
     geometry = Geometry((semantic.shape[1], semantic.shape[2]), padded, content, output, align_corners)
     spec = InstanceSpec(
-        tuple(int(label) for label in classes), top, overlap, least_score, least_pixels, region_overlap, most
+        tuple(int(label) for label in classes),
+        top,
+        overlap,
+        least_score,
+        least_pixels,
+        least_fill,
+        region_overlap,
+        most,
     )
     launcher = TorchLauncher(semantic.device)
     table = launcher.empty((len(semantic),), "float32").fill_(-1)
@@ -83,6 +91,7 @@ def _(
     overlap: float,
     least_score: float,
     least_pixels: int,
+    least_fill: float,
     region_overlap: float,
     most: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

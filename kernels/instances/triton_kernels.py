@@ -144,6 +144,7 @@ def group_members(
     found,  # [T * n] int32, written: how many hypotheses it has
     sizes,  # [T * n * most] int32, written as far as that: how many pixels each has
     totals,  # [T * n * most] int64, likewise: the sum of their scores
+    areas,  # [T * n * most] float32, likewise: the area of its first pixel's box
     owners,  # [n (n + 1) / 2, h * w] int32, written where there is one: the hypothesis, of all
     THINGS: tl.constexpr,  # at least T
     PIXELS: tl.constexpr,
@@ -207,6 +208,7 @@ def group_members(
             first += PIXELS
         tl.store(sizes + mask.to(tl.int64) * most + count, tl.sum(taken, axis=0))
         tl.store(totals + mask.to(tl.int64) * most + count, tl.sum(total, axis=0))
+        tl.store(areas + mask.to(tl.int64) * most + count, seed_area)
         leader = tl.max(best, axis=0)
         count += 1
         tl.debug_barrier()
@@ -233,10 +235,12 @@ def make_keys(
     found,  # [T * n] int32
     sizes,  # [T * n * most] int32
     totals,  # [T * n * most] int64
+    areas,  # [T * n * most] float32
     masks,  # T * n
     most,
     least_score,  # in steps
     least_pixels,
+    least_fill,  # of an area
     keys,  # [T * n * most] int64, written: mean score, in steps, then what comes first; -1 where it is dropped
     PIXELS: tl.constexpr,
 ):
@@ -246,7 +250,8 @@ def make_keys(
     is_one = in_use & (at % most < tl.load(found + at // most, mask=in_use, other=0))
     size = tl.load(sizes + at, mask=is_one, other=1)
     mean = tl.load(totals + at, mask=is_one, other=0) // size
-    is_kept = is_one & (mean >= least_score) & (size >= least_pixels)
+    is_full = size.to(tl.float32) >= least_fill * tl.load(areas + at, mask=is_one, other=0)
+    is_kept = is_one & (mean >= least_score) & (size >= least_pixels) & is_full
     tl.store(keys + at, tl.where(is_kept, (mean << 32) + (LOW - at), -1), mask=in_use)
 
 

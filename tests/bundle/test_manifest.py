@@ -110,7 +110,9 @@ def test_fields_that_older_writers_may_leave_out(manifest: Manifest, field) -> N
 
 
 def test_instances_come_back(manifest: Manifest) -> None:
-    spec = InstanceSpec((1,), top=2, overlap=0.4, least_score=0.3, least_pixels=5, region_overlap=0.6, most=99)
+    spec = InstanceSpec(
+        (1,), top=2, overlap=0.4, least_score=0.3, least_pixels=5, least_fill=0.2, region_overlap=0.6, most=99
+    )
     boxed = replace(manifest, instances=spec)
     assert Manifest.from_json(boxed.to_json(), WHERE) == boxed
 

@@ -15,7 +15,13 @@ from errseg_rt.kernels.instances.cpu import reach_of
 from errseg_rt.kernels.instances.operands import ONE
 from tests.kernels.instance_scenes import GEOMETRIES, Scene, scene, spec
 
-EVERYTHING = [{}, {"top": 2}, {"top": 3, "region_overlap": 0.3}, {"least_pixels": 4, "least_score": 0.6}]
+EVERYTHING = [
+    {},
+    {"top": 2},
+    {"top": 3, "region_overlap": 0.3},
+    {"least_pixels": 4, "least_score": 0.6},
+    {"least_fill": 0.4, "top": 2},
+]
 
 
 def same(found, wanted):
@@ -196,6 +202,19 @@ def test_region_nms_drops_the_less_confident():
     assert found.classes[0] == 1
 
 
+def test_rims_fill_little_of_their_boxes():
+    """Between two that touch, boxes lie between theirs: two columns that fill a sixth of their box."""
+    ids = np.zeros((6, 24), int)
+    ids[:, :12], ids[:, 12:] = 1, 2
+    boxes = boxes_of(ids)
+    boxes[1, :, 11:13] = 12 - 0.5 - np.arange(11, 13)
+    made = drawn((ids > 0).astype(int), boxes)
+    assert check(made, cells(ids.shape), spec((1, 2))).count == 3
+    found = check(made, cells(ids.shape), spec((1, 2), least_fill=0.3))
+    assert found.count == 2
+    assert (found.map[:, 11:13] == 0).all()
+
+
 def test_scores_are_means_of_the_softmax():
     made = scene(6, (12, 15), 3, radius=4)
     geometry = cells((12, 15))
@@ -323,6 +342,7 @@ def test_bad_operands_are_named():
         ({"overlap": 1}, "overlap must lie between 0 and 1"),
         ({"region_overlap": 0.0}, "region_overlap must lie between 0 and 1"),
         ({"least_score": 1.5}, r"least_score must be in 0..1, got 1.5"),
+        ({"least_fill": -0.5}, r"least_fill must be in 0..1, got -0.5"),
         ({"least_pixels": True}, "least_pixels must be a whole number"),
         ({"most": 0}, "most must be a whole number"),
     ],

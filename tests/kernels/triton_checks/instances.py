@@ -69,7 +69,14 @@ def test_flagged_pixels_take_their_detail_logits(layout, dtype):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"overlap": 0.1}, {"overlap": 0.9}, {"least_score": 0.7, "least_pixels": 3}, {"most": 2}, {"top": 4}],
+    [
+        {"overlap": 0.1},
+        {"overlap": 0.9},
+        {"least_score": 0.7, "least_pixels": 3},
+        {"least_fill": 0.5},
+        {"most": 2},
+        {"top": 4},
+    ],
     ids=str,
 )
 def test_every_setting(changes):
@@ -139,6 +146,7 @@ def test_is_an_operator_of_torch():
         0.5,
         0.0,
         1,
+        0.0,
         0.5,
         9,
     )
