@@ -4,7 +4,8 @@
 
 Scripts run one after the other, each in a process of its own; one that fails is named, and the others are run. Apart
 from these, each with a JSON of its own, stand `precision`, which builds int8 graphs first and pays for their speed with
-labels, `large_frames`, which is about a choice, `gpu`, which wants a GPU, and `accuracy`, which wants trainings.
+labels, `large_frames`, which is about a choice, `instances`, about what only some bundles have, `gpu`, which wants a
+GPU, and `accuracy`, which wants trainings.
 """
 
 from __future__ import annotations

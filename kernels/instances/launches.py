@@ -16,7 +16,7 @@ from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv, next_power_of
 
 # Of a tile of the grid or the frame, of a tile of hypotheses, and of the programs that work on a whole mask alone.
 PIXELS, WARPS = 512, 4
-GROUP_PIXELS, GROUP_WARPS = 1024, 8
+GROUP_PIXELS, GROUP_WARPS = 512, 8
 SORTED, OTHERS = 128, 32
 # Of what tells a pixel's places in a mask's list apart: an index of 24 bits, and which of up to 8 classes.
 PIXEL_BITS = 24
@@ -81,8 +81,9 @@ def enqueue_instances(
 
     counts, found = (launcher.empty((masks,), "int32") for _ in range(2))
     members, owner = (launcher.empty((lines * pixels,), "int32") for _ in range(2))
-    begins = launcher.empty((masks,), "int64")
-    sizes, totals, areas = (launcher.empty((masks * most,), dtype) for dtype in ("int32", "int64", "float32"))
+    turns, begins = launcher.empty((lines * pixels,), "int64"), launcher.empty((masks,), "int64")
+    sizes, totals = (launcher.zeros((masks * most,), dtype) for dtype in ("int32", "int64"))
+    areas = launcher.empty((masks * most,), "float32")
     owners = launcher.empty((lines, pixels), "int32")
     launch("clear", (cdiv(lines * pixels, PIXELS),), owners, lines * pixels, VALUE=-1, PIXELS=PIXELS)
     whole = {"PIXELS": GROUP_PIXELS, "warps": GROUP_WARPS}
@@ -90,7 +91,7 @@ def enqueue_instances(
     launch(
         "group_members", (count, top),
         thing, rank, score, corners, counts, pixels, most, float(share_of_areas(spec.overlap)),
-        members, owner, begins, found, sizes, totals, areas, owners,
+        members, turns, owner, begins, found, sizes, totals, areas, owners,
         THINGS=next_power_of_2(count), **whole,
     )  # fmt: skip
 

@@ -139,12 +139,13 @@ def group_members(
     most,  # hypotheses of a mask
     share,  # of the sum of areas
     members,  # [n (n + 1) / 2 * h * w] int32, written: candidates of each mask, as places in `things`
+    turns,  # the same size, int64, written: their keys, the largest first
     owner,  # the same size, written: the hypothesis of each, of the mask's; -1 where there were too many
     begins,  # [T * n] int64, written: where a mask's candidates begin
     found,  # [T * n] int32, written: how many hypotheses it has
-    sizes,  # [T * n * most] int32, written as far as that: how many pixels each has
-    totals,  # [T * n * most] int64, likewise: the sum of their scores
-    areas,  # [T * n * most] float32, likewise: the area of its first pixel's box
+    sizes,  # [T * n * most] int32, added to: how many pixels each has
+    totals,  # [T * n * most] int64, added to: the sum of their scores
+    areas,  # [T * n * most] float32, written as far as `found`: the area of its first pixel's box
     owners,  # [n (n + 1) / 2, h * w] int32, written where there is one: the hypothesis, of all
     THINGS: tl.constexpr,  # at least T
     PIXELS: tl.constexpr,
@@ -157,6 +158,7 @@ def group_members(
     begin = line + tl.sum(tl.load(counts + others * tops + top - 1, mask=others < thing, other=0).to(tl.int64), axis=0)
     tl.store(begins + mask, begin)
     members += begin
+    turns += begin
     owner += begin
 
     lane = tl.arange(0, PIXELS)
@@ -170,6 +172,7 @@ def group_members(
         tl.store(members + place, at, mask=is_member)
         tl.store(owner + place, tl.full((PIXELS,), -1, tl.int32), mask=is_member)
         key = key_of(tl.load(ranks + at, mask=is_member, other=0), at, pixels)
+        tl.store(turns + place, key, mask=is_member)
         best = tl.maximum(best, tl.where(is_member, key, NEVER))
         size += tl.sum(is_member.to(tl.int32), axis=0)
         first += PIXELS
@@ -184,7 +187,6 @@ def group_members(
         seed_top, seed_left = tl.load(corners + seed), tl.load(corners + plane + seed)
         seed_bottom, seed_right = tl.load(corners + 2 * plane + seed), tl.load(corners + 3 * plane + seed)
         seed_area = tl.load(corners + 4 * plane + seed)
-        taken, total = tl.zeros((PIXELS,), tl.int32), tl.zeros((PIXELS,), tl.int64)
         best = tl.full((PIXELS,), NEVER, tl.int64)
         first = 0
         while first < size:
@@ -201,14 +203,9 @@ def group_members(
             is_over = (tall > 0) & (broad > 0) & (tall * broad > share * (seed_area + area))
             is_taken = is_left & (is_over | (at == seed))
             tl.store(owner + place, count + tl.zeros_like(at), mask=is_taken)
-            taken += is_taken.to(tl.int32)
-            total += tl.load(scores + at, mask=is_taken, other=0).to(tl.int64)
-            key = key_of(tl.load(ranks + at, mask=is_left, other=0), at, pixels)
-            best = tl.maximum(best, tl.where(is_left & ~is_taken, key, NEVER))
+            best = tl.maximum(best, tl.load(turns + place, mask=is_left & ~is_taken, other=NEVER))
             first += PIXELS
-        tl.store(sizes + mask.to(tl.int64) * most + count, tl.sum(taken, axis=0))
-        tl.store(totals + mask.to(tl.int64) * most + count, tl.sum(total, axis=0))
-        tl.store(areas + mask.to(tl.int64) * most + count, seed_area)
+        tl.store(areas + mask * most + count, seed_area)
         leader = tl.max(best, axis=0)
         count += 1
         tl.debug_barrier()
@@ -220,6 +217,9 @@ def group_members(
         own = tl.load(owner + place, mask=place < size, other=-1)
         at = tl.load(members + place, mask=own >= 0, other=0)
         tl.store(owners + line + at, mask * most + own, mask=own >= 0)
+        score = tl.load(scores + at, mask=own >= 0, other=0)
+        tl.atomic_add(sizes + mask * most + own, 1, mask=own >= 0, sem="relaxed")
+        tl.atomic_add(totals + mask * most + own, score.to(tl.int64), mask=own >= 0, sem="relaxed")
         first += PIXELS
 
 
