@@ -75,6 +75,10 @@ def _handle_faults(app: FastAPI) -> None:
     async def engine(_: Request, error: EngineError) -> JSONResponse:
         return refused(503, str(error), {"Retry-After": "1"})
 
+    @app.exception_handler(MemoryError)
+    async def memory(_: Request, error: MemoryError) -> JSONResponse:
+        return refused(503, "out of memory for this frame; shrink it, or try again", {"Retry-After": "1"})
+
     @app.exception_handler(RequestValidationError)
     async def parameter(_: Request, error: RequestValidationError) -> JSONResponse:
         return refused(422, "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()))

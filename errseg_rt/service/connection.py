@@ -86,3 +86,9 @@ class HttpConnection(_Reading, H11Protocol):
 
 class StreamConnection(_Reading, WebSocketsSansIOProtocol):
     """A connection of a WebSocket."""
+
+    async def send(self, message: Any) -> None:
+        """As uvicorn's, which takes a refusal with a body for a fault of ours, and logs it as one."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True

@@ -13,10 +13,10 @@ from errseg_rt.runtime import Runtime
 from errseg_rt.service.metrics import Metrics
 from errseg_rt.service.views import PARTS, message_of
 from errseg_rt.video.given import Paced
-from errseg_rt.video.picture import CONNECTED, ENDED, Source
+from errseg_rt.video.picture import ENDED, Source
 from errseg_rt.video.stream import Shot, Stream
 
-_FIRST = 10.0  # seconds that a source gets to show that it can be opened
+_FIRST = 10.0  # seconds that a source gets for its first frame, or to fail
 
 
 class Newest(NamedTuple):
@@ -45,6 +45,7 @@ class Live:
         self._shot: Shot | None = None
         self._newest: Newest | None = None
         self._error: BaseException | None = None
+        self._is_over = False
         self._listeners: set[Callable[[], None]] = set()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True, name="errseg-live")
@@ -58,7 +59,7 @@ class Live:
         """
         self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._shot or self._error or self.state in (CONNECTED, ENDED), _FIRST)
+            self._changed.wait_for(lambda: self._shot or self._error or self._is_over, _FIRST)
         if self._error is not None and self._shot is None:
             raise self._error
 
@@ -117,6 +118,7 @@ class Live:
             self._error = error
             self.fault = str(error) if isinstance(error, ErrsegError) else type(error).__name__
         finally:
+            self._is_over = True
             self._offer(self._shot)
 
     def _offer(self, shot: Shot | None) -> None:

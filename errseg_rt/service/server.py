@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=max(1, round(grace - self._drain)),
+            timeout_graceful_shutdown=max(1, int(grace - self._drain)),
         )
         try:
             config.load()

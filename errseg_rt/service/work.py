@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from errseg_rt.service.refusal import BusyError, GoneError
@@ -91,7 +93,7 @@ class Work:
 
         self._under_way += 1
         future = self._pool.submit(begun)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end))
+        future.add_done_callback(partial(self._tell, loop))
         if gone is None:
             return await asyncio.wrap_future(future)
         return await self._unless_gone(future, wanted, gone)
@@ -113,6 +115,10 @@ class Work:
                 wanted.drop()
                 future.cancel()
                 result.cancel()
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, _: Future[T]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the service has ended meanwhile
+            loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
         self._under_way -= 1

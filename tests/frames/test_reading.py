@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from errseg_rt.errors import FrameError
-from errseg_rt.frames.reading import Reading, read_frame, read_labels, read_pair, read_picture
+from errseg_rt.frames.reading import Reading, frame_of, read_frame, read_labels, read_pair, read_picture
 
 
 @pytest.fixture
@@ -51,6 +51,22 @@ def test_the_name_need_not_tell_the_format(tmp_path: Path, picture) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), picture)
     (tmp_path / "a.png").rename(tmp_path / "a.dat")
     np.testing.assert_array_equal(read_frame(tmp_path / "a.dat"), picture)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".bmp"])
+def test_what_lies_in_memory_is_read_as_a_file_is(tmp_path: Path, picture, suffix) -> None:
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), picture)
+    np.testing.assert_array_equal(frame_of(path.read_bytes()), read_frame(path))
+    for data, fault in (
+        (path.read_bytes()[:-40], "the upload: damaged"),
+        (b"", "the upload: the file is empty"),
+        (b"text", "the upload: not an image of a kind that is read"),
+    ):
+        with pytest.raises(FrameError, match=fault):
+            frame_of(data, name="the upload")
+    with pytest.raises(FrameError, match=r"the upload: .* pixels are over the limit of 10"):
+        frame_of(path.read_bytes(), Reading(10), "the upload")
 
 
 def test_the_limit_is_inclusive(tmp_path: Path, picture) -> None:

@@ -50,6 +50,13 @@ def test_sums_and_shares(result: Segmentation) -> None:
     assert (limited.refined, limited.over_threshold) == (result.refined, result.refined + 5)
 
 
+def test_shares_are_counted_class_by_class(result: Segmentation) -> None:
+    few = replace(result, labels=np.where(result.labels < 4, result.labels, 0).astype(np.uint8))
+    want = {CAMVID.names[index]: float((few.labels == index).mean()) for index in range(4)}
+    assert few.shares == pytest.approx(want)
+    assert sum(result.shares.values()) == pytest.approx(1)
+
+
 def test_repr_says_what_a_reader_looks_for(result: Segmentation) -> None:
     start, end = f"Segmentation(17x25, 11 classes, grid 5x7, {result.flagged_share:.1%} flagged", "21.8 ms)"
     assert repr(result) == f"{start}, 37.5% of the dense work, {end}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -35,12 +34,10 @@ main()
 
 
 @contextmanager
-def started(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(*arguments: str, program: str = PROGRAM) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command, once it serves, and its address."""
-    command = [sys.executable, "-c", PROGRAM, "serve", "--port", "0", *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    ) as process:
+    command = [sys.executable, "-c", program, "serve", "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()
             found = re.fullmatch(r"serving camvid at (https?://\S+)\n", line)
@@ -103,6 +100,18 @@ def test_streams_that_do_not_close_do_not_hold_it(kernels_are_compiled) -> None:
             assert raw.recv(4096).split()[1] == b"101"
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
+
+
+def test_a_frame_that_takes_longer_than_the_grace(kernels_are_compiled, image) -> None:
+    endless = "import time, errseg_rt.runtime as r; r.Runtime.segment = lambda *_, **__: time.sleep(600)\n"
+    with started("--grace", "2", program=endless + PROGRAM) as (process, url):
+        host, _, port = url.partition("://")[2].partition(":")
+        with socket.create_connection((host, int(port))) as raw:
+            raw.sendall(f"POST /v1/segment HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(image)}\r\n\r\n".encode())
+            raw.sendall(image)
+            until(lambda: "errseg_clients 1.0" in httpx.get(f"{url}/metrics").text)
+            process.terminate()
+            assert process.wait(60) == 0
 
 
 def test_tls(kernels_are_compiled, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_name_that_was_turned_on_us(locked: Serving, host) -> None:
         (None, 200),
     ],
 )
-def test_pages_of_other_origins(locked: Serving, image, origin, status) -> None:
+def test_pages_of_other_origins(locked: Serving, image, caplog, origin, status) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     if origin is not None:
         headers["Origin"] = locked.url if origin == "own" else origin
@@ -73,6 +73,7 @@ def test_pages_of_other_origins(locked: Serving, image, origin, status) -> None:
         with pytest.raises(InvalidStatus) as error:
             connect(locked.stream("/v1/stream"), origin=origin, subprotocols=protocols)
         assert error.value.response.status_code == 403
+        assert not caplog.records
         assert "other origins" in json.loads(error.value.response.body)["error"]
 
 

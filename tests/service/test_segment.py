@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from websockets.sync.client import connect
 
+from errseg_rt.errors import EngineError
 from errseg_rt.runtime import Runtime
 from errseg_rt.service.answers import wanted
 from errseg_rt.service.refusal import RefusalError
@@ -361,6 +362,24 @@ def test_an_answer_that_nobody_reads_is_given_up(runtime: Runtime, monkeypatch) 
         until(lambda: found.service.metrics.drift.frames == 1)
         until(lambda: not found.server.server_state.connections)
         raw.close()
+
+
+def test_short_memory_is_told_and_the_next_may_follow(runtime: Runtime, image) -> None:
+    class Short(Slow):
+        def segment(self, frame, **asked):
+            self.begun += 1
+            if self.begun == 1:
+                raise MemoryError
+            if self.begun == 2:
+                raise EngineError("out of memory for a frame of 96x128")
+            return runtime.segment(frame, **asked)
+
+    with serving(Short(runtime)) as found:
+        for words in ("out of memory for this frame", "out of memory for a frame of 96x128"):
+            answer = httpx.post(f"{found.url}/v1/segment", content=image)
+            refused(answer, 503, words)
+            assert answer.headers["retry-after"] == "1"
+        assert httpx.post(f"{found.url}/v1/segment", content=image).status_code == 200
 
 
 def test_a_fault_of_ours_shows_nothing_of_the_inside(runtime: Runtime, image) -> None:

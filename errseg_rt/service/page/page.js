@@ -288,6 +288,10 @@ $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   page.token = $("token").value.trim();
   sessionStorage.setItem("token", page.token);
+  if (page.input) {
+    page.input.wire.token = page.token;
+    page.input.wire.open();
+  }
   look();
 });
 
