@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from safetensors.numpy import load
@@ -18,14 +19,17 @@ from errseg_rt.evaluation.labels import native_labels
 from errseg_rt.export.model_card import model_card
 from errseg_rt.runtime import Runtime
 
-MOST_BYTES = 8_000_000
+MOST_BYTES = {"camvid": 8_000_000, "cityscapes": 8_000_000, "nuclei": 4_000_000}
 MIT = "Copyright (c) 2019 Albert Shaw, Daniel Hunter, Forrest Iandola, Sammy Sidhu"
 
 
-def test_there_are_two():
-    assert zoo_names() == ["camvid", "cityscapes"]
-    classes = [Bundle.open(name).manifest.classes for name in zoo_names()]
-    assert classes == [CAMVID, CITYSCAPES]
+def test_there_are_three():
+    assert zoo_names() == sorted(MOST_BYTES)
+    camvid, cityscapes, nuclei = (Bundle.open(name).manifest for name in zoo_names())
+    assert (camvid.classes, cityscapes.classes) == (CAMVID, CITYSCAPES)
+    assert nuclei.classes.names == ("background", "nucleus")
+    assert nuclei.instances is not None
+    assert nuclei.instances.classes == (1,)
 
 
 @pytest.mark.parametrize("name", zoo_names())
@@ -33,14 +37,18 @@ def test_terms_and_size(name):
     bundle = Bundle.open(name)
     files = [path for path in bundle.folder.rglob("*") if path.is_file()]
     assert {path.relative_to(bundle.folder).as_posix() for path in files} == {MANIFEST, *bundle.manifest.files}
-    assert sum(path.stat().st_size for path in files) <= MOST_BYTES
+    assert sum(path.stat().st_size for path in files) <= MOST_BYTES[name]
+    assert bundle.read("MODEL_CARD.md").decode() == model_card(bundle.manifest)
     terms = bundle.read("LICENSE.md").decode()
     assert f"# Terms of the bundle `{name}`" in terms
+    if name == "nuclei":
+        assert "for any purpose" in terms
+        assert "CC0 1.0" in terms
+        return
     assert "for research only" in terms
     # The initial weights' own licence wants its notice beside them.
     assert MIT in terms
     assert "THE SOFTWARE IS PROVIDED" in terms
-    assert bundle.read("MODEL_CARD.md").decode() == model_card(bundle.manifest)
 
 
 def test_the_semantic_branch_of_cityscapes_is_its_authors():
@@ -80,3 +88,20 @@ def test_errors_are_foretold_better_than_by_max_softmax(runtime, camvid_val):
         evaluation.add(truth, runtime.branches(frame))
     errors = evaluation.to_dict(merge.coarse)["errors"]
     assert errors["aupr"] >= 1.1 * errors["baselines"]["max_softmax"]["aupr"]
+
+
+def test_drawn_nuclei_that_touch_are_told_apart():
+    rng, true = np.random.default_rng(0), np.zeros((256, 256), np.int32)
+    centers = [(40, 50), (40, 110), (40, 180), (110, 60), (110, 90), (110, 200), (190, 40), (190, 120), (190, 200)]
+    for number, (row, column) in enumerate(centers, 1):  # the fourth and the fifth touch
+        drawn = cv2.ellipse(np.zeros((256, 256), np.uint8), (column, row), (15, 13), 20 * number, 0, 360, 1, -1)
+        true[drawn == 1] = number
+    light = cv2.GaussianBlur(np.where(true > 0, np.float32(70), 0), (0, 0), 1.2) + 10 + rng.normal(0, 3, true.shape)
+    frame = np.repeat(np.clip(light, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    with Runtime("nuclei") as runtime:
+        found = runtime.segment(frame).instances
+    assert len(found) == len(centers)
+    for number in range(1, len(centers) + 1):
+        place = np.bincount(found.map[true == number], minlength=len(found) + 1)[1:].argmax() + 1
+        mine, theirs = found.map == place, true == number
+        assert (mine & theirs).sum() > 0.8 * (mine | theirs).sum()
