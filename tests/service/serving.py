@@ -18,6 +18,7 @@ from errseg_rt.service.live import Live
 from errseg_rt.service.server import Server, listen
 from errseg_rt.service.settings import Settings
 from errseg_rt.service.state import Service
+from errseg_rt.service.work import Work
 
 
 @dataclass
@@ -45,7 +46,7 @@ def serving(runtime: Any, *, source: Any = None, workers: int | None = None, **s
     """Serve with a runtime, or with what stands in for one."""
     service = Service(runtime, Settings(**{"grace": 0.4, **settings}))
     if workers is not None:
-        service.work.__init__(workers, service.settings.queue)
+        service.work = Work(workers, service.settings.queue)
     if source is not None:
         service.live = Live(runtime, source, service.metrics, 1)
         service.live.start()
