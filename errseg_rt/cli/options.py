@@ -155,7 +155,8 @@ def print_scores(summary: Mapping[str, Any]) -> None:
     """Print the `scores` of a summary, class by class; fused labels only where a detail branch made some."""
     from errseg_rt.datasets.scores import percent
 
-    ways = {name: scores for name, scores in summary["scores"].items() if name == "semantic" or summary["detail"]}
+    shown = ("semantic", "fused") if summary["detail"] else ("semantic",)
+    ways = {name: scores for name, scores in summary["scores"].items() if name in shown}
     rows = [[name, *(way["iou"][name] for way in ways.values())] for name in ways["semantic"]["iou"]]
     rows += [[name, *(way[name] for way in ways.values())] for name in ("miou", "accuracy")]
     text = [[name, *(percent(value) for value in values)] for name, *values in rows]

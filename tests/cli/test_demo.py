@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from errseg_rt.runtime import Runtime
-from errseg_rt.scenes import StreetScene
+from errseg_rt.scenes import NucleiScene, StreetScene
 
 SMALL = ("--frames", "2", "--height", "64", "--width", "96", "--seed", "5", "--threads", "1")
 
@@ -135,3 +135,23 @@ def test_no_clip_is_wider_than_its_format_takes(cli, tmp_path: Path) -> None:
     assert "8192" in done.err
     done = cli("demo", "-o", tmp_path, "--frames", "1", "--height", "32", "--width", "8192")
     assert (done.code, done.err) == (0, "")
+
+
+def test_cells_and_their_instances(cli, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = cli("demo", "--instances", *SMALL[:1], "1", "--height", "120", "--width", "160", "-o", out)
+    assert (done.code, done.err) == (0, "")
+    scores = json.loads((out / "summary.json").read_text())["scores"]
+    truth = NucleiScene(1000, 120, 160).frame(0)
+    nucleus = scores["instances"]["classes"]["nucleus"]
+    assert nucleus["truths"] == len(np.unique(truth.instances)) - 1
+    assert nucleus["ap_r_0.5"] > 0.5
+    assert scores["fused"]["miou"] > 0.7
+    assert {"Instances", "Scores"} <= set(done.out.split())
+    assert f"{nucleus['found']}" in done.out.split()
+
+
+def test_a_bundle_that_finds_no_instances(cli, tmp_path: Path) -> None:
+    done = cli("demo", "--instances", "--bundle", "camvid", *SMALL, "-o", tmp_path / "out")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: bundle camvid: finds no instances; leave out --instances or --bundle\n"

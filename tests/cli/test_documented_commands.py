@@ -20,7 +20,7 @@ from benchmarks.user_networks.page import steps
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.cli.app import COMMANDS
 from errseg_rt.runtime import Runtime
-from errseg_rt.scenes import StreetScene
+from errseg_rt.scenes import NucleiScene, StreetScene
 from tests.places.numpy_gpu import NumpyGpu
 from tests.tensorrt.conftest import load_fake
 from tests.video.clips import write_clip
@@ -31,6 +31,11 @@ PROGRAMS = ("errseg-rt", "pip", "pytest", "python", "python3")
 
 HERE = {
     "demo": ["errseg-rt demo"],
+    "demo_of_instances": ["errseg-rt demo --instances"],
+    "instances": [
+        "errseg-rt segment cells -o out --bundle nuclei --instances",
+        "errseg-rt evaluate nuclei --data nuclei/val",
+    ],
     "doctor": ["errseg-rt doctor"],
     "inspect": ["errseg-rt inspect BUNDLE"],
     "segment": ["errseg-rt segment INPUT... -o OUT"],
@@ -159,6 +164,8 @@ ELSEWHERE = {
     "python -m benchmarks.fuse_labels": _BENCHMARK,
     "python -m benchmarks.user_networks.thin --drive DRIVE --checkpoint model_checkpoint.pth": _BENCHMARK,
     "python -m benchmarks.many_frames": _BENCHMARK,
+    "python -m benchmarks.instances": _BENCHMARK,
+    "python -m benchmarks.instance_methods nuclei --data nuclei/val --tune nuclei/held": _BENCHMARK,
     "python -m benchmarks.service": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
     "python -m benchmarks.video_kills": _BENCHMARK,
@@ -234,6 +241,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("photos/a.png", "photos/a_mask.png", "day1/a.jpg", "day2/a.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), scene.frame(0).frame)
+    cells = NucleiScene(3, 96, 128).frame(0)
+    for name, picture in (("cells/a", cells.frame), ("nuclei/val/images/a", cells.frame), ("cells", cells.frame)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(f"{tmp_path / name}.png", picture)
+    (tmp_path / "nuclei/val/instances").mkdir()
+    cv2.imwrite(str(tmp_path / "nuclei/val/instances/a.png"), cells.instances)
     write_clip(tmp_path / "drive.mp4", [0.0, 0.04, 0.12])
     shutil.copy(tmp_path / "drive.mp4", tmp_path / "SOURCE")
     for copy in ("BUNDLE", "bundles/camvid"):
@@ -260,6 +273,14 @@ def test_the_python_of_streams_runs(place: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines() == [f"{stamp} (64, 96) 0" for stamp in ("0.0", "0.04", "0.12")]
     with Runtime(threads=1) as runtime:
         exec(compile(shape, "video.md", "exec"), {"runtime": runtime, "source": "drive.mp4"})
+
+
+def test_the_python_of_instances_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "instances.md").read_text("utf-8"), re.S | re.M)
+    known: dict[str, object] = {}
+    exec(compile(code, "instances.md", "exec"), known)
+    assert known["first"].any()
+    assert capsys.readouterr().out.startswith(f"{len(known['found'])} [")
 
 
 @pytest.fixture
