@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from errseg_rt.errors import FrameError, SourceError
@@ -93,15 +94,13 @@ def _packets(container: Any, stream: Any, silence: float) -> Iterator[Any]:
 class Upright:
     """Makes pictures as they shall be shown of the frames of one opening of a source.
 
-    A frame that is scaled by its own scaler, or asked for its matrix, stays, with the scaler's threads, until Python
-    looks for cycles: so there is one scaler, and a matrix is asked for where a key frame's angle is another one. Of
-    cameras that tell it with key frames, other frames may have none.
+    There is one scaler for all: each frame's own stays, with its threads, until Python looks for cycles. How frames are
+    turned is asked at key frames: of cameras that tell it with these, others say nothing.
     """
 
     def __init__(self) -> None:
         self._scaler = VideoReformatter()
         self._turn: tuple[float, float, float, float] | None = None
-        self._angle = 0.0
 
     @property
     def swaps_sides(self) -> bool:
@@ -119,8 +118,8 @@ class Upright:
             src_color_range=given,
             dst_color_range=ColorRange.JPEG,
         ).to_ndarray()
-        if self._turn is None or (frame.key_frame and frame.rotation != self._angle):
-            self._turn, self._angle = _orientation(frame), frame.rotation
+        if self._turn is None or frame.key_frame:
+            self._turn = _orientation(frame)
         a, b, c, d = self._turn
         if self.swaps_sides:  # of angles between the right ones the nearest
             picture = cv2.transpose(picture)
@@ -133,7 +132,8 @@ class Upright:
 def _orientation(frame: Any) -> tuple[float, float, float, float]:
     """The a, b, c and d by which x' = a x + c y and y' = b x + d y of a point of a frame, when it is shown."""
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        # Not frame.side_data, which would be a cycle with the frame.
+        matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     except ValueError:  # beside data of a kind that PyAV does not know
         angle = np.deg2rad(frame.rotation)
         return np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)

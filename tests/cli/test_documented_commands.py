@@ -168,6 +168,7 @@ ELSEWHERE = {
     "python -m benchmarks.instance_methods nuclei --data nuclei/val --tune nuclei/held": _BENCHMARK,
     "python -m benchmarks.service": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
+    "python -m benchmarks.video": _BENCHMARK,
     "python -m benchmarks.video_kills": _BENCHMARK,
     "python -m benchmarks.video_loss": _BENCHMARK,
     "python -m benchmarks.damage": _BENCHMARK,

@@ -56,6 +56,8 @@ def write_clip(
     with av.open(str(path), "w", format=container) as file:
         video: Any = file.add_stream(codec, rate=25)
         video.height, video.width, video.pix_fmt = *size, pixels
+        if codec == "libx265" and len(stamps) == 1:  # else it dates a single one at random
+            options.setdefault("x265-params", "bframes=0")
         video.options = {"g": "5", **options}
         video.time_base = video.codec_context.time_base = Fraction(1, 1000)
         audio: Any = None
