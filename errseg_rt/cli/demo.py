@@ -78,7 +78,7 @@ def demo(
     work_pixels: WorkPixelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Render a street, segment it, and show frame, labels and error map side by side.
+    """Render a street, or cells, segment it, and show frame, labels and error map side by side.
 
     Writes demo.mp4, a few stills and summary.json; prints stage times, the mIoU of semantic and fused labels, and how
     well instances are told apart, where the bundle does that.
