@@ -222,16 +222,15 @@ def test_a_rotation_that_changes_midway_goes_on(tmp_path: Path, angle) -> None:
     # H.264 may say with each key frame how it is to be turned, against the clock.
     turn = f"h264_metadata=display_orientation=insert:rotate={angle}"
     ffmpeg("-copyts", "-i", second, "-c", "copy", "-bsf:v", turn, tmp_path / "turned.ts")
-    pictures, plain = (
-        [p.frame for p in FileSource(joined(first, clip)).pictures(threading.Event())]
-        for clip in (tmp_path / "turned.ts", second)
-    )
+    source = FileSource(joined(first, tmp_path / "turned.ts"))
+    pictures = [picture.frame for picture in source.pictures(threading.Event())]
+    plain = [picture.frame for picture in FileSource(joined(first, second)).pictures(threading.Event())]
+    # FFmpeg 5.1 writes one of the second clip's frames without what it says before it; and some do not decode its last.
+    assert len(plain) == 10
+    assert len(pictures) + max(0, source.faults.corrupt - 1) == 10  # one fault is of the joint
     np.testing.assert_array_equal(pictures[:5], plain[:5])
-    back = [np.rot90(picture, -(angle // 90)) for picture in pictures[5:]]
-    right = [any(np.array_equal(picture, wanted) for wanted in plain[5:]) for picture in back]
-    # FFmpeg 5.1 writes one of the second clip's frames without what it says before it, which some do not decode.
-    assert sum(right) >= 3
-    assert len(right) <= 5
+    for number in (5, len(pictures) - 1):
+        np.testing.assert_array_equal(pictures[number], np.rot90(plain[number], angle // 90))
 
 
 def test_a_clip_of_two_hours(tmp_path: Path) -> None:
