@@ -43,10 +43,10 @@ from errseg_rt.scenes import StreetScene
 from errseg_rt.system.stamp import machine_stamp
 from errseg_rt.training.recipe_files import load_recipe
 
-SIZE, GRID, CLASSES = (1025, 2049), (257, 513), 19
+SIZE, CLASSES = (1025, 2049), 19
 FLAGGED = 0.05
 PLOT = Path(__file__).parents[1] / "docs" / "networks.png"
-RECIPES = {"squeezenas": "camvid", "efficientvit-b0": "camvid"}
+RECIPES = {"squeezenas": "camvid", "efficientvit-b0": "camvid", "light-unet": "nuclei"}
 """Whose widths of branches a network gets; the paper's, else."""
 PAPER = {"semantic": 0.38, "error": 0.05, "detail_dense": 0.28}
 """Seconds on its GPU (Gong et al. 2021, section 5.2.3)."""
@@ -96,7 +96,7 @@ class Decoder(nn.Module):
 def build(name: str) -> Cascade:
     """A cascade with the network of that name, and weights at random that keep activations near 1."""
     config = load_recipe(RECIPES.get(name, "cityscapes-deeplabv3plus")).cascade
-    config = replace(config, semantic=name, classes=CLASSES, error_frozen=True, detail_frozen=True)
+    config = replace(config, semantic=name, classes=CLASSES, things=(), error_frozen=True, detail_frozen=True)
     torch.manual_seed(0)
     cascade = Cascade(config).eval()
     norms = [module for module in cascade.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -159,10 +159,13 @@ def measure(name: str, repeats: int) -> list[Row]:
     del cascade
     ran = {"image": image, **semantic.run({"image": image})}
     ran |= decoder.run({tap: ran[tap] for tap in decoder.inputs})
+    grid = ran["logits"].shape[2:]
     # Errors lie along the boundaries of a rendered street, whatever a network with such weights says.
-    (mask,) = (mask for pattern, mask in masks(np.random.default_rng(0)) if (pattern, f"{mask.mean():.0%}") == _PATTERN)
+    (mask,) = (
+        mask for pattern, mask in masks(np.random.default_rng(0), grid) if (pattern, f"{mask.mean():.0%}") == _PATTERN
+    )
     logit = np.where(mask, 2.0, -2.0).astype(np.float32)
-    geometry = Geometry(GRID, SIZE, SIZE, SIZE, align_corners=True)
+    geometry = Geometry(grid, SIZE, SIZE, SIZE, align_corners=True)
     logits, low, coarse_map = (np.ascontiguousarray(ran[tap][0]) for tap in ("logits", "low", "coarse"))
     gate_row = np.ascontiguousarray(ran["gate"].reshape(-1))
 
@@ -182,7 +185,7 @@ def measure(name: str, repeats: int) -> list[Row]:
     away = float(np.abs(rows - detail_dense()[:, mask].T).max())
     if away > 1e-2 * max(1.0, float(np.abs(rows).max())):
         raise RuntimeError(f"{name}: sparse and dense detail logits differ by {away}; nothing was timed")
-    where = selection.slots[2].reshape(GRID)
+    where = selection.slots[2].reshape(grid)
     runs: dict[str, Callable[[], Any]] = {
         "semantic": lambda: semantic.run({"image": image}),
         "error": lambda: error.run({tap: ran[tap] for tap in error.inputs}),

@@ -134,13 +134,13 @@ def _weights(detail: DetailBranch, case: Case) -> RefineWeights:
     return refine_weights(state, residual=True, align_corners=case.align_corners, where="the benchmark")
 
 
-def masks(rng: np.random.Generator) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Seeded masks: what is nearest to class boundaries of a rendered street, in blobs, or anywhere."""
-    labels = StreetScene(7, GRID[0], GRID[1]).frame(0).labels
-    edges = np.zeros(GRID, np.uint8)
+def masks(rng: np.random.Generator, grid: tuple[int, int] = GRID) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    """Seeded masks of a grid: what is nearest to class boundaries of a rendered street, in blobs, or anywhere."""
+    labels = StreetScene(7, *grid).frame(0).labels
+    edges = np.zeros(grid, np.uint8)
     edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edges[1:] |= labels[1:] != labels[:-1]
-    noise = rng.random(GRID)
+    noise = rng.random(grid)
     scores = {
         "boundary": -cv2.distanceTransform(1 - edges, cv2.DIST_L2, 5) + 1e-3 * noise,
         "clustered": cv2.GaussianBlur(noise, (0, 0), 12),
