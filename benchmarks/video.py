@@ -56,7 +56,7 @@ def main() -> None:
         if args.live:
             rows += latency(runtime, args.live)
         if args.soak:
-            rows += soak(runtime, clip, args.soak)
+            rows += soak(runtime, clip, min(WARM, args.soak / 3), args.soak)
     finish(rows, "video", rest)
 
 
@@ -173,10 +173,19 @@ def _made_at(frame: np.ndarray) -> int:
     return sum(1 << bit for bit, level in enumerate(levels) if level > 125)
 
 
-def soak(runtime: Runtime, clip: Path, seconds: float) -> list[Row]:
-    """Resident memory, threads and handles of a stream and what it writes, soon after its begin and at its end."""
-    stop = time.monotonic() + seconds
-    warm = min(WARM, seconds / 3)
+def soak(
+    runtime: Runtime, clip: Path, warm: float, end: float, clock: Callable[[], float] = time.monotonic
+) -> list[Row]:
+    """Resident memory, threads and handles of a stream and what it writes, soon after its begin and at its end.
+
+    Args:
+        runtime: Of the stream.
+        clip: Is opened again and again; what is written lies beside it.
+        warm: Seconds until what the process holds is looked at first.
+        end: Seconds of it all.
+        clock: Is asked once for each frame; in tests, it counts them.
+    """
+    begun = clock()
     before: tuple[float, int, int] | None = None
     out = clip.with_name("soak.mp4")
     with (
@@ -185,17 +194,17 @@ def soak(runtime: Runtime, clip: Path, seconds: float) -> list[Row]:
     ):
         for shot in stream:
             to.write(shot)
-            left = stop - time.monotonic()
-            if before is None and left < seconds - warm:
+            passed = clock() - begun
+            if before is None and passed > warm:
                 before = state()
-            if left < 0:
+            if passed > end:
                 break
         after = state()
-    begun = before or after
-    note = f"second {warm:g} to {seconds:g}, {stream.stats.segmented} frames; bar: 2 %"
+    first = before or after
+    note = f"from {warm:g} to {end:g} s, {stream.stats.segmented} frames; bar: 2 %"
     return [
-        Row("video/soak/memory_growth", 100 * (after[0] / begun[0] - 1), "%", note=note),
-        *(Row(f"video/soak/{what}", after[at], what, begun[at]) for at, what in ((1, "threads"), (2, "handles"))),
+        Row("video/soak/memory_growth", 100 * (after[0] / first[0] - 1), "%", note=note),
+        *(Row(f"video/soak/{what}", after[at], what, first[at]) for at, what in ((1, "threads"), (2, "handles"))),
     ]
 
 

@@ -7,6 +7,7 @@ shows the shares. Without, it is one of each head.
 from __future__ import annotations
 
 import copy
+import math
 import os
 
 import numpy as np
@@ -93,21 +94,32 @@ def bundle_of(cascade, threshold, folder):
 
 @torch.no_grad()
 def by_definition(cascade, threshold, frame):
-    """Labels of the definition on the frame's pixels, which are the input's, and which of them are no near ties.
+    """Labels of the definition, in double precision, on the frame's pixels, which are the input's; and which are clear.
 
-    In double precision; where its two best probabilities are nearer than single precision's are to them, either label
-    is right.
+    Not clear is what single precision leaves open: where twice its rounding is more than lies between the two best
+    probabilities, or, at a grid pixel near by, between the two best logits, one of which the error logit is about, or
+    between the error logit and the threshold.
     """
     image, aligned = as_input(frame), cascade.semantic.align_corners
+    precise = copy.deepcopy(cascade).double()
 
-    def upsampled(p_f):
-        return F.interpolate(p_f, size=frame.shape[:2], mode="bilinear", align_corners=aligned)[0]
+    def upsampled(grid):
+        return F.interpolate(grid, size=frame.shape[:2], mode="bilinear", align_corners=aligned)[0]
 
-    fused = copy.deepcopy(cascade).double()(image.double(), threshold)
+    def rounding(wanted, got):
+        return 2 * (wanted - got).abs().amax()
+
+    wanted, got = precise.front(image.double()), cascade.front(image)
+    best = wanted.logits.topk(2, dim=1).values
+    is_open = best[:, :1] - best[:, 1:] <= rounding(wanted.logits, got.logits)
+    error = rounding(wanted.error_logit[~is_open], got.error_logit[~is_open])
+    is_open |= (wanted.error_logit - math.log(threshold / (1 - threshold))).abs() <= error
+    is_clear = upsampled(is_open.double())[0] == 0
+    fused = precise(image.double(), threshold)
     probabilities = upsampled(fused.p_f)
-    rounding = (upsampled(cascade(image, threshold).p_f) - probabilities).abs().max()
+    same = rounding(probabilities[:, is_clear], upsampled(cascade(image, threshold).p_f)[:, is_clear])
     best = probabilities.topk(2, dim=0)
-    is_clear = best.values[0] - best.values[1] > 2 * rounding
+    is_clear &= best.values[0] - best.values[1] > same
     return best.indices[0].numpy(), is_clear.numpy(), fused.flagged.float().mean().item()
 
 
@@ -121,12 +133,10 @@ def test_labels_agree(cascade, tmp_path):
             wanted, is_clear, flagged = by_definition(cascade, threshold, frame)
             assert len(np.unique(wanted)) > 2
             assert 0.1 < flagged < 0.9
-            assert is_clear.mean() > 0.99
+            assert is_clear.mean() > 0.9
             for runtime in (onnx, torched):
                 agrees = runtime.segment(frame).labels == wanted
-                shares = (
-                    f"{agrees[is_clear].mean():.4%}, with near ties ({1 - is_clear.mean():.3%}) {agrees.mean():.4%}"
-                )
+                shares = f"{agrees[is_clear].mean():.4%} of {is_clear.mean():.1%}, {agrees.mean():.4%} of all"
                 print(cascade.config.semantic, runtime.options.engine, wanted.shape, shares)
                 same += agrees[is_clear].sum()
                 total += is_clear.sum()
