@@ -280,7 +280,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for part, color in colors.items():
         axes.barh([bars[0][0]], 0, color=color, label=part.replace("_", ", "))
     axes.invert_yaxis()
-    axes.margins(x=0.1)
+    axes.margins(x=0.1, y=0.01)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     axes.set_xlabel(f"time of a {SIZE[0]}x{SIZE[1]} frame, in units of the semantic branch's")
     figure.savefig(path, dpi=110)
