@@ -70,12 +70,9 @@ def _figures(result: Segmentation, timestamp: float | None) -> Picture:
     if result.instances is not None:
         found = np.bincount(result.instances.classes, minlength=len(result.classes))
         lines += [(f"{found[each]} x {result.classes.names[each]}", None) for each in np.flatnonzero(found)]
-    counts = np.bincount(result.labels.ravel(), minlength=len(result.classes))
-    for index in np.argsort(-counts, kind="stable"):
-        if counts[index]:
-            red, green, blue = result.classes.colors[index]
-            share = f"{100 * counts[index] / result.labels.size:.0f} %"
-            lines.append((f"{share} {result.classes.names[index]}", (blue, green, red)))
+    for name, share in sorted(result.shares.items(), key=lambda item: -item[1]):
+        red, green, blue = result.classes.colors[result.classes.names.index(name)]
+        lines.append((f"{100 * share:.0f} % {name}", (blue, green, red)))
     step = round(1.55 * _TEXT * height)
     for row, (text, color) in enumerate(lines[: max(1, (height - step // 2) // max(step, 1))]):
         base = round((row + 1) * step)
