@@ -109,7 +109,7 @@ class Upright:
 
     def picture(self, frame: Any) -> npt.NDArray[np.uint8]:
         """A frame of PyAV, BGR `uint8 [H, W, 3]`, turned and mirrored as its container says."""
-        # All is said: left out, PyAV takes the source's and the result's range for the same.
+        # All is said, so that nothing is left to PyAV's guess.
         given = ColorRange(frame.color_range or ColorRange.MPEG)
         picture: npt.NDArray[Any] = self._scaler.reformat(
             frame,
