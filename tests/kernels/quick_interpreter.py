@@ -1,7 +1,7 @@
 """Triton's interpreter without what it does over and over: its time is what these tests take.
 
-When a kernel is launched, the interpreter puts functions of its own into `triton.language`. It does so once more at each
-call of a function from within the kernel, which takes longer than what the function does.
+When a kernel is launched, the interpreter puts functions of its own into `triton.language`. It does so once more at
+each call of a function from within the kernel, which takes longer than what the function does.
 """
 
 from __future__ import annotations
