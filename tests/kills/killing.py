@@ -25,7 +25,7 @@ from typing import Any
 _TOUCHES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _MOST_CALLS = 40  # from a touch to the kill
-_SECONDS = 10  # of a fork that waits for a thread which it does not have
+_SECONDS = 2  # of a fork that waits for a thread which it does not have
 
 Touched = Callable[[int], None]
 
