@@ -60,7 +60,7 @@ def sample_size(spec: InputSpec) -> Size:
 
 def _around(cascade: Cascade, network: FrozenNetwork, spec: InputSpec, names: Collection[str]) -> dict[str, bytes]:
     """The graphs around a frozen network's own."""
-    graphs = {}
+    graphs: dict[str, bytes] = {}
     if "front" in names:
         branches = BranchesGraph(cascade, network)
         behind = _export(branches, sample_of(network, spec), "front", is_fixed=spec.size is not None)
