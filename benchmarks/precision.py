@@ -73,7 +73,7 @@ def deeplab(pairs: int) -> Row:
 
     torch.manual_seed(0)
     cascade = Cascade(CascadeConfig("deeplabv3plus-resnet50", 19, error_width=32, detail_width=96))
-    front = export_graphs(cascade)["front"]
+    front = export_graphs(cascade, names=("front",))["front"]
     scenes = [StreetScene(seed, 257, 513).frame(10).frame for seed in range(CALIBRATION)]
     int8 = quantise(front, [{"image": _image(scene)} for scene in scenes], "onnxruntime")
     return _speed("deeplabv3plus-resnet50", front, int8, pairs)

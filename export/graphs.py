@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Collection
 from dataclasses import replace
 
 import onnx
@@ -22,12 +23,15 @@ _SAMPLE = (97, 129)  # sizes at which the exporter traces, or the next that fit;
 _GRID = (25, 33)  # likewise
 
 
-def export_graphs(cascade: Cascade, spec: InputSpec | None = None) -> dict[str, bytes]:
+def export_graphs(
+    cascade: Cascade, spec: InputSpec | None = None, names: Collection[str] = tuple(GRAPHS)
+) -> dict[str, bytes]:
     """The front and the refine graph of a cascade, which hand on logits, not probabilities.
 
     Args:
         cascade: Moved to eval mode; its weights stay as they are.
         spec: How its network takes frames; None: as the network says, or in 16n + 1 pixels a side.
+        names: Which of the graphs; each takes the exporter seconds to minutes.
 
     Returns:
         ONNX models by the names of the graphs.
@@ -36,13 +40,17 @@ def export_graphs(cascade: Cascade, spec: InputSpec | None = None) -> dict[str, 
     if spec is None:
         spec = getattr(cascade.semantic, "input", InputSpec(plus_one=True))
     if isinstance(cascade.semantic, FrozenNetwork):
-        return _around(cascade, cascade.semantic, spec)
+        return _around(cascade, cascade.semantic, spec, names)
     is_fixed = spec.size is not None
     image = torch.zeros(1 if is_fixed else 2, 3, *sample_size(spec))
     with torch.no_grad():
         front = cascade.front(image)
     samples = {"front": (image,), "refine": (front.logits, front.low, front.coarse, front.gate)}
-    return {name: _export(graph(cascade), samples[name], name, is_fixed=is_fixed) for name, graph in GRAPHS.items()}
+    return {
+        name: _export(graph(cascade), samples[name], name, is_fixed=is_fixed)
+        for name, graph in GRAPHS.items()
+        if name in names
+    }
 
 
 def sample_size(spec: InputSpec) -> Size:
@@ -50,14 +58,19 @@ def sample_size(spec: InputSpec) -> Size:
     return replace(spec, scale=1.0, enlarge_up_to=0, work_pixels=0).input_size(_SAMPLE)
 
 
-def _around(cascade: Cascade, network: FrozenNetwork, spec: InputSpec) -> dict[str, bytes]:
+def _around(cascade: Cascade, network: FrozenNetwork, spec: InputSpec, names: Collection[str]) -> dict[str, bytes]:
     """The graphs around a frozen network's own."""
-    branches, refine = BranchesGraph(cascade, network), RefineGraph(cascade)
-    coarse = tuple(-(-side // 2) for side in _GRID)
-    sizes = {"logits": _GRID, "low": _GRID, "coarse": coarse, "gate": (1, 1)}
-    maps = tuple(torch.zeros(2, shape[1] or 0, *sizes[name]) for name, shape in refine.input_shapes().items())
-    behind = _export(branches, sample_of(network, spec), "front", is_fixed=spec.size is not None)
-    return {"front": join(network, behind), "refine": _export(refine, maps, "refine")}
+    graphs: dict[str, bytes] = {}
+    if "front" in names:
+        branches = BranchesGraph(cascade, network)
+        behind = _export(branches, sample_of(network, spec), "front", is_fixed=spec.size is not None)
+        graphs["front"] = join(network, behind)
+    if "refine" in names:
+        refine, coarse = RefineGraph(cascade), tuple(-(-side // 2) for side in _GRID)
+        sizes = {"logits": _GRID, "low": _GRID, "coarse": coarse, "gate": (1, 1)}
+        maps = tuple(torch.zeros(2, shape[1] or 0, *sizes[name]) for name, shape in refine.input_shapes().items())
+        graphs["refine"] = _export(refine, maps, "refine")
+    return graphs
 
 
 def _export(

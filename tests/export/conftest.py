@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.networks import Cascade, CascadeConfig
 from errseg_rt.runtime import Runtime
-from errseg_rt.training.checkpoint import save_cascade
+from errseg_rt.training.checkpoint import load_cascade, save_cascade
+from tests.once import made_once
 
 NOTES = {
     "recipe": {
@@ -48,8 +50,7 @@ def notes():
     return NOTES
 
 
-@pytest.fixture(scope="session")
-def cascade():
+def drawn():
     """Weights without the zeros that a training starts from, and batch norms that fit the activations."""
     torch.manual_seed(0)
     cascade = Cascade(CascadeConfig(**NOTES["recipe"]["cascade"]))
@@ -66,20 +67,28 @@ def cascade():
 
 
 @pytest.fixture(scope="session")
-def checkpoint(cascade, tmp_path_factory):
-    path = tmp_path_factory.mktemp("checkpoint") / "cascade.safetensors"
-    save_cascade(path, cascade, NOTES)
-    return path
+def checkpoint(tmp_path_factory):
+    def make(folder):
+        save_cascade(folder / "cascade.safetensors", drawn(), NOTES)
+
+    return made_once(tmp_path_factory, "tiny-checkpoint", make) / "cascade.safetensors"
+
+
+@pytest.fixture(scope="session")
+def cascade(checkpoint):
+    return load_cascade(checkpoint)[0].eval()
 
 
 @pytest.fixture(scope="session")
 def bundle(checkpoint, tmp_path_factory):
     from errseg_rt.export.bundle import export_bundle
 
-    folder = tmp_path_factory.mktemp("bundle")
-    license_file = folder / "TERMS.md"
-    license_file.write_text("# Terms\n\nNone.\n", encoding="utf-8")
-    return export_bundle(checkpoint, folder / "tiny", "tiny bundle", license_file)
+    def make(folder):
+        license_file = folder / "TERMS.md"
+        license_file.write_text("# Terms\n\nNone.\n", encoding="utf-8")
+        export_bundle(checkpoint, folder / "tiny", "tiny bundle", license_file)
+
+    return Bundle.open(made_once(tmp_path_factory, "tiny-bundle", make) / "tiny")
 
 
 @pytest.fixture(scope="module")

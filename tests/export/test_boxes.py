@@ -11,8 +11,7 @@ from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.bundle.instance_spec import InstanceSpec
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
 from errseg_rt.export.bundle import export_bundle
-from errseg_rt.export.graphs import export_graphs
-from errseg_rt.networks import Cascade, CascadeConfig, InputSpec
+from errseg_rt.networks import Cascade, CascadeConfig
 from errseg_rt.networks.graphs import FrontGraph
 from errseg_rt.runtime import Runtime
 from errseg_rt.training.checkpoint import load_cascade, save_cascade
@@ -35,8 +34,26 @@ def cascade():
 
 
 @pytest.fixture(scope="module")
-def engine(cascade):
-    return OnnxRuntimeEngine(export_graphs(cascade, InputSpec())["front"], "front", threads=1)
+def bundle(cascade, tmp_path_factory):
+    """What is exported of a training that found instances."""
+    recipe = {
+        **NOTES["recipe"],
+        "cascade": cascade.config.to_dict(),
+        "data": {"classes": {"names": ["cell", "ground", "bubble"]}},
+        "input": {"multiple": 16},
+        "localization": {"iterations": 1, "checkpoint_every": 1},
+        "instances": {"overlap": 0.4, "least_pixels": 3},
+    }
+    metrics = {name: {"miou": None, "accuracy": None, "iou": {}} for name in ("semantic", "fused")}
+    notes = {**NOTES, "recipe": recipe, "metrics": {"val": {"frames": 1, "flagged": 0.5, **metrics}}}
+    folder = tmp_path_factory.mktemp("things")
+    save_cascade(folder / "cascade.safetensors", cascade, notes)
+    return export_bundle(folder / "cascade.safetensors", folder / "bundle", "things")
+
+
+@pytest.fixture(scope="module")
+def engine(bundle):
+    return OnnxRuntimeEngine(bundle.read("graphs/front.onnx"), "front", threads=1)
 
 
 @pytest.mark.parametrize("size", [(1, 64, 96), (2, 33, 50), (1, 16, 16)], ids=str)
@@ -85,20 +102,7 @@ def test_a_saved_cascade_keeps_its_things(tmp_path, cascade):
         assert torch.equal(loaded.state_dict()[name], value), name
 
 
-def test_a_bundle_says_how_its_instances_are_found(tmp_path, cascade):
-    recipe = {
-        **NOTES["recipe"],
-        "cascade": cascade.config.to_dict(),
-        "data": {"classes": {"names": ["cell", "ground", "bubble"]}},
-        "input": {"multiple": 16},
-        "localization": {"iterations": 1, "checkpoint_every": 1},
-        "instances": {"overlap": 0.4, "least_pixels": 3},
-    }
-    metrics = {name: {"miou": None, "accuracy": None, "iou": {}} for name in ("semantic", "fused")}
-    notes = {**NOTES, "recipe": recipe, "metrics": {"val": {"frames": 1, "flagged": 0.5, **metrics}}}
-    path = tmp_path / "cascade.safetensors"
-    save_cascade(path, cascade, notes)
-    bundle = export_bundle(path, tmp_path / "bundle", "things")
+def test_a_bundle_says_how_its_instances_are_found(bundle):
     again = Bundle.open(bundle.folder).manifest
     assert again.instances == InstanceSpec((0, 2), overlap=0.4, least_pixels=3)
     frame = np.random.default_rng(1).integers(0, 256, (40, 56, 3), np.uint8)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -28,22 +27,14 @@ def run(path: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
-@pytest.fixture(scope="module")
-def started() -> Iterator[Callable[[Path], subprocess.CompletedProcess[str]]]:
-    """What became of a file, of which all are run two at a time."""
-    with ThreadPoolExecutor(2) as pool:
-        under_way = {path: pool.submit(run, path, {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}) for path in CHECKS}
-        yield lambda path: under_way[path].result()
-
-
 def check(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
 
 
 @each_file
-def test_interpreted(path: Path, started) -> None:
-    check(started(path))
+def test_interpreted(path: Path) -> None:
+    check(run(path, {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}))
 
 
 @pytest.mark.gpu

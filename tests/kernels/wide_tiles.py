@@ -11,10 +11,12 @@ from errseg_rt.kernels.instances import launches as instances
 from errseg_rt.kernels.preprocess import launches as preprocess
 from errseg_rt.kernels.refine import launches as refine
 from errseg_rt.kernels.select import launches as select
+from tests.kernels.quick_interpreter import hasten
 
 
 def widen_tiles(monkeypatch: Any) -> None:
     """Have fewer programs do more."""
+    hasten(monkeypatch)
     monkeypatch.setattr(calibrate, "PIXELS", 1 << 14)
     monkeypatch.setattr(faults, "VALUES", 1 << 16)
     monkeypatch.setattr(fuse_labels, "CELLS", 4096)

@@ -19,11 +19,13 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 _TOUCHES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _MOST_CALLS = 40  # from a touch to the kill
-_SECONDS = 10  # of a fork that waits for a thread which it does not have
+_SECONDS = 2  # of a fork that waits for a thread which it does not have
 
 Touched = Callable[[int], None]
 
@@ -33,6 +35,8 @@ def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     start, runs = Path(spec["start"]), Path(spec["runs"])
     load()
+    if spec["arguments"][0] == "export":
+        trace(start / spec["arguments"][1])
     touches, code = run(start, runs / "whole", spec["arguments"], lambda touch: None)
     codes, rng = {"whole": code}, random.Random(spec["seed"])
     moments = sorted(rng.randrange(touches) for _ in range(spec["moments"])) if touches else []
@@ -69,6 +73,22 @@ def load() -> None:
 
     with Runtime(threads=1) as runtime:
         runtime.segment(np.zeros((32, 48, 3), np.uint8), semantic=True)
+
+
+def trace(checkpoint: Path) -> None:
+    """Have torch export a checkpoint's graphs here, once: it takes half a minute, and touches no file of a run's."""
+    from errseg_rt.export import bundle
+
+    export, graphs = bundle.export_graphs, {}
+
+    def known(*given: Any) -> dict[str, bytes]:
+        if not graphs:
+            graphs.update(export(*given))
+        return graphs
+
+    bundle.export_graphs = known
+    with TemporaryDirectory() as folder:
+        bundle.export_bundle(checkpoint, Path(folder) / "bundle", "known")
 
 
 def run(start: Path | None, place: Path, arguments: list[str], touched: Touched) -> tuple[int, int]:

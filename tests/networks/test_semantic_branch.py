@@ -375,7 +375,7 @@ def front(cascade):
     from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
     from errseg_rt.export.graphs import export_graphs
 
-    return OnnxRuntimeEngine(export_graphs(cascade)["front"], "front", threads=1)
+    return OnnxRuntimeEngine(export_graphs(cascade, names=("front",))["front"], "front", threads=1)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -75,8 +75,11 @@ def run(weights, supports, maps, dtype):
     return rows.float().cpu().numpy(), [tensor.float().cpu().numpy() for tensor in tensors]
 
 
-def test_half_precision_keeps_the_labels_of_flagged_pixels():
+def test_half_precision_keeps_the_labels_of_flagged_pixels(monkeypatch):
     # Of the embedded bundle on streets: what is flagged is in doubt, and its largest logits are near to each other.
+    if INTERPRETED:
+        monkeypatch.setattr(launches, "SMALL", replace(launches.SMALL, pixels=1 << 10))
+        monkeypatch.setattr(launches, "MOVED_PIXELS", 1 << 12)
     equal = []
     with Runtime(threads=1) as runtime:
         weights, spec = stage3_weights(runtime.bundle), runtime.manifest.input
