@@ -153,7 +153,7 @@ def calibrate(
     notes = [_FEW_FRAMES.format(evaluation.frames_with_truth, FEWEST_FRAMES)] if is_few else []
     first = frames.label_map.first_id
     warnings = doubts(evaluation.semantic.confusion.counts, classes, bundle, first)
-    proposal = propose(evaluation.sweep, evaluation.semantic.confusion.miou())
+    proposal = propose(evaluation.sweep, evaluation.semantic.confusion)
     scores = evaluation.to_dict(classes)
     answer = {
         "bundle": opened.stamp(),

@@ -134,7 +134,7 @@ class Evaluation:
         ways = {"semantic": self.semantic, "native": self.native, "fused": self.fused, **self.multi_scale}
         if "detail" not in self._branches:
             ways = {name: scores for name, scores in ways.items() if not name.startswith("fused")}
-        rows = self.sweep.rows(self.semantic.confusion.miou())
+        rows = self.sweep.rows(self.semantic.confusion)
         return {
             "frames": len(self.flagged),
             "threshold": self.threshold,
@@ -148,9 +148,11 @@ class Evaluation:
     def _gain(self) -> dict[str, Any] | None:
         """Fused over the better of the two ways to label without a second look."""
         ways = {"semantic": self.semantic, "native": self.native}
-        over = max(ways, key=lambda name: np.nan_to_num(ways[name].confusion.miou()))
+        over = max(ways, key=lambda name: np.nan_to_num(ways[name].confusion.miou_of_truth()))
         gain = paired_bootstrap(self.fused.frames, ways[over].frames)
         if gain is None:
             return None
         interval = None if gain.low is None else [gain.low, gain.high]
-        return {"over": over, "miou": gain.difference, "interval": interval, "tie": gain.is_tie}
+        classes = int(self.fused.frames[:, 1].sum(axis=0).astype(bool).sum())
+        verdict = {"interval": interval, "block": gain.block, "tie": gain.is_tie}
+        return {"over": over, "miou": gain.difference, "classes": classes, **verdict}
