@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.calibration import Calibration
-from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.bundle.contract import BRANCHES
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.calibration import fit_calibrations
 from errseg_rt.evaluation.error_maps import P_EP, ErrorMaps, GridErrors
+from errseg_rt.evaluation.frame_errors import FrameErrors
 from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.evaluation.labels import View, coarsened, multi_scale_labels, native_labels
 from errseg_rt.evaluation.sweep import ThresholdSweep, flagged_share
@@ -35,6 +36,8 @@ class Evaluation:
         threads: CPU threads of fusion.
         branches: Which branches the cascade has, of `errseg_rt.bundle.contract.BRANCHES`. Without a detail branch the
             fused labels are the semantic ones, and there is no t to try.
+        calibrations: Of `p_ep` and of the baselines, by name: what error probabilities of frames are made by. None: the
+            errors of frames are not scored.
         coarse: For truth of coarser classes than the branches', the one that each of these counts as, `uint8 [256]`,
             `IGNORE` for one that is always wrong; see `Merge.to_coarse`. None: they are the same.
 
@@ -46,6 +49,7 @@ class Evaluation:
         flagged: Share of flagged grid pixels, one number a frame.
         folds: Error maps, by fold.
         sweep: What the other t do.
+        frame_errors: Expected and true error of every frame; None without `calibrations`, or an error map.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Evaluation:
         row_work: tuple[int, int, int] = (1, 1, 1),
         threads: int = 1,
         branches: Sequence[str] = BRANCHES,
+        calibrations: Mapping[str, Calibration] | None = None,
         coarse: npt.NDArray[np.uint8] | None = None,
     ) -> None:
         self.classes, self.threshold, self._threads, self._branches = classes, threshold, threads, branches
@@ -68,6 +73,8 @@ class Evaluation:
         self.multi_scale: dict[str, LabelScores] = {}
         self.flagged: list[float] = []
         self.folds = [ErrorMaps() for _ in range(folds)]
+        is_foretold = calibrations is not None and "error" in branches
+        self.frame_errors = FrameErrors(classes, calibrations or {}) if is_foretold else None
         tried = thresholds if "detail" in branches else ()
         self.sweep = ThresholdSweep(classes, tried, row_work=row_work, threads=threads, coarse=coarse)
 
@@ -105,6 +112,9 @@ class Evaluation:
         if errors:
             self.folds[fold].add(errors)
             self.sweep.add(truth, branches, errors)
+        if self.frame_errors is not None:
+            found, valid = coarsened(fused, self._coarse), truth != IGNORE
+            self.frame_errors.add(branches, found, found != truth, valid)
 
     @property
     def frames_with_truth(self) -> int:
@@ -142,6 +152,7 @@ class Evaluation:
             **{name: scores.to_dict(classes) for name, scores in ways.items()},
             "gain": self._gain() if "detail" in self._branches else None,
             "errors": self.errors.to_dict(calibrations or {}) if "error" in self._branches else None,
+            **({} if self.frame_errors is None else {"frame_errors": self.frame_errors.to_dict(classes.names)}),
             "thresholds": [asdict(row) for row in rows],
         }
 
