@@ -32,7 +32,7 @@ class Evaluation:
         thresholds: Other t to try beside it.
         boundary: Whether to score the outlines of semantic and fused labels.
         folds: Parts in which error maps are counted apart, for cross-validation.
-        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3, for what the other t cost.
+        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3, for what the other t cost; None: not known.
         threads: CPU threads of fusion.
         branches: Which branches the cascade has, of `errseg_rt.bundle.contract.BRANCHES`. Without a detail branch the
             fused labels are the semantic ones, and there is no t to try.
@@ -60,7 +60,7 @@ class Evaluation:
         thresholds: Sequence[float] = (),
         boundary: bool = False,
         folds: int = 1,
-        row_work: tuple[int, int, int] = (1, 1, 1),
+        row_work: tuple[int, int, int] | None = None,
         threads: int = 1,
         branches: Sequence[str] = BRANCHES,
         calibrations: Mapping[str, Calibration] | None = None,

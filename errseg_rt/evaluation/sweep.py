@@ -76,14 +76,16 @@ class ThresholdSweep:
     Args:
         classes: Number of classes.
         thresholds: Thresholds on raw P_ep.
-        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3.
+        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3; None: not known, and neither is what a t
+            costs.
         threads: CPU threads of fusion.
         coarse: What each label counts as, as `Evaluation` has it.
 
     Attributes:
         labels: Scores of the fused labels, by threshold.
         flagged: Share of flagged pixels of each frame, by threshold.
-        work: Share of the dense stage's work that refining them takes, of each frame, by threshold.
+        work: Share of the dense stage's work that refining them takes, of each frame, by threshold; empty where it is
+            not known.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class ThresholdSweep:
         classes: int,
         thresholds: Sequence[float],
         *,
-        row_work: tuple[int, int, int] = (1, 1, 1),
+        row_work: tuple[int, int, int] | None = None,
         threads: int = 1,
         coarse: npt.NDArray[np.uint8] | None = None,
     ) -> None:
@@ -122,7 +124,8 @@ class ThresholdSweep:
             )
             labels.add(truth, coarsened(fused.labels, self._coarse))
             self.flagged[t].append(flagged_share(flagged, branches))
-            self.work[t].append(selection.work(self._row_work) / (flagged.size * sum(self._row_work)))
+            if self._row_work is not None:
+                self.work[t].append(selection.work(self._row_work) / (flagged.size * sum(self._row_work)))
             on_valid = flagged[errors.valid]
             self._counts[t] += np.bincount(2 * errors.wrong + on_valid, minlength=4).reshape(2, 2)
             self._hard[t] += np.bincount(on_valid[errors.hard], minlength=2)

@@ -80,6 +80,17 @@ def test_rows_equal_the_definitions(sample, geometry) -> None:
         assert row.gain == pytest.approx(row.miou - plain.miou())
 
 
+def test_what_a_row_costs_may_not_be_known(sample) -> None:
+    """Equal parts would be a share of some other stage: nothing is made up."""
+    sweep = ThresholdSweep(4, (0.5,))
+    truth, branches = sample(0)
+    sweep.add(truth, branches, GridErrors.of(truth, branches))
+    (row,) = sweep.rows(nothing_flagged([(truth, branches)]))
+    assert row.work is None
+    assert row.flagged == pytest.approx(branches.flagged(0.5).sum() / np.prod(branches.geometry.seen()))
+    assert propose(sweep, nothing_flagged([(truth, branches)])) is None
+
+
 def test_void_everywhere(sample) -> None:
     (row,) = swept([sample(0, void=1.0)], (0.5,)).rows(ConfusionMatrix(4))
     numbers = asdict(row)
