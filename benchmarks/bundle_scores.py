@@ -10,7 +10,6 @@ the tables of docs/accuracy.md.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def main() -> None:
     args = parser.parse_args()
     with Runtime("camvid") as runtime:
         answer = {
-            "command": f"python -m benchmarks.bundle_scores {' '.join(sys.argv[1:])}",
+            "command": f"python -m benchmarks.bundle_scores --data {args.data}",
             "bundle": runtime.bundle.stamp(),
             "machine": machine_stamp(gpu_name()),
             "sets": {name: scores_of(runtime, frames, name) for name, frames in sets(args.data).items()},
