@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.cli.ranking import print_ranking, ranking
+from errseg_rt.cli.ranking import check_rank, print_ranking, ranking
+from errseg_rt.errors import BundleError
 from errseg_rt.runtime import Runtime
 
 NAMES = ("a.png", "b.png", "c.png", "d.png")
@@ -113,6 +115,14 @@ def test_an_entry_that_expects_otherwise_is_done_again(cli, images: Path, tmp_pa
     assert done.code == 0
     assert after["frames"][1][part] == before["frames"][1][part]
     assert len(after["ranking"]) == len(NAMES)
+
+
+def test_a_bundle_without_an_error_map_cannot_rank() -> None:
+    plain, known = (SimpleNamespace(name="mine", has_errors=each) for each in (False, True))
+    check_rank(plain, is_asked=False)
+    check_rank(known, is_asked=True)
+    with pytest.raises(BundleError, match="mine: has no error map to rank by: its network gives labels alone"):
+        check_rank(plain, is_asked=True)
 
 
 def test_ties_are_in_the_order_of_their_names(capsys) -> None:
