@@ -87,6 +87,44 @@ def of_benchmarks() -> Iterator[str]:
         yield f"`front/int8_vs_fp32_{where}@1024x2048` | {row['ratio']:.2f} times faster"
     yield f"| {precision['labels/int8_vs_fp32@embedded']['value']:.2f} % of the fused labels equal"
     yield from _of_long_runs()
+    yield from _of_others_networks()
+    yield from _of_large_frames()
+
+
+def _of_large_frames() -> Iterator[str]:
+    table, sizes = rows("large_frames"), ("1440x2560", "2160x3840", "3000x4000")
+    for limit, words in ((0, "none"), (4_000_000, "4,000,000"), (2_800_000, "2,800,000"), (2_100_225, "**2,100,225**")):
+        named = f"up_to_{limit}" if limit else "no_limit"
+        cells = []
+        for where in ("", "val/", "cityscapes/"):
+            found = [table.get(f"large_frames/miou@{size}/{where}{named}") for size in sizes]
+            cells.append(", ".join("-" if row is None else f"{row['value']:.1f}" for row in found))
+        flagged = table[f"large_frames/flagged@2160x3840/{named}"]["value"]
+        yield f"| {words} | {' | '.join(cells)} | {flagged:.1f} % |"
+        peaks = [table[f"large_frames/memory@{size}/{named}"]["value"] for size in sizes[1:]]
+        yield "| {:.0f} MB, {:.0f} MB |".format(*peaks)
+
+
+def _of_others_networks() -> Iterator[str]:
+    taken, ways = rows("user_networks"), rows("post_processing")
+    for name in ("efficientvit-b0", "twinlitenet", "wnet", "sinet", "sinet_softmax", "deeplab_dm05"):
+        score = taken[f"user_networks/labels@{name}"]
+        yield f"| {score['value']:.2f} | {score['baseline']:.2f} |"
+        (equal,) = re.findall(r"([\d.]+) % of labels equal", score["note"])
+        yield f"| {float(equal):.2f} % | {taken[f'user_networks/first_minute@{name}']['value']:.1f} s |"
+    named = {
+        "torch": "torch, as usual",
+        "numpy_cv2": "NumPy and cv2, as usual",
+        "torch_softmax_first": "torch, softmax first",
+        "numpy_cv2_softmax_first": "NumPy and cv2, softmax first",
+        "yolo_predictor": "YOLO's predictor",
+    }
+    for key, words in named.items():
+        cells = []
+        for where in ("network", "street", "noise"):
+            low, middle, high = (f"{each:.3g}" for each in ways[f"post_processing/vs_{key}@{where}"]["quantiles"])
+            cells.append(f"{middle} times ({low} to {high})")
+        yield f"| {words} | {' | '.join(cells)} |"
 
 
 def _of_long_runs() -> Iterator[str]:
@@ -112,6 +150,18 @@ def _of_long_runs() -> Iterator[str]:
         row = instances[f"instances/vs_numpy@{size}{objects}"]
         low, middle, high = row["quantiles"]
         yield f"{middle:.0f} times faster ({low:.0f} to {high:.0f}), {row['value']:.0f} ms"
+
+
+def of_networks() -> Iterator[str]:
+    """The vessels of networks.md."""
+    found = results("vessels")
+    before, after = (found[when]["errors"] for when in ("before", "after"))
+    more = 100 * (after["aupr"] / before["aupr"] - 1)
+    yield f"best 1 | {before['aupr']:.4f} | **{after['aupr']:.4f}**, {more:.0f} % more |"
+    yield f"best 1 | {before['auroc']:.4f} | {after['auroc']:.4f} |"
+    yield f"best 0 | {100 * before['fpr95']:.1f} % | {100 * after['fpr95']:.1f} % |"
+    labels = [100 * found["after"][way]["miou"] for way in ("semantic", "fused")]
+    yield "(mean IoU {:.2f} to {:.2f})".format(*labels)
 
 
 def of_providers() -> Iterator[str]:
@@ -156,6 +206,7 @@ def of_instances() -> Iterator[str]:
 WRITTEN = {
     "accuracy.md": of_accuracy,
     "benchmarks.md": of_benchmarks,
+    "networks.md": of_networks,
     "providers.md": of_providers,
     "instances.md": of_instances,
 }
