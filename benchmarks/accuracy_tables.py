@@ -50,6 +50,7 @@ def tables() -> Iterator[tuple[str, list[str]]]:
     found = json.loads((RESULTS / "final_errors.json").read_text(encoding="utf-8"))
     for name in ("held_out", "val"):
         yield f"{name}: the label you get", final_errors.table(found[name])
+        yield f"{name}: the label you get, by class", final_errors.classes_table(found[name])
     trained: Mapping[str, Sequence[Score]] = _sets("accuracy")
     for name, scores in trained.items():
         (shipped,) = (score for score in scores if score["method"] == SHIPPED.title)

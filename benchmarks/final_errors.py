@@ -255,6 +255,19 @@ def table(ways: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def classes_table(ways: Mapping[str, Any], shown: tuple[str, ...] = ("today", "1 - max P_db")) -> list[str]:
+    """Markdown: what share of the pixels of a label is expected to be wrong, by some of the ways, and is."""
+    by_way = {name: ways[name]["classes"] for name in shown}
+    names = [*by_way[shown[0]]]
+    lines = [f"| errors, % | {' | '.join(names)} |", f"| {' | '.join(['---'] * (1 + len(names)))} |"]
+    rows = {f"expected, {name}": [found[each]["expected"] for each in names] for name, found in by_way.items()}
+    rows["true"] = [by_way[shown[0]][each]["true"] for each in names]
+    return [
+        *lines,
+        *(f"| {title} | {' | '.join(f'{100 * each:.1f}' for each in cells)} |" for title, cells in rows.items()),
+    ]
+
+
 def _fit(score: Values, wrong: npt.NDArray[np.bool_]) -> Calibration:
     histogram = ErrorHistogram()
     histogram.add(score, wrong)
