@@ -42,7 +42,7 @@ from errseg_rt.cli.options import (
     run_summary,
 )
 from errseg_rt.cli.outputs import Outputs, check_file, check_folder
-from errseg_rt.cli.ranking import RankOption, check_rank, expected, is_expected, print_ranking, ranking
+from errseg_rt.cli.ranking import RankOption, check_rank, print_ranking, ranking
 from errseg_rt.cli.tally import Tally
 from errseg_rt.datasets.doubts import doubts
 from errseg_rt.datasets.input_trees import is_result
@@ -50,6 +50,7 @@ from errseg_rt.datasets.inputs import Item, find_images
 from errseg_rt.datasets.label_map import LabelMap, check_alone
 from errseg_rt.datasets.output_ids import OutputIds
 from errseg_rt.errors import DataError, FrameError
+from errseg_rt.frames.expected import expected, is_expected
 from errseg_rt.frames.reading import Reading, read_picture
 from errseg_rt.frames.segmentation import PICTURES
 from errseg_rt.system.progress import track

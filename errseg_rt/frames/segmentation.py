@@ -99,7 +99,7 @@ class Segmentation:
             return None
         height, width = self.geometry.grid_size
         rows, cols = self.geometry.rows().shares(height), self.geometry.cols().shares(width)
-        return float(rows @ self.error_probability.astype(np.float64) @ cols)
+        return min(float(rows @ self.error_probability.astype(np.float64) @ cols), 1.0)  # which rounding could exceed
 
     @property
     def mean_error_probability(self) -> float | None:
@@ -140,7 +140,7 @@ class Segmentation:
             error, labels = error[counted], labels[counted]
         pixels, wrong = (np.bincount(labels.ravel(), each, len(self.classes)) for each in (None, error.ravel()))
         named = zip(self.classes.names, pixels, wrong, strict=False)
-        return {name: float(1 - part / whole) for name, whole, part in named if whole}
+        return {name: max(float(1 - part / whole), 0.0) for name, whole, part in named if whole}
 
     def _check_counted(self, counted: npt.NDArray[np.bool_]) -> None:
         if counted.shape != self.labels.shape or counted.dtype != bool:

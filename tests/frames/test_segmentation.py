@@ -97,6 +97,22 @@ def test_expected_precision_is_what_is_right_of_a_label(result: Segmentation) ->
     assert few.expected_precision(np.zeros(FRAME, bool)) == {}
 
 
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+@pytest.mark.parametrize("size", [(17, 25), (43, 51), (97, 113)])
+def test_what_is_certain_is_within_its_bounds(result: Segmentation, probability, size) -> None:
+    sure = replace(
+        result,
+        geometry=Geometry(GRID, (20, 28), FRAME, size, True),
+        error_probability=np.full(GRID, probability, np.float32),
+        labels=np.zeros(size, np.uint8),
+    )
+    assert 0 <= sure.expected_error <= 1
+    assert sure.expected_error == pytest.approx(probability)
+    ((name, precision),) = sure.expected_precision().items()
+    assert (name, 0 <= precision <= 1) == (CAMVID.names[0], True)
+    assert precision == pytest.approx(1 - probability)
+
+
 def test_without_an_error_map_nothing_is_expected(result: Segmentation) -> None:
     plain = replace(result, error_probability=None)
     assert plain.expected_error is plain.mean_error_probability is None
