@@ -1,20 +1,19 @@
-"""The tables of docs/accuracy.md, as Markdown, from what `benchmarks.accuracy` has scored.
+"""The tables of docs/accuracy.md, as Markdown: from what `benchmarks.accuracy` and `bundle_scores` have scored.
 
-    python -m benchmarks.accuracy_tables [FILE]
+    python -m benchmarks.accuracy_tables
 
-Without FILE, of `results/accuracy.json`.
+They are of `results/accuracy.json` and `results/bundle_scores.json`; a test holds the document against them.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks import final_errors
 from benchmarks.accuracy import SHIPPED
 from benchmarks.report import RESULTS
 
@@ -24,6 +23,7 @@ THIN = ("pole", "sign", "fence")  # classes that stand first
 PAPER_ERROR_IOU = (14.80, 17.19, 19.13, 20.98, 22.89, 24.97, 27.34, 29.92, 30.20)
 PAPER_HARD_RECALL = (79.16, 70.21, 61.72, 52.70, 42.67, 31.41, 19.78, 9.09, 3.32)
 PAPER_SEMANTIC = 78.79
+_NAMED = {"max_softmax": "1 - max softmax", "margin": "1 - margin"}
 PAPER_MIOU = {
     "ours": 79.90,
     "GAU decoder": 78.89,
@@ -36,13 +36,54 @@ PAPER_MIOU = {
 
 def main() -> None:
     """Print."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "accuracy.json"
-    sets: Mapping[str, Sequence[Score]] = json.loads(path.read_text(encoding="utf-8"))["sets"]
-    for name, scores in sets.items():
+    for title, lines in tables():
+        print(f"{title}\n", *lines, "", sep="\n")
+
+
+def tables() -> Iterator[tuple[str, list[str]]]:
+    """Title and lines of each."""
+    bundle: Mapping[str, Score] = _sets("bundle_scores")
+    yield "The embedded bundle", gains(bundle)
+    for name in ("held_out", "val"):
+        for made in (classes, thresholds, errors, frames, precision):
+            yield f"{name}: {made.__name__}", made(bundle[name])
+    found = json.loads((RESULTS / "final_errors.json").read_text(encoding="utf-8"))
+    for name in ("held_out", "val"):
+        yield f"{name}: the label you get", final_errors.table(found[name])
+        yield f"{name}: the label you get, by class", final_errors.classes_table(found[name])
+    trained: Mapping[str, Sequence[Score]] = _sets("accuracy")
+    for name, scores in trained.items():
         (shipped,) = (score for score in scores if score["method"] == SHIPPED.title)
-        print(f"\n## {name}\n")
-        for table in (methods(scores), classes(shipped), thresholds(shipped), errors(shipped), norms(shipped)):
-            print("\n".join(table), end="\n\n")
+        yield f"{name}: norms", norms(shipped)
+        yield f"{name}: methods", methods(scores)
+
+
+def _sets(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["sets"]
+
+
+def gains(sets: Mapping[str, Score]) -> list[str]:
+    """What the cascade gains on each set, and for how much work."""
+    named = {"held_out": "held out", "val": "val", "rendered": "rendered streets that training did not draw"}
+    rows = []
+    for name, title in named.items():
+        score = sets[name]
+        (row,) = (row for row in score["thresholds"] if row["t"] == score["threshold"])
+        gain = score["gain"]
+        low, high = (100 * end for end in gain["interval"])
+        rows.append(
+            [
+                title,
+                str(score["frames"]),
+                f"{100 * score[gain['over']]['miou']:.2f}",
+                f"{100 * score['fused']['miou']:.2f}",
+                f"{100 * gain['miou']:+.2f} [{low:+.2f}, {high:+.2f}]",
+                f"{100 * score['flagged']:.1f} %",
+                f"{100 * row['work']:.1f} % of the dense stage",
+            ]
+        )
+    columns = ["mIoU, %", "frames", "semantic", "fused", "gain over semantic", "flagged", "work of refinement"]
+    return _table(columns, rows)
 
 
 def methods(scores: Sequence[Score]) -> list[str]:
@@ -106,8 +147,35 @@ def errors(score: Score) -> list[str]:
         "Brier": "brier",
     }
     maps = {"P_ep": score["errors"], **score["errors"]["baselines"]}
-    rows = [[name, *(f"{figures[key]:.4f}" for key in columns.values())] for name, figures in maps.items()]
+    rows = [
+        [_NAMED.get(name, name), *(f"{figures[key]:.4f}" for key in columns.values())] for name, figures in maps.items()
+    ]
     return _table(["errors", *columns], rows)
+
+
+def frames(score: Score) -> list[str]:
+    """How well the error of a frame is foretold, by P_ep and by what is there for free."""
+    told = score["frame_errors"]
+    rows = [["a constant", f"{100 * told['true']:.2f}", "", "", f"{100 * told['constant']:.2f}"]]
+    for name, figures in {"P_ep": told, **told["baselines"]}.items():
+        rates = [f"{100 * figures[key]:.2f}" for key in ("expected", "difference")]
+        rows.append(
+            [_NAMED.get(name, name), rates[0], f"{figures['correlation']:.2f}", f"{figures['slope']:.2f}", rates[1]]
+        )
+    return _table(
+        [f"mean of; truly {100 * told['true']:.2f} %", "expected, %", "correlation", "slope", "off by, points"], rows
+    )
+
+
+def precision(score: Score) -> list[str]:
+    """What share of the pixels of a label is expected to be right, and is."""
+    by_class = score["frame_errors"]["precision"]
+    names = [*THIN, *(name for name in by_class if name not in THIN)]
+    rows = [
+        [title, *(f"{100 * by_class[name][key]:.1f}" for name in names)]
+        for key, title in (("expected", "expected"), ("true", "true"), ("difference", "off by in a frame, points"))
+    ]
+    return _table(["precision, %", *names], rows)
 
 
 def norms(score: Score) -> list[str]:

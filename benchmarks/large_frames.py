@@ -130,7 +130,7 @@ def compared(where: str, size: Size, samples: Iterable[Sample]) -> list[Row]:
         ratios = np.array(times[0]) / times[limit]
         low, middle, high = (float(q) for q in np.quantile(ratios, (0.1, 0.5, 0.9)))
         took, free = float(np.median(times[limit])), float(np.median(times[0]))
-        miou, plain = 100 * scores[limit].miou(), 100 * scores[0].miou()
+        miou, plain = 100 * scores[limit].miou_of_truth(), 100 * scores[0].miou_of_truth()
         share, whole = float(np.mean(flagged[limit])), float(np.mean(flagged[0]))
         rows += [
             Row(f"large_frames/miou@{name}", miou, "%", plain, note=note),

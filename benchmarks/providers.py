@@ -128,7 +128,7 @@ def labels(where: str, ours: Runtime, theirs: Runtime, reference: Runtime, folde
     note = f"{len(equal)} frames, at least {least:.3%} of one"
     rows = [Row(f"providers/labels_as_fp32_on_cpu@{where}", 100 * float(mean), "%", 100 * float(other), note=note)]
     if frames.truths[0] is not None:
-        miou, plain = (100 * matrix.miou() for matrix in scores)
+        miou, plain = (100 * matrix.miou_of_truth() for matrix in scores)
         rows.append(Row(f"providers/miou@{where}", miou, "%", plain, note=note))
     return rows
 

@@ -20,6 +20,13 @@ class Interpolation:
     lower: npt.NDArray[np.int32]
     weight: npt.NDArray[np.float64]
 
+    def shares(self, lines: int) -> npt.NDArray[np.float64]:
+        """Return what each of the grid's lines adds to the mean over the output pixels, float64 [lines], in sum 1."""
+        other = np.minimum(self.lower + 1, lines - 1)
+        pixels = np.bincount(self.lower, 1 - self.weight, lines) + np.bincount(other, self.weight, lines)
+        shares: npt.NDArray[np.float64] = pixels / len(self.lower)
+        return shares
+
 
 @dataclass(frozen=True)
 class Axis:

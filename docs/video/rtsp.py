@@ -9,7 +9,7 @@ usual = None  # the expected error of late
 with Runtime() as runtime, runtime.stream(url, give_up=float(seconds)) as stream:
     try:
         for shot in stream:
-            doubt = shot.result.mean_error_probability
+            doubt = shot.result.expected_error
             if usual is None or doubt > 1.5 * usual:
                 shot.result.save(out, f"{shot.index:06d}", shot.frame)
             usual = doubt if usual is None else 0.95 * usual + 0.05 * doubt

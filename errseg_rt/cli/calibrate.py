@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from errseg_rt.bundle.bundle import Bundle
     from errseg_rt.bundle.manifest import Manifest
 
+_KEPT = (
+    "on frames that it was not fitted on, a new map is no better than the bundle's in both calibration error and Brier "
+    "score: none is proposed, and a new bundle keeps the old one"
+)
 _FEW_FRAMES = "frames with true labels: {}, too few for the map, t and budget to mean much; give {} or more"
 
 
@@ -83,9 +87,8 @@ def calibrate(
     from errseg_rt.bundle.bundle import check_replaceable
     from errseg_rt.datasets.doubts import doubts
     from errseg_rt.evaluation.bootstrap import FEWEST_FRAMES
-    from errseg_rt.evaluation.calibration import FOLDS, cross_validated, recalibrated
+    from errseg_rt.evaluation.calibration import FOLDS, cross_validated, not_better, recalibrated, reliability_over
     from errseg_rt.evaluation.error_maps import P_EP
-    from errseg_rt.evaluation.error_scores import reliability
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.run import evaluate_frames
     from errseg_rt.evaluation.sweep import THRESHOLDS, propose
@@ -146,14 +149,16 @@ def calibrate(
     if not any(pixels.pixels):
         report_failures(done.failed)
         raise DataError(f"{data}: no pixel has a true label; there is nothing to calibrate on")
-    old = asdict(reliability(pixels.histograms[P_EP], manifest.calibration))
+    old = reliability_over(evaluation.folds, {P_EP: manifest.calibration, **manifest.baseline_calibrations})
     # Maps of so few frames, judged by fewer, say nothing of a map of them all.
     is_few = evaluation.frames_with_truth < FEWEST_FRAMES
     new = cross_validated(() if is_few else evaluation.folds)
+    kept = not_better(old, new)
     notes = [_FEW_FRAMES.format(evaluation.frames_with_truth, FEWEST_FRAMES)] if is_few else []
+    notes += [_KEPT] if P_EP in kept else []
     first = frames.label_map.first_id
     warnings = doubts(evaluation.semantic.confusion.counts, classes, bundle, first)
-    proposal = propose(evaluation.sweep, evaluation.semantic.confusion.miou())
+    proposal = propose(evaluation.sweep, evaluation.semantic.confusion)
     scores = evaluation.to_dict(classes)
     answer = {
         "bundle": opened.stamp(),
@@ -161,7 +166,12 @@ def calibrate(
         **stamp(runtime),
         "frames": len(done.scored),
         "threshold": manifest.threshold,
-        "calibration": {"old": old, "new": new[P_EP], "baselines": {k: v for k, v in new.items() if k != P_EP}},
+        "calibration": {
+            "old": old[P_EP],
+            "new": new[P_EP],
+            "is_better": None if is_few else P_EP not in kept,
+            "baselines": {k: v for k, v in new.items() if k != P_EP},
+        },
         "proposal": asdict(proposal) if proposal else None,
         "thresholds": scores["thresholds"],
         "failed": done.failed,
@@ -178,8 +188,10 @@ def calibrate(
         threshold = proposal.t if save_threshold and proposal else None
         name = out.resolve().name
         with outputs.writing(out):
-            _write(opened, recalibrated(manifest, pixels, name=name, note=note, threshold=threshold), out)
-            written = f"{out}: the bundle with the new calibration, t = {threshold or manifest.threshold}"
+            new_manifest = recalibrated(manifest, pixels, name=name, note=note, threshold=threshold, kept=kept)
+            _write(opened, new_manifest, out)
+            which = "its old" if P_EP in kept else "the new"
+            written = f"{out}: the bundle with {which} calibration, t = {threshold or manifest.threshold}"
     _print_calibration(answer)  # after the files: whoever reads may have gone
     for table in figures_of(scores):
         if table.name == "thresholds":
@@ -203,7 +215,7 @@ def _print_calibration(answer: Mapping[str, Any]) -> None:
         [name, *("-" if row[key] is None else f"{row[key]:.5f}" for key in ("ece", "brier"))]
         for name, row in rows.items()
     ]
-    print_table("Calibration (new maps cross-validated)", ["", "ece", "brier"], cells)
+    print_table("Calibration (mean over blocks of frames; new maps cross-validated)", ["", "ece", "brier"], cells)
 
 
 def _print_proposal(answer: Mapping[str, Any]) -> None:

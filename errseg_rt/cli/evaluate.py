@@ -151,6 +151,7 @@ def evaluate(
         frames = open_frames(data, classes, reading=reading, things=things, **labelled)
         instances = InstanceScores(len(classes), things) if things and frames.has_instances else None
         warm_up(runtime)
+        calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
         evaluation = Evaluation(
             len(classes),
             runtime.threshold,
@@ -159,10 +160,10 @@ def evaluate(
             row_work=runtime.row_work,
             threads=runtime.options.cores,
             branches=manifest.branches,
+            calibrations=calibrations,
             coarse=coarse,
         )
         done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip, instances=instances)
-        calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
         scores = evaluation.to_dict(classes, calibrations)
         if instances is not None:
             scores["instances"] = instances.to_dict(classes)
@@ -227,10 +228,12 @@ def _summary(scores: Mapping[str, Any]) -> str:
 
 
 def _per_frame(evaluation: Evaluation, frames: LabelledFrames, scored: list[int]) -> list[dict[str, Any]]:
-    columns = evaluation.semantic.frame_accuracy(), evaluation.fused.frame_accuracy(), evaluation.flagged
+    labels = evaluation.semantic.frame_accuracy(), evaluation.fused.frame_accuracy()
+    known = evaluation.frame_errors
+    expected = [None] * len(scored) if known is None else known.expected
     return [
-        {"name": frames.names[index], "semantic": semantic, "fused": fused, "flagged": flagged}
-        for index, semantic, fused, flagged in zip(scored, *columns, strict=True)
+        {"name": frames.names[index], "semantic": semantic, "fused": fused, "flagged": flagged, "expected_error": error}
+        for index, semantic, fused, flagged, error in zip(scored, *labels, evaluation.flagged, expected, strict=True)
     ]
 
 

@@ -42,6 +42,7 @@ from errseg_rt.cli.options import (
     run_summary,
 )
 from errseg_rt.cli.outputs import Outputs, check_file, check_folder
+from errseg_rt.cli.ranking import RankOption, check_rank, print_ranking, ranking
 from errseg_rt.cli.tally import Tally
 from errseg_rt.datasets.doubts import doubts
 from errseg_rt.datasets.input_trees import is_result
@@ -49,6 +50,7 @@ from errseg_rt.datasets.inputs import Item, find_images
 from errseg_rt.datasets.label_map import LabelMap, check_alone
 from errseg_rt.datasets.output_ids import OutputIds
 from errseg_rt.errors import DataError, FrameError
+from errseg_rt.frames.expected import expected, is_expected
 from errseg_rt.frames.reading import Reading, read_picture
 from errseg_rt.frames.segmentation import PICTURES
 from errseg_rt.system.progress import track
@@ -116,6 +118,7 @@ def segment(
             help="Also write labels and instances as NAME_panoptic.png and panoptic.json, in COCO's panoptic format.",
         ),
     ] = False,
+    rank: RankOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.
@@ -145,6 +148,7 @@ def segment(
     found = find_images(inputs, labels, out, exclude or ())
     with Runtime(bundle, options=options) as runtime:
         classes = runtime.manifest.classes
+        check_rank(runtime.manifest, is_asked=rank)
         extra = InstanceFiles.of(runtime.manifest, instances=instances, panoptic=panoptic)
         for path in extra.documents(out):
             check_file(path)
@@ -167,6 +171,7 @@ def segment(
                 **run_summary(runtime, frames),
                 **tally.summary(len(found.items)),
                 **extra.summary(frames),
+                **(ranking(frames) if rank else {}),
                 "notes": doubts_of_map(runtime) + doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
             }
 
@@ -193,6 +198,8 @@ def segment(
         print_run(summary)
         if summary["scored"]:
             _print_scores(summary)
+        if rank:
+            print_ranking(summary)
         if extra.kinds:
             listed = ", ".join(f"{count} {name}" for name, count in summary["instances"].items())
             print(f"instances: {listed or 'none'}")
@@ -263,7 +270,7 @@ def _done_already(
             and ("confusion" in entry) == (item.truth is not None)
             and {out / name for name in entry["outputs"].values()} == {*results}
             and all(path.stat().st_size for path in results)
-            and (not runtime.manifest.has_errors or 0 <= entry["mean_error_probability"] <= 1)
+            and is_expected(entry, runtime.manifest)
         )
         Tally(runtime.manifest.classes).add(entry)
         extra.check(entry)
@@ -310,7 +317,7 @@ def _segment_one(
         "files": files,
         "size": list(result.labels.shape),
         "outputs": {what: path.relative_to(out).as_posix() for what, path in saved.items()},
-        "mean_error_probability": result.mean_error_probability,
+        **expected(result, truth),
         **frame_summary(result),
         **of_instances,
     }

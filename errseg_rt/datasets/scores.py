@@ -62,6 +62,28 @@ class ConfusionMatrix:
         iou = self.iou()
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
 
+    def gain_over(self, other: ConfusionMatrix) -> float:
+        """MIoU of these labels minus that of others on the same frames, over the classes that the truth holds.
+
+        Over the classes that either labels hold, as `miou` has them, a stray pixel of one more class would take its
+        side's mean over another set than the other's, and cost it a point or more.
+
+        Returns:
+            In -1..1; NaN without a valid pixel.
+
+        Raises:
+            ValueError: The others were counted against another truth.
+        """
+        truths = [matrix.counts.sum(axis=1) + matrix.missed for matrix in (self, other)]
+        if not np.array_equal(*truths):
+            raise ValueError("wanted labels of the same frames: their pixels by true class differ")
+        return self.miou_of_truth() - other.miou_of_truth()
+
+    def miou_of_truth(self) -> float:
+        """Mean IoU over the classes that the truth holds, in 0..1: other labels have it over the same; NaN for none."""
+        iou = self.iou()[(self.counts.sum(axis=1) + self.missed) > 0]
+        return float(iou.mean()) if iou.size else float("nan")
+
     def accuracy(self) -> float:
         """Share of valid pixels that are labelled right, in 0..1; NaN when there is none."""
         total = self.counts.sum() + self.missed.sum()

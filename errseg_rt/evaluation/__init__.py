@@ -8,7 +8,7 @@ from errseg_rt.system.lazy import lazy
 
 if TYPE_CHECKING:
     from errseg_rt.evaluation.bootstrap import PairedDifference, paired_bootstrap
-    from errseg_rt.evaluation.calibration import FOLDS, cross_validated, recalibrated
+    from errseg_rt.evaluation.calibration import FOLDS, cross_validated, not_better, recalibrated, reliability_over
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.instance_scores import InstanceScores
     from errseg_rt.evaluation.labels import View
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "bootstrap": ("PairedDifference", "paired_bootstrap"),
-    "calibration": ("FOLDS", "cross_validated", "recalibrated"),
+    "calibration": ("FOLDS", "cross_validated", "not_better", "recalibrated", "reliability_over"),
     "evaluation": ("Evaluation",),
     "instance_scores": ("InstanceScores",),
     "labels": ("View",),
@@ -36,9 +36,11 @@ __all__ = [
     "View",
     "cross_validated",
     "evaluate_frames",
+    "not_better",
     "paired_bootstrap",
     "propose",
     "recalibrated",
+    "reliability_over",
 ]
 
 __getattr__ = lazy(__name__, {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ RESAMPLES = 2000
 LEVEL = 0.95
 _BATCH = 1 << 22  # weights at once, 32 MiB
 
+Floats = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class PairedDifference:
@@ -29,11 +32,13 @@ class PairedDifference:
         difference: First minus second, in -1..1.
         low: Lower end of its 95 % bootstrap interval; None of fewer than `FEWEST_FRAMES` frames.
         high: Upper end; None likewise.
+        block: How many consecutive frames were drawn together for it; None likewise.
     """
 
     difference: float
     low: float | None
     high: float | None
+    block: int | None
 
     @property
     def is_tie(self) -> bool | None:
@@ -42,17 +47,21 @@ class PairedDifference:
 
 
 def paired_bootstrap(
-    first: FrameCounts, second: FrameCounts, *, seed: int = 0, resamples: int = RESAMPLES
+    first: FrameCounts,
+    second: FrameCounts,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    block: int | None = None,
 ) -> PairedDifference | None:
-    """Percentile bootstrap over frames (Efron 1979): each resample draws the same frames for both.
-
-    Neighbouring frames of a video are alike, so that there the interval is narrower than new scenes would make it.
+    """Difference in mIoU over the classes that the truth holds, and its interval, as `paired_difference` has it.
 
     Args:
-        first: Counts of one method.
+        first: Counts of one method, frames in the order they were taken.
         second: Counts of the other, on the same frames.
         seed: Of the draws.
         resamples: Number of draws.
+        block: Consecutive frames that are drawn together; None: as `block_of` has it.
 
     Returns:
         The difference and its interval; None where no frame has a valid pixel. Frames without one are none of those
@@ -61,7 +70,7 @@ def paired_bootstrap(
     Raises:
         ValueError: The counts are not of the same frames and classes.
     """
-    if first.shape != second.shape or not np.array_equal(first[:, 1].sum(axis=1), second[:, 1].sum(axis=1)):
+    if first.shape != second.shape or not np.array_equal(first[:, 1], second[:, 1]):
         raise ValueError(f"wanted counts of the same frames: {first.shape = }, {second.shape = }")
     if not first[:, 1].any():
         return None
@@ -71,7 +80,7 @@ def paired_bootstrap(
         return lambda weights: _miou((weights @ counts).reshape(len(weights), *first.shape[1:]))
 
     one, other = (miou_of(counts) for counts in flat)
-    return paired_difference(one, other, first[:, 1].any(axis=1), seed=seed, resamples=resamples)
+    return paired_difference(one, other, first[:, 1].any(axis=1), seed=seed, resamples=resamples, block=block)
 
 
 def paired_difference(
@@ -82,8 +91,13 @@ def paired_difference(
     seed: int = 0,
     resamples: int = RESAMPLES,
     width: int = 1,
+    block: int | None = None,
 ) -> PairedDifference:
-    """The same of any score of a set of frames.
+    """Difference of any two scores of a set of frames, with a percentile interval by a circular block bootstrap.
+
+    Each draw takes the same frames for both: blocks of consecutive ones (Politis and Romano 1992), the first following
+    the last, until it has as many as there are. Neighbours in a clip are alike, and draws of single frames (Efron 1979)
+    would make the interval half as wide as it is; where frames know nothing of each other, blocks do no harm.
 
     Args:
         first: Score of one method, for many weightings of the frames at once.
@@ -92,30 +106,53 @@ def paired_difference(
         seed: Of the draws.
         resamples: Number of draws.
         width: Numbers for each frame that a score keeps in memory, about.
+        block: Consecutive frames that are drawn together; None: as `block_of` has it.
+
+    Raises:
+        ValueError: The blocks have no frame, or more than there are.
     """
     is_valid = np.asarray(valid, bool)
     frames = len(is_valid)
+    block = block_of(frames) if block is None else block
+    if not 1 <= block <= max(frames, 1):
+        raise ValueError(f"blocks hold from 1 to all of {frames} frames, got {block}")
     once = np.ones((1, frames))
     difference = float(first(once)[0] - second(once)[0])
     if np.count_nonzero(is_valid) < FEWEST_FRAMES:
-        return PairedDifference(difference, None, None)
+        return PairedDifference(difference, None, None, None)
     rng = np.random.default_rng(seed)
     drawn = []
     for begin in range(0, resamples, batch := max(1, _BATCH // (frames * width))):
-        weights = rng.multinomial(frames, np.full(frames, 1 / frames), size=min(batch, resamples - begin))
-        drawn.append(first(weights.astype(np.float64)) - second(weights.astype(np.float64)))
+        weights = _draws(rng, frames, block, min(batch, resamples - begin))
+        drawn.append(first(weights) - second(weights))
     tail = (1 - LEVEL) / 2
     # A draw of void frames alone has no score.
     low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])
-    return PairedDifference(difference, float(low), float(high))
+    return PairedDifference(difference, float(low), float(high), block)
 
 
-def _miou(counts: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
-    """Mean IoU over the classes that occur, of counts `[..., 3, C]`; NaN where none does."""
+def block_of(frames: int) -> int:
+    """How many consecutive frames a block has: as many as there are blocks, about.
+
+    Both grow with the frames, as they must: blocks until they are longer than what makes neighbours alike, and their
+    number, which the spread of draws is known from.
+    """
+    return max(1, round(math.sqrt(frames)))
+
+
+def _draws(rng: np.random.Generator, frames: int, block: int, draws: int) -> Floats:
+    """How often each frame counts in each draw, `[draws, frames]`."""
+    starts = rng.integers(0, frames, (draws, -(-frames // block)))
+    drawn = ((starts[:, :, None] + np.arange(block)) % frames).reshape(draws, -1)[:, :frames]
+    flat = (np.arange(draws)[:, None] * frames + drawn).ravel()
+    return np.bincount(flat, minlength=draws * frames).reshape(draws, frames).astype(np.float64)
+
+
+def _miou(counts: npt.NDArray[np.number]) -> Floats:
+    """Mean IoU over the classes that the truth holds, of counts `[..., 3, C]`; NaN where it holds none."""
     hits, truth, labels = np.moveaxis(counts, -2, 0)
-    union = truth + labels - hits
-    present = union > 0
-    iou = np.divide(hits, union, out=np.zeros(union.shape), where=present)
+    present = truth > 0
+    iou = np.divide(hits, truth + labels - hits, out=np.zeros(hits.shape), where=present)
     classes = present.sum(axis=-1)
     mean: npt.NDArray[np.float64] = np.divide(
         iou.sum(axis=-1), classes, out=np.full(classes.shape, np.nan), where=classes > 0

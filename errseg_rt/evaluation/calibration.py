@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import repeat
 
 import numpy as np
 
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.evaluation.error_maps import BASELINES, P_EP, SCORES, ErrorMaps
-from errseg_rt.evaluation.error_scores import Reliability
+from errseg_rt.evaluation.error_scores import Reliability, reliability
 from errseg_rt.evaluation.histogram import ErrorHistogram, equal_mass
 from errseg_rt.evaluation.sweep import THRESHOLDS
 
@@ -18,6 +19,9 @@ KNOTS = 32
 """Knots of a map, where there are pixels enough."""
 FOLDS = 5
 """Blocks of consecutive frames for cross-validation."""
+
+Worth = dict[str, float | None]
+"""`ece` and `brier` of a map, None where they are not known."""
 
 
 def fit_calibration(histogram: ErrorHistogram, knots: int = KNOTS) -> Calibration:
@@ -58,28 +62,63 @@ def fit_calibrations(pixels: ErrorMaps) -> dict[str, Calibration]:
     return {name: fit_calibration(histogram) for name, histogram in pixels.histograms.items()}
 
 
-def cross_validated(folds: Sequence[ErrorMaps]) -> dict[str, dict[str, float | None]]:
-    """Reliability of each score when every fold is calibrated by a map fitted on the others.
+def cross_validated(folds: Sequence[ErrorMaps]) -> dict[str, Worth]:
+    """Reliability of each score when every fold is calibrated by a map fitted on the others: their mean.
+
+    Folds are judged apart. Where one is too sure and the next too doubtful, their pixels together would seem right.
 
     Returns:
-        `ece` and `brier` by the names in `SCORES`; None where fewer than two folds hold pixels.
+        By the names in `SCORES`; None where fewer than two folds hold pixels.
     """
     folds = [fold for fold in folds if any(fold.pixels)]
     if len(folds) < 2:
         return {name: asdict(Reliability(None, None)) for name in SCORES}
     maps = [fit_calibrations(ErrorMaps.sum(other for other in folds if other is not fold)) for fold in folds]
-    scores = {}
-    for name in SCORES:
-        bins = [fold.histograms[name].filled() for fold in folds]
-        probability = [fitted[name](values) for fitted, (values, _) in zip(maps, bins, strict=True)]
-        pooled = Reliability.of(
-            np.concatenate(probability).astype(np.float64), np.concatenate([counts for _, counts in bins])
-        )
-        scores[name] = asdict(pooled)
-    return scores
+    return {name: _mean_over(folds, name, (fitted[name] for fitted in maps)) for name in SCORES}
 
 
-def recalibrated(manifest: Manifest, pixels: ErrorMaps, *, name: str, note: str, threshold: float | None) -> Manifest:
+def reliability_over(folds: Sequence[ErrorMaps], calibrations: Mapping[str, Calibration]) -> dict[str, Worth]:
+    """The same of given maps, to hold against those of `cross_validated`.
+
+    Returns:
+        By the names of the maps; None where no fold holds pixels.
+    """
+    folds = [fold for fold in folds if any(fold.pixels)]
+    return {name: _mean_over(folds, name, repeat(each)) for name, each in calibrations.items()}
+
+
+def not_better(old: Mapping[str, Worth], new: Mapping[str, Worth]) -> list[str]:
+    """Names of scores whose new map is known to be no better than the old: in calibration error and Brier score both.
+
+    Args:
+        old: Of the old maps, by the names of those that there are.
+        new: Of the new ones, by all names.
+    """
+
+    def is_no_less(was: float | None, now: float | None) -> bool:
+        return was is not None and now is not None and now >= was
+
+    return [name for name, worth in old.items() if any(is_no_less(worth[key], new[name][key]) for key in worth)]
+
+
+def _mean_over(folds: Sequence[ErrorMaps], name: str, maps: Iterable[Calibration]) -> Worth:
+    """Mean over folds, a fold counting by its pixels, so that the mean of Brier scores is that of all pixels."""
+    if not folds:
+        return asdict(Reliability(None, None))
+    worths = [asdict(reliability(fold.histograms[name], each)) for fold, each in zip(folds, maps, strict=False)]
+    pixels = [sum(fold.pixels) for fold in folds]
+    return {key: float(np.average([worth[key] for worth in worths], weights=pixels)) for key in worths[0]}
+
+
+def recalibrated(
+    manifest: Manifest,
+    pixels: ErrorMaps,
+    *,
+    name: str,
+    note: str,
+    threshold: float | None,
+    kept: Collection[str] = (),
+) -> Manifest:
     """The manifest of a bundle with maps fitted on some pixels.
 
     Args:
@@ -88,18 +127,21 @@ def recalibrated(manifest: Manifest, pixels: ErrorMaps, *, name: str, note: str,
         name: What the new bundle is called.
         note: On what it was calibrated, for its provenance.
         threshold: Its t; None: as it was.
+        kept: Names of scores whose map stays as it was.
 
     Raises:
         ValueError: There is no pixel.
     """
-    maps = fit_calibrations(pixels)
+    old = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
+    maps = {**fit_calibrations(pixels), **{score: old[score] for score in kept}}
+    is_new = P_EP not in kept
     return replace(
         manifest,
         name=name,
         calibration=maps[P_EP],
-        is_calibrated=True,
+        is_calibrated=is_new or manifest.is_calibrated,
         baseline_calibrations={baseline: maps[baseline] for baseline in BASELINES},
         threshold=threshold or manifest.threshold,
         lowest_threshold=min(manifest.lowest_threshold, *THRESHOLDS),
-        provenance={**manifest.provenance, "calibration": note},
+        provenance={**manifest.provenance, "calibration": note} if is_new else manifest.provenance,
     )

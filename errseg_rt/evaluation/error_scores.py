@@ -12,8 +12,8 @@ from errseg_rt.evaluation.histogram import Counts, ErrorHistogram, equal_mass
 
 GROUPS = 15
 """Groups of equal mass in a calibration error."""
-RECALL = 0.95
-"""Recall at which the false positive rate is taken."""
+PERCENT_RECALL = 95
+"""Recall at which the false positive rate is taken, in percent."""
 
 Values = npt.NDArray[np.float64]
 
@@ -22,10 +22,14 @@ Values = npt.NDArray[np.float64]
 class Ranking:
     """What the order of a score is worth; an error is a positive. None where it is not defined.
 
+    Of the pixels of one bin the order is not known: each figure is its mean over all of their orders, and exact where
+    no bin holds both errors and correct pixels. On CamVid val it is within 0.00001 of that of the pixels themselves.
+
     Attributes:
         aupr: Average precision; None without an error.
         auroc: Area under the ROC curve; None unless there are both errors and correct pixels.
-        fpr95: False positive rate at 95 % recall; None likewise.
+        fpr95: Share of correct pixels that are more doubtful than the error at which 95 % of all are found; None
+            likewise.
         aurc: Area under risk over coverage: the error rate of what is kept, mean over all shares kept.
     """
 
@@ -37,18 +41,17 @@ class Ranking:
     @classmethod
     def of(cls, histogram: ErrorHistogram) -> Ranking:
         """From counted pixels."""
-        from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+        from sklearn.metrics import roc_auc_score
 
         _, counts = histogram.filled()
         correct, wrong = counts.sum(axis=0).tolist()
-        truth, score, weight = _samples(np.arange(len(counts)), counts)
         aupr = auroc = fpr95 = None
         if wrong:
-            aupr = float(average_precision_score(truth, score, sample_weight=weight))
+            aupr = _average_precision(counts[::-1])
         if correct and wrong:
+            truth, score, weight = _samples(np.arange(len(counts)), counts)
             auroc = float(roc_auc_score(truth, score, sample_weight=weight))
-            fpr, tpr, _ = roc_curve(truth, score, sample_weight=weight, drop_intermediate=False)
-            fpr95 = float(fpr[np.searchsorted(tpr, RECALL)])
+            fpr95 = _false_positives(counts[::-1], -(-PERCENT_RECALL * wrong // 100)) / correct
         return cls(aupr, auroc, fpr95, _area_of_risk(counts))
 
 
@@ -123,16 +126,44 @@ def risk_coverage(histogram: ErrorHistogram) -> tuple[Values, Values]:
     return kept / kept[-1], counts[:, 1].cumsum() / kept
 
 
+def _average_precision(counts: Counts) -> float:
+    """Mean precision at the errors, going down bins `[n, 2]` of falling doubt, those of a bin in random order."""
+    pixels, wrong = counts.sum(axis=1), counts[:, 1]
+    before, found = pixels.cumsum() - pixels, wrong.cumsum() - wrong
+    # Where pixel x of a bin is an error, so are (x - 1) (wrong - 1) / (pixels - 1) of those before it, in the mean: its
+    # precision is (found + 1 + (x - 1) rate) / (before + x).
+    rate = (wrong - 1) / np.maximum(pixels - 1, 1)
+    precision = rate * pixels + (found + 1 - rate * (before + 1)) * _reciprocals(before, pixels)
+    return min(float((wrong / pixels * precision).sum() / wrong.sum()), 1.0)
+
+
+def _false_positives(counts: Counts, errors: int) -> float:
+    """How many correct pixels come before so many errors, going down bins of falling doubt, likewise."""
+    found = counts[:, 1].cumsum()
+    last = int(np.searchsorted(found, errors))  # the bin of the last of them
+    correct, wrong = counts[last].tolist()
+    # Errors cut the correct pixels of a bin into wrong + 1 stretches, which are equal in the mean.
+    share = (errors - int(found[last]) + wrong) / (wrong + 1)
+    return float(counts[:last, 0].sum() + correct * share)
+
+
 def _area_of_risk(counts: Counts) -> float | None:
-    """Area under risk over coverage, the pixels of a bin taken in random order."""
+    """Area under risk over coverage, likewise, over bins of growing doubt."""
     pixels, wrong = counts.sum(axis=1), counts[:, 1]
     if not pixels.size:
         return None
     kept, missed = pixels.cumsum() - pixels, wrong.cumsum() - wrong
-    # x pixels into a bin the risk is (missed + rate x) / (kept + x): its integral over the bin.
-    growth = np.log1p(np.divide(pixels, kept, out=np.zeros(len(kept)), where=kept > 0))
-    areas = wrong + (missed - kept * wrong / pixels) * growth
+    # x pixels into a bin the risk is (missed + rate x) / (kept + x).
+    areas = wrong + (missed - kept * wrong / pixels) * _reciprocals(kept, pixels)
     return float(areas.sum() / pixels.sum())
+
+
+def _reciprocals(start: Counts, count: Counts) -> Values:
+    """Sum of 1 / (start + x) over x = 1 .. count, of each pair."""
+    from scipy.special import digamma
+
+    sums: Values = digamma(start + count + 1.0) - digamma(start + 1.0)
+    return sums
 
 
 def _samples(score: npt.NDArray[np.generic], counts: Counts) -> tuple[npt.NDArray[np.int64], Values, Values]:

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.bundle.calibration import Calibration
-from errseg_rt.bundle.classes import ClassSet
+from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.bundle.contract import BRANCHES
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.calibration import fit_calibrations
 from errseg_rt.evaluation.error_maps import P_EP, ErrorMaps, GridErrors
+from errseg_rt.evaluation.frame_errors import FrameErrors
 from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.evaluation.labels import View, coarsened, multi_scale_labels, native_labels
 from errseg_rt.evaluation.sweep import ThresholdSweep, flagged_share
@@ -31,10 +32,12 @@ class Evaluation:
         thresholds: Other t to try beside it.
         boundary: Whether to score the outlines of semantic and fused labels.
         folds: Parts in which error maps are counted apart, for cross-validation.
-        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3, for what the other t cost.
+        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3, for what the other t cost; None: not known.
         threads: CPU threads of fusion.
         branches: Which branches the cascade has, of `errseg_rt.bundle.contract.BRANCHES`. Without a detail branch the
             fused labels are the semantic ones, and there is no t to try.
+        calibrations: Of `p_ep` and of the baselines, by name: what error probabilities of frames are made by. None: the
+            errors of frames are not scored.
         coarse: For truth of coarser classes than the branches', the one that each of these counts as, `uint8 [256]`,
             `IGNORE` for one that is always wrong; see `Merge.to_coarse`. None: they are the same.
 
@@ -46,6 +49,7 @@ class Evaluation:
         flagged: Share of flagged grid pixels, one number a frame.
         folds: Error maps, by fold.
         sweep: What the other t do.
+        frame_errors: Expected and true error of every frame; None without `calibrations`, or an error map.
     """
 
     def __init__(
@@ -56,9 +60,10 @@ class Evaluation:
         thresholds: Sequence[float] = (),
         boundary: bool = False,
         folds: int = 1,
-        row_work: tuple[int, int, int] = (1, 1, 1),
+        row_work: tuple[int, int, int] | None = None,
         threads: int = 1,
         branches: Sequence[str] = BRANCHES,
+        calibrations: Mapping[str, Calibration] | None = None,
         coarse: npt.NDArray[np.uint8] | None = None,
     ) -> None:
         self.classes, self.threshold, self._threads, self._branches = classes, threshold, threads, branches
@@ -68,6 +73,8 @@ class Evaluation:
         self.multi_scale: dict[str, LabelScores] = {}
         self.flagged: list[float] = []
         self.folds = [ErrorMaps() for _ in range(folds)]
+        is_foretold = calibrations is not None and "error" in branches
+        self.frame_errors = FrameErrors(classes, calibrations or {}) if is_foretold else None
         tried = thresholds if "detail" in branches else ()
         self.sweep = ThresholdSweep(classes, tried, row_work=row_work, threads=threads, coarse=coarse)
 
@@ -105,6 +112,9 @@ class Evaluation:
         if errors:
             self.folds[fold].add(errors)
             self.sweep.add(truth, branches, errors)
+        if self.frame_errors is not None:
+            found, valid = coarsened(fused, self._coarse), truth != IGNORE
+            self.frame_errors.add(branches, found, found != truth, valid)
 
     @property
     def frames_with_truth(self) -> int:
@@ -134,7 +144,7 @@ class Evaluation:
         ways = {"semantic": self.semantic, "native": self.native, "fused": self.fused, **self.multi_scale}
         if "detail" not in self._branches:
             ways = {name: scores for name, scores in ways.items() if not name.startswith("fused")}
-        rows = self.sweep.rows(self.semantic.confusion.miou())
+        rows = self.sweep.rows(self.semantic.confusion)
         return {
             "frames": len(self.flagged),
             "threshold": self.threshold,
@@ -142,15 +152,18 @@ class Evaluation:
             **{name: scores.to_dict(classes) for name, scores in ways.items()},
             "gain": self._gain() if "detail" in self._branches else None,
             "errors": self.errors.to_dict(calibrations or {}) if "error" in self._branches else None,
+            **({} if self.frame_errors is None else {"frame_errors": self.frame_errors.to_dict(classes.names)}),
             "thresholds": [asdict(row) for row in rows],
         }
 
     def _gain(self) -> dict[str, Any] | None:
         """Fused over the better of the two ways to label without a second look."""
         ways = {"semantic": self.semantic, "native": self.native}
-        over = max(ways, key=lambda name: np.nan_to_num(ways[name].confusion.miou()))
+        over = max(ways, key=lambda name: np.nan_to_num(ways[name].confusion.miou_of_truth()))
         gain = paired_bootstrap(self.fused.frames, ways[over].frames)
         if gain is None:
             return None
         interval = None if gain.low is None else [gain.low, gain.high]
-        return {"over": over, "miou": gain.difference, "interval": interval, "tie": gain.is_tie}
+        classes = int(self.fused.frames[:, 1].sum(axis=0).astype(bool).sum())
+        verdict = {"interval": interval, "block": gain.block, "tie": gain.is_tie}
+        return {"over": over, "miou": gain.difference, "classes": classes, **verdict}

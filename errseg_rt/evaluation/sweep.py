@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.evaluation.error_maps import GridErrors
 from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.evaluation.labels import coarsened
@@ -35,7 +36,7 @@ class ThresholdRow:
         flagged: Share of the frame's grid pixels that are flagged, mean over frames.
         work: Share of the dense stage's multiply-adds that refining them takes, mean over frames.
         miou: Of the fused labels, at frame size.
-        gain: That minus the mIoU with nothing flagged.
+        gain: The same with nothing flagged taken from it, both over the classes that the truth holds.
     """
 
     t: float
@@ -56,7 +57,7 @@ class Proposal:
 
     Attributes:
         t: Threshold on raw P_ep.
-        gain: mIoU of the fused labels minus that with nothing flagged, in -1..1.
+        gain: mIoU of the fused labels minus that with nothing flagged, over the classes that the truth holds, in -1..1.
         flagged: Share of the grid that is flagged, mean over frames, in 0..1.
         work: Share of the dense stage's work that refining it takes, mean over frames, in 0..1.
         budget: Share of that work which nineteen frames in twenty do not exceed, in 0..1.
@@ -75,14 +76,16 @@ class ThresholdSweep:
     Args:
         classes: Number of classes.
         thresholds: Thresholds on raw P_ep.
-        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3.
+        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3; None: not known, and neither is what a t
+            costs.
         threads: CPU threads of fusion.
         coarse: What each label counts as, as `Evaluation` has it.
 
     Attributes:
         labels: Scores of the fused labels, by threshold.
         flagged: Share of flagged pixels of each frame, by threshold.
-        work: Share of the dense stage's work that refining them takes, of each frame, by threshold.
+        work: Share of the dense stage's work that refining them takes, of each frame, by threshold; empty where it is
+            not known.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class ThresholdSweep:
         classes: int,
         thresholds: Sequence[float],
         *,
-        row_work: tuple[int, int, int] = (1, 1, 1),
+        row_work: tuple[int, int, int] | None = None,
         threads: int = 1,
         coarse: npt.NDArray[np.uint8] | None = None,
     ) -> None:
@@ -121,25 +124,26 @@ class ThresholdSweep:
             )
             labels.add(truth, coarsened(fused.labels, self._coarse))
             self.flagged[t].append(flagged_share(flagged, branches))
-            self.work[t].append(selection.work(self._row_work) / (flagged.size * sum(self._row_work)))
+            if self._row_work is not None:
+                self.work[t].append(selection.work(self._row_work) / (flagged.size * sum(self._row_work)))
             on_valid = flagged[errors.valid]
             self._counts[t] += np.bincount(2 * errors.wrong + on_valid, minlength=4).reshape(2, 2)
             self._hard[t] += np.bincount(on_valid[errors.hard], minlength=2)
 
-    def rows(self, without: float) -> list[ThresholdRow]:
+    def rows(self, without: ConfusionMatrix) -> list[ThresholdRow]:
         """One row for each threshold.
 
         Args:
-            without: mIoU with nothing flagged, NaN where there is nothing to score.
+            without: Of the same frames' labels with nothing flagged.
         """
         return [self._row(t, without) for t in self.labels]
 
-    def _row(self, t: float, without: float) -> ThresholdRow:
+    def _row(self, t: float, without: ConfusionMatrix) -> ThresholdRow:
         (kept, false), (missed, caught) = self._counts[t].tolist()
         passed, stopped = self._hard[t].tolist()
         ious = [_ratio(caught, caught + false + missed), _ratio(kept, kept + false + missed)]
         known = [iou for iou in ious if iou is not None]
-        miou = self.labels[t].confusion.miou()
+        confusion = self.labels[t].confusion
         return ThresholdRow(
             t=t,
             error_iou=ious[0],
@@ -149,17 +153,17 @@ class ThresholdSweep:
             hard_recall=_ratio(stopped, stopped + passed),
             flagged=float(np.mean(self.flagged[t])) if self.flagged[t] else None,
             work=float(np.mean(self.work[t])) if self.work[t] else None,
-            miou=miou if np.isfinite(miou) else None,
-            gain=miou - without if np.isfinite(miou - without) else None,
+            miou=_finite(confusion.miou()),
+            gain=_finite(confusion.gain_over(without)),
         )
 
 
-def propose(sweep: ThresholdSweep, without: float) -> Proposal | None:
+def propose(sweep: ThresholdSweep, without: ConfusionMatrix) -> Proposal | None:
     """The cheapest threshold that keeps 95 % of the greatest gain.
 
     Args:
         sweep: What some thresholds do.
-        without: mIoU with nothing flagged.
+        without: Of the same frames' labels with nothing flagged.
 
     Returns:
         None where no threshold gains.
@@ -181,6 +185,10 @@ def propose(sweep: ThresholdSweep, without: float) -> Proposal | None:
 def flagged_share(flagged: npt.NDArray[np.bool_], branches: Branches) -> float:
     """Share of the frame's grid pixels that are flagged, in 0..1."""
     return float(flagged.sum() / np.prod(branches.geometry.seen()))
+
+
+def _finite(score: float) -> float | None:
+    return score if np.isfinite(score) else None
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -14,6 +14,7 @@ _WAYS = ("native", "semantic", "fused", "semantic_ms", "fused_ms")
 _RANKING = ("aupr", "auroc", "fpr95", "aurc", "ece", "brier")
 _QUALITY = ("pq", "sq", "rq")
 _INSTANCES = ("ap_r_0.5", "ap_r_0.7", "ap_r_vol", "ap", "ap50", "ap75", "ap_uncut", *_QUALITY)
+_FRAMES = ("correlation", "slope")
 _SWEEP = ("error_iou", "error_miou", "recall", "precision", "hard_recall", "flagged", "work", "miou", "gain")
 
 
@@ -54,6 +55,8 @@ def figures_of(scores: Mapping[str, Any]) -> list[Figures]:
     tables = label_figures({name: scores[name] for name in _WAYS if name in scores})
     if scores["errors"]:
         tables.append(_errors(scores["errors"]))
+    if "frame_errors" in scores:
+        tables += _frames(scores["frame_errors"])
     if scores["thresholds"]:
         tables.append(_thresholds(scores["thresholds"]))
     if "instances" in scores:
@@ -119,6 +122,20 @@ def _errors(errors: Mapping[str, Any]) -> Figures:
     scored = {"p_ep": errors, **errors["baselines"]}
     rows = {name: [scores[key] for key in _RANKING] for name, scores in scored.items()}
     return Figures("errors", "Errors of the semantic labels", _RANKING, rows, factor=1, digits=4)
+
+
+def _frames(frames: Mapping[str, Any]) -> list[Figures]:
+    scored = {"p_ep": frames, **frames["baselines"]}
+    told = {name: [scores[key] for key in ("correlation", "slope")] for name, scores in scored.items()}
+    rates = {name: [scores["expected"], frames["true"], scores["difference"]] for name, scores in scored.items()}
+    rates["a constant"] = [frames["true"], frames["true"], frames["constant"]]
+    columns = ("expected", "true", "difference")
+    precision = {name: [scores[key] for key in columns] for name, scores in frames["precision"].items()}
+    return [
+        Figures("frame_errors", "Error of a frame, foretold", _FRAMES, told, factor=1, digits=3),
+        Figures("frame_rates", "Error of a frame (%)", columns, rates),
+        Figures("precision", "Precision of a class in a frame, foretold (%)", columns, precision),
+    ]
 
 
 def _thresholds(thresholds: Sequence[Mapping[str, Any]]) -> Figures:

@@ -90,12 +90,61 @@ class Segmentation:
         return float(self.refined / np.prod(self.geometry.seen()))
 
     @property
-    def mean_error_probability(self) -> float | None:
-        """Mean over the grid pixels that the frame is made from, in 0..1; None where there is no error map."""
+    def expected_error(self) -> float | None:
+        """Share of the frame's pixels that are expected to be labelled wrong, in 0..1; None without an error map.
+
+        It is the mean of `error_map()`: of what the frame shows, each pixel counting once, and of no padding.
+        """
         if self.error_probability is None:
             return None
-        rows, cols = self.geometry.seen()
-        return float(self.error_probability[:rows, :cols].mean())
+        height, width = self.geometry.grid_size
+        rows, cols = self.geometry.rows().shares(height), self.geometry.cols().shares(width)
+        return min(float(rows @ self.error_probability.astype(np.float64) @ cols), 1.0)  # which rounding could exceed
+
+    @property
+    def mean_error_probability(self) -> float | None:
+        """`expected_error` under its former name."""
+        return self.expected_error
+
+    def expected_error_where(self, counted: npt.NDArray[np.bool_]) -> float | None:
+        """The same of some of the pixels, as those that are not void.
+
+        Args:
+            counted: Which pixels, `bool [H, W]`.
+
+        Returns:
+            None without an error map, or without a pixel.
+
+        Raises:
+            ValueError: Another shape or dtype.
+        """
+        self._check_counted(counted)
+        if self.error_probability is None or not counted.any():
+            return None
+        return float(self.error_map()[counted].mean(dtype=np.float64))
+
+    def expected_precision(self, counted: npt.NDArray[np.bool_] | None = None) -> dict[str, float]:
+        """Share of the pixels labelled with each class that are expected to be right, in 0..1, of those that are there.
+
+        It tells classes apart, and less so frames: `docs/accuracy.md` has how far.
+
+        Args:
+            counted: Which pixels count, `bool [H, W]`; None: all.
+
+        Raises:
+            ValueError: The bundle has no error map, or another shape or dtype.
+        """
+        error, labels = self.error_map(), self.labels
+        if counted is not None:
+            self._check_counted(counted)
+            error, labels = error[counted], labels[counted]
+        pixels, wrong = (np.bincount(labels.ravel(), each, len(self.classes)) for each in (None, error.ravel()))
+        named = zip(self.classes.names, pixels, wrong, strict=False)
+        return {name: max(float(1 - part / whole), 0.0) for name, whole, part in named if whole}
+
+    def _check_counted(self, counted: npt.NDArray[np.bool_]) -> None:
+        if counted.shape != self.labels.shape or counted.dtype != bool:
+            raise ValueError(f"wanted counted bool {self.labels.shape}, got {counted.dtype} {counted.shape}")
 
     @property
     def shares(self) -> dict[str, float]:

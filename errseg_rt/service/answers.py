@@ -74,7 +74,7 @@ def figures(result: Segmentation) -> dict[str, Any]:
     return {
         "size": list(result.labels.shape),
         "shares": result.shares,
-        "mean_error_probability": result.mean_error_probability,
+        "mean_error_probability": result.expected_error,
         "doubtful": shares_of(result.classes, *doubts(result)) if result.error_probability is not None else None,
         "flagged_share": result.flagged_share,
         "left_out": result.left_out,

@@ -41,7 +41,7 @@ class Drift:
     def add(self, result: Segmentation) -> None:
         """Count a frame."""
         pixels, doubtful = doubts(result)
-        frame = _Frame(result.mean_error_probability, result.flagged_share, pixels, doubtful)
+        frame = _Frame(result.expected_error, result.flagged_share, pixels, doubtful)
         with self._changed:
             self._frames.append(frame)
 

@@ -140,8 +140,8 @@ def composed(request: Inference, result: Segmentation, model: str) -> tuple[byte
     if request.id is not None:
         answer["id"] = request.id
     answer["parameters"] = {"flagged_share": result.flagged_share, "left_out": result.left_out, "work": result.work}
-    if result.mean_error_probability is not None:
-        answer["parameters"]["mean_error_probability"] = result.mean_error_probability
+    if result.expected_error is not None:
+        answer["parameters"]["mean_error_probability"] = result.expected_error
     text = json.dumps(answer, allow_nan=False).encode()
     return b"".join([text, *parts]), len(text) if parts else None
 

@@ -18,7 +18,9 @@ from errseg_rt.kernels.fuse_labels import fuse_labels
 from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.instances import instances as instances_on_cpu
 from errseg_rt.kernels.preprocess import preprocess
+from errseg_rt.kernels.refine.weights import row_work
 from errseg_rt.networks.cascade import Cascade
+from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.training.methods import answer, flagged_by
 from errseg_rt.training.recipe import Recipe
 from errseg_rt.training.sized import instances_of
@@ -49,7 +51,13 @@ def evaluate(
         instances: Counts instances, of frames that have some and are no taps.
     """
     coarse = None if recipe.merge is None else recipe.merge.to_coarse
-    result = Evaluation(len(recipe.label_classes), recipe.threshold, thresholds=thresholds, coarse=coarse)
+    result = Evaluation(
+        len(recipe.label_classes),
+        recipe.threshold,
+        thresholds=thresholds,
+        row_work=_row_work(cascade),
+        coarse=coarse,
+    )
     for index in progress(range(len(frames)), title, len(frames)):
         if isinstance(frames, TapStore):
             truth, batch, geometry = frames.frames[index][1], frames.read(index), frames.geometry(index)
@@ -64,6 +72,14 @@ def evaluate(
                 true = TrueInstances.of_labels(known(index, truth), truth, VOID)
                 instances.add(true, truth, *_found(cascade, recipe, batch, branches))
     return result
+
+
+def _row_work(cascade: Cascade) -> tuple[int, int, int] | None:
+    """Multiply-adds of refinement at a pixel of F1, F2 and F3; None of a decoder that refines no single pixels."""
+    if not isinstance(cascade.detail, DetailBranch):
+        return None
+    head = cascade.detail.head
+    return row_work(head.in_channels, cascade.semantic.low_channels, head.out_channels)
 
 
 @torch.inference_mode()

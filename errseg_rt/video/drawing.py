@@ -63,8 +63,8 @@ def _figures(result: Segmentation, timestamp: float | None) -> Picture:
     lines: list[tuple[str, tuple[int, int, int] | None]] = []
     if timestamp is not None:
         lines.append((f"time {timestamp:.2f} s", None))
-    if result.mean_error_probability is not None:
-        lines.append((f"expected error {100 * result.mean_error_probability:.1f} %", None))
+    if result.expected_error is not None:
+        lines.append((f"expected error {100 * result.expected_error:.1f} %", None))
     if result.flagged.any() or result.work:
         lines.append((f"labelled again {100 * result.flagged_share:.1f} %", None))
     if result.instances is not None:

@@ -124,7 +124,7 @@ def line_of(shot: Shot) -> dict[str, Any]:
         "dropped": shot.dropped,
         "shares": result.shares,
         "flagged_share": result.flagged_share,
-        "mean_error_probability": result.mean_error_probability,
+        "mean_error_probability": result.expected_error,
         "milliseconds": dict(result.timings),
     }
 

@@ -32,7 +32,8 @@ class BranchParity:
             exchanged for the other engine's; for `fused`, of what the two engines answer in the end.
         largest: Largest difference of the branch's probability (P_sb, P_ep, P_db) at a grid pixel; None for `fused`.
         mean: Mean difference, likewise.
-        miou: mIoU of the labels that `agreement` is about; None where the truth is not known.
+        miou: mIoU of the labels that `agreement` is about, over the classes that the truth holds; None where it is not
+            known.
         reference_miou: That of the reference.
     """
 
@@ -151,7 +152,7 @@ class _Tally:
                 confusion.add(truth, answer)
 
     def result(self) -> BranchParity:
-        scores = [confusion.miou() for confusion in self.confusions]
+        scores = [confusion.miou_of_truth() for confusion in self.confusions]
         reference_miou, miou = (score if np.isfinite(score) else None for score in scores or (np.nan, np.nan))
         mean = float(np.mean(self.means)) if self.means else None
         largest = self.largest if self.means else None

@@ -101,12 +101,8 @@ class RefineWeights:
 
     @property
     def row_work(self) -> tuple[int, int, int]:
-        """Multiply-adds of a pixel in F1, F2 and F3.
-
-        The projection is on the coarse grid, below a hundredth of the stage, and not counted.
-        """
-        square = 9 * self.channels**2
-        return 9 * self.channels * self.low_channels, square, square + self.channels * self.classes
+        """Multiply-adds of a pixel in F1, F2 and F3."""
+        return row_work(self.channels, self.low_channels, self.classes)
 
     @cached_property
     def panels(self) -> Panels:
@@ -114,6 +110,15 @@ class RefineWeights:
         from errseg_rt.kernels.refine.panels import Panels
 
         return Panels.of(self)
+
+
+def row_work(channels: int, low_channels: int, classes: int) -> tuple[int, int, int]:
+    """Multiply-adds of a pixel in F1, F2 and F3, of a stage with so many channels.
+
+    The projection is on the coarse grid, below a hundredth of the stage, and not counted.
+    """
+    square = 9 * channels**2
+    return 9 * channels * low_channels, square, square + channels * classes
 
 
 _NAMES = (

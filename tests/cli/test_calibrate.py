@@ -58,6 +58,7 @@ def test_reports_and_leaves_the_bundle_alone(cli, data: Path, tmp_path: Path) ->
         assert 0 < scores["brier"] < 1
     assert set(report["calibration"]["baselines"]) == {"max_softmax", "entropy", "margin"}
     assert len(report["thresholds"]) == 9
+    assert report["calibration"]["is_better"] is True
     assert report["notes"] == []
     for text in ("P_ep, the bundle's map", "margin, a new map", "Thresholds on P_ep", f"{FRAMES} frames"):
         assert text in done.out
@@ -78,6 +79,7 @@ def test_few_frames_are_said_to_be_few(cli, data: Path, tmp_path: Path) -> None:
     unknown = {"ece": None, "brier": None}
     assert (report["calibration"]["new"], report["calibration"]["baselines"]["margin"]) == (unknown, unknown)
     assert report["calibration"]["old"]["ece"] > 0
+    assert report["calibration"]["is_better"] is None
     (note,) = report["notes"]
     assert note in done.out
     assert f"{FRAMES - 1}, too few for the map, t and budget to mean much; give {FRAMES} or more" in note
@@ -104,6 +106,23 @@ def test_writes_a_bundle_with_new_maps(cli, data: Path, tmp_path: Path, evaluati
     with Runtime(out, threads=1) as runtime, Runtime(threads=1) as before:
         np.testing.assert_array_equal(runtime.segment(frame).labels, before.segment(frame).labels)
         assert (runtime.segment(frame).error_probability != before.segment(frame).error_probability).any()
+
+
+def test_a_map_that_is_no_better_is_not_proposed(cli, data: Path, tmp_path: Path) -> None:
+    """Of a bundle that was calibrated on these very frames no new map is better, where it has not seen them."""
+    first, second, file = tmp_path / "first", tmp_path / "second", tmp_path / "report.json"
+    cli("calibrate", "camvid", "--data", data, "--threads", "1", "-o", first)
+    done = cli("calibrate", first, "--data", data, "--threads", "1", "-o", second, "--json", file)
+    assert (done.code, done.err) == (0, "")
+    report, old, new = json.loads(file.read_text()), Bundle.open(first).manifest, Bundle.open(second).manifest
+    calibration = report["calibration"]
+    assert any(calibration["new"][key] >= calibration["old"][key] for key in ("ece", "brier"))
+    assert calibration["is_better"] is False
+    (note,) = report["notes"]
+    assert "none is proposed, and a new bundle keeps the old one" in note
+    assert note in done.out
+    assert "the bundle with its old calibration" in done.out
+    assert (new.name, new.calibration, new.provenance) == ("second", old.calibration, old.provenance)
 
 
 def test_the_new_bundle_is_calibrated_on_its_frames(cli, data: Path, tmp_path: Path) -> None:

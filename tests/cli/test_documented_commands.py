@@ -153,6 +153,8 @@ ELSEWHERE = {
     "errseg-rt video": "likewise",
     "python -m benchmarks.accuracy --data camvid --init squeezenas_mac_large_cityscapes.pth --runs runs": _BENCHMARK,
     "python -m benchmarks.accuracy_tables": _BENCHMARK,
+    "python -m benchmarks.bundle_scores --data camvid": _BENCHMARK,
+    "python -m benchmarks.final_errors --data camvid": _BENCHMARK,
     "python benchmarks/run.py --json benchmarks/results/report.json --frames camvid/val/images "
     "cityscapes/leftImg8bit/train/aachen": _BENCHMARK,
     "python -m benchmarks.precision --frames camvid/val": _BENCHMARK,

@@ -49,12 +49,13 @@ def test_figures_are_those_of_the_runtime(cli, data: Path, tmp_path: Path, runti
     assert (done.code, done.err) == (0, "")
     scores = json.loads(file.read_text())
     classes = runtime.manifest.classes
-    semantic, fused, flagged = ConfusionMatrix(11), ConfusionMatrix(11), []
+    semantic, fused, flagged, expected = ConfusionMatrix(11), ConfusionMatrix(11), [], []
     for frame, truth in pairs(data):
         result = runtime.segment(frame, semantic=True)
         semantic.add(truth, result.semantic_labels)
         fused.add(truth, result.labels)
         flagged.append(result.flagged_share)
+        expected.append(result.expected_error_where(truth != 255))
     for name, matrix in (("semantic", semantic), ("fused", fused)):
         wanted = matrix.to_dict(classes)
         assert scores[name]["miou"] == pytest.approx(wanted["miou"], abs=1e-3)
@@ -68,6 +69,9 @@ def test_figures_are_those_of_the_runtime(cli, data: Path, tmp_path: Path, runti
     assert scores["machine"]["gpu"] == gpu_name()
     assert [row["name"] for row in scores["per_frame"]] == ["f0", "f1", "f2"]
     assert [row["flagged"] for row in scores["per_frame"]] == pytest.approx(flagged, abs=1e-4)
+    assert [row["expected_error"] for row in scores["per_frame"]] == pytest.approx(expected, abs=1e-4)
+    assert scores["frame_errors"]["expected"] == pytest.approx(np.mean(expected), abs=1e-4)
+    assert scores["frame_errors"]["true"] == pytest.approx(1 - np.mean([row["fused"] for row in scores["per_frame"]]))
     assert [row["t"] for row in scores["thresholds"]] == pytest.approx(np.arange(1, 10) / 10)
     assert 0 <= scores["errors"]["auroc"] <= 1
     assert scores["errors"]["ece"] is not None

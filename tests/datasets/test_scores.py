@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import jaccard_score
 
 from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.datasets.scores import ConfusionMatrix
@@ -126,3 +127,43 @@ def test_a_truth_that_is_no_class_is_told_also_where_the_label_is_void() -> None
         matrix.add(np.array([[0, 7]], np.uint8), np.array([[0, IGNORE]], np.uint8))
     assert not matrix.counts.any()
     assert not matrix.missed.any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gain_is_over_the_classes_of_the_truth(seed) -> None:
+    """Against scikit-learn: labels of a class that the truth lacks make no class of their own."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 3, (9, 11)).astype(np.uint8)
+    truth[0] = IGNORE
+    pair = [np.where(rng.random(truth.shape) < 0.7, truth, rng.integers(0, 3, truth.shape)) for _ in range(2)]
+    pair = [np.where(labels == IGNORE, 0, labels).astype(np.uint8) for labels in pair]
+    pair[0][4, 4] = 4  # of six classes, one that is nowhere else
+    matrices = [ConfusionMatrix(6), ConfusionMatrix(6)]
+    valid, ious = truth != IGNORE, []
+    for matrix, labels in zip(matrices, pair, strict=True):
+        matrix.add(truth, labels)
+        ious.append(jaccard_score(truth[valid], labels[valid], average="macro", labels=[0, 1, 2]))
+        assert matrix.miou_of_truth() == pytest.approx(ious[-1])
+    assert matrices[0].gain_over(matrices[1]) == pytest.approx(ious[0] - ious[1])
+    assert matrices[1].gain_over(matrices[0]) == pytest.approx(ious[1] - ious[0])
+    assert matrices[0].miou() == pytest.approx(ious[0] * 3 / 4)
+
+
+def test_void_labels_are_missed_on_the_truths_side_of_a_gain() -> None:
+    open_, full = ConfusionMatrix(3, void_labels=True), ConfusionMatrix(3)
+    truth = np.array([[0, 0, 1, 1]], np.uint8)
+    open_.add(truth, np.array([[0, 0, IGNORE, IGNORE]], np.uint8))  # class 1 is missed, and still counts
+    full.add(truth, truth)
+    assert open_.gain_over(full) == 1 / 2 - 1
+
+
+def test_without_a_pixel_there_is_no_gain() -> None:
+    assert np.isnan(ConfusionMatrix(3).gain_over(ConfusionMatrix(3)))
+
+
+def test_gains_are_on_the_same_frames() -> None:
+    one, other = ConfusionMatrix(3), ConfusionMatrix(3)
+    one.add(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8))
+    other.add(np.ones((2, 2), np.uint8), np.zeros((2, 2), np.uint8))
+    with pytest.raises(ValueError, match="wanted labels of the same frames"):
+        one.gain_over(other)

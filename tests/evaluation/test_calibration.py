@@ -10,7 +10,15 @@ from sklearn.metrics import brier_score_loss
 
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.manifest import Manifest
-from errseg_rt.evaluation.calibration import KNOTS, cross_validated, fit_calibration, fit_calibrations, recalibrated
+from errseg_rt.evaluation.calibration import (
+    KNOTS,
+    cross_validated,
+    fit_calibration,
+    fit_calibrations,
+    not_better,
+    recalibrated,
+    reliability_over,
+)
 from errseg_rt.evaluation.error_maps import SCORES, ErrorMaps, GridErrors
 from errseg_rt.evaluation.error_scores import reliability
 from errseg_rt.evaluation.histogram import ErrorHistogram
@@ -180,19 +188,75 @@ def test_every_fold_is_judged_by_a_map_of_the_others() -> None:
     found = cross_validated([counted(one) for one in parts])
     assert tuple(found) == SCORES
     for name in SCORES:
-        probability, truth = [], []
+        ece, brier = [], []
         for held in range(3):
             others = [one for index, one in enumerate(parts) if index != held]
             calibration = map_of_pixels(
                 np.concatenate([logits[name] for logits, _ in others]), np.concatenate([wrong for _, wrong in others])
             )
-            probability.append(calibration(parts[held][0][name]))
-            truth.append(parts[held][1])
-        probability, truth = np.concatenate(probability).astype(float), np.concatenate(truth)
-        groups = np.array_split(np.argsort(probability, kind="stable"), 15)
-        ece = np.mean([abs(probability[group].mean() - truth[group].mean()) for group in groups])
-        assert found[name]["brier"] == pytest.approx(brier_score_loss(truth, probability), abs=1e-3)
-        assert found[name]["ece"] == pytest.approx(ece, abs=2e-3)
+            probability, truth = calibration(parts[held][0][name]).astype(float), parts[held][1]
+            ece.append(error_of(probability, truth))
+            brier.append(brier_score_loss(truth, probability))
+        assert found[name]["brier"] == pytest.approx(np.mean(brier), abs=1e-3)
+        assert found[name]["ece"] == pytest.approx(np.mean(ece), abs=2e-3)
+
+
+def error_of(probability, truth, groups=15) -> float:
+    """Equal-mass calibration error, by its definition."""
+    parts = np.array_split(np.argsort(probability, kind="stable"), groups)
+    return np.mean([abs(probability[part].mean() - truth[part].mean()) for part in parts])
+
+
+def test_biases_of_folds_do_not_cancel() -> None:
+    """One fold errs more than the map says, the other as much less: together, they would seem right."""
+    rng = np.random.default_rng(3)
+    logit = rng.normal(size=20_000)
+    rate = np.clip(0.5 + 0.1 * logit, 0, 1)
+    calibration = Calibration((-5.0, 5.0), (0.0, 1.0))
+    folds = []
+    for shift in (-0.15, 0.15):
+        wrong = rng.random(logit.size) < rate + shift
+        folds.append(counted((dict.fromkeys(SCORES, logit), wrong)))
+    found = reliability_over(folds, {"p_ep": calibration})
+    pooled = reliability(ErrorMaps.sum(folds).histograms["p_ep"], calibration)
+    assert pooled.ece < 0.02
+    assert found["p_ep"]["ece"] == pytest.approx(0.15, abs=0.01)
+    assert found["p_ep"]["brier"] == pytest.approx(pooled.brier)  # a mean over pixels, which folds do not change
+
+
+def test_folds_count_by_their_pixels() -> None:
+    logits, wrong = part(0, count=900)
+    small, large = counted(part(1, count=100)), counted((logits, wrong))
+    calibration = Calibration((-1.0, 1.0), (0.2, 0.4))
+    each = [reliability(fold.histograms["margin"], calibration) for fold in (small, large)]
+    found = reliability_over([small, counted(), large], {"margin": calibration})["margin"]
+    assert found == {key: pytest.approx(np.average([getattr(e, key) for e in each], weights=[1, 9]))
+                     for key in ("ece", "brier")}  # fmt: skip
+    assert reliability_over([counted()], {"margin": calibration}) == {"margin": {"ece": None, "brier": None}}
+
+
+@pytest.mark.parametrize(
+    ("new", "is_kept"),
+    [((0.1, 0.2), False), ((0.1, 0.3), True), ((0.2, 0.2), True), ((0.3, 0.2), True), ((0.3, 0.4), True),
+     ((None, None), False)],
+)  # fmt: skip
+def test_a_map_is_better_in_both_scores_or_not_at_all(new, is_kept) -> None:
+    old = {"p_ep": {"ece": 0.2, "brier": 0.3}}
+    found = {name: dict(zip(("ece", "brier"), new, strict=True)) for name in SCORES}
+    assert not_better(old, found) == (["p_ep"] if is_kept else [])
+
+
+def test_maps_that_are_kept_are_as_they_were(manifest: Manifest) -> None:
+    maps = counted(part(0))
+    old = recalibrated(manifest, counted(part(5)), name="old", note="others", threshold=None)
+    new = recalibrated(old, maps, name="new", note="these", threshold=None, kept=["p_ep", "margin"])
+    fits = fit_calibrations(maps)
+    assert (new.calibration, new.provenance) == (old.calibration, old.provenance)
+    assert new.baseline_calibrations == {
+        "max_softmax": fits["max_softmax"],
+        "entropy": fits["entropy"],
+        "margin": old.baseline_calibrations["margin"],
+    }
 
 
 def test_what_was_seen_looks_better_than_what_was_not() -> None:

@@ -47,6 +47,7 @@ def test_labels_are_those_of_fusion(sample, geometry, classes: ClassSet) -> None
     low, high = scores["gain"]["interval"]
     assert low <= high
     assert scores["gain"]["tie"] is (low <= 0 <= high)
+    assert (scores["gain"]["classes"], scores["gain"]["block"]) == (4, 3)
     assert (scores["frames"], scores["threshold"], scores["thresholds"]) == (FEWEST_FRAMES, 0.6, [])
 
 
@@ -62,6 +63,27 @@ def test_few_frames_have_no_verdict(sample, classes: ClassSet) -> None:
         gain = evaluated(few).to_dict(classes)["gain"]
         assert (gain["interval"], gain["tie"]) == (None, None)
         assert np.isfinite(gain["miou"])
+
+
+def test_a_class_that_is_nowhere_in_the_truth_is_in_no_gain(sample, classes: ClassSet) -> None:
+    """The labels of one way hold it, those of the others do not: all are scored over the truth's three classes."""
+    samples = []
+    for seed in range(3):
+        truth, branches = sample(seed)
+        truth[truth == 3] = IGNORE
+        branches.logits[3] = branches.detail_logits[3] = -50
+        branches.error_logit[:] = -5
+        branches.error_logit[4, 5], branches.detail_logits[3, 4, 5] = 5, 50
+        samples.append((truth, branches))
+    scores, ious = evaluated(samples).to_dict(classes), {}
+    assert scores["fused"]["iou"]["d"] == 0
+    assert scores["semantic"]["iou"]["d"] is scores["native"]["iou"]["d"] is None
+    for way in ("semantic", "native", "fused"):
+        ious[way] = np.mean([scores[way]["iou"][name] for name in "abc"])
+    gain = scores["gain"]
+    assert (gain["over"], gain["classes"]) == (max(("semantic", "native"), key=lambda way: ious[way]), 3)
+    assert gain["miou"] == pytest.approx(ious["fused"] - ious[gain["over"]])
+    assert scores["fused"]["miou"] - scores[gain["over"]]["miou"] < gain["miou"] - 0.04
 
 
 def test_error_scores_are_those_of_the_grid(sample, geometry, classes: ClassSet) -> None:

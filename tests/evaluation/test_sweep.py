@@ -28,6 +28,13 @@ def swept(samples, thresholds=THRESHOLDS) -> ThresholdSweep:
     return sweep
 
 
+def nothing_flagged(samples) -> ConfusionMatrix:
+    matrix = ConfusionMatrix(4)
+    for truth, branches in samples:
+        matrix.add(truth, fuse_labels_reference(branches.logits, None, None, branches.geometry).labels)
+    return matrix
+
+
 def test_thresholds_are_those_of_table_1() -> None:
     assert THRESHOLDS == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -45,7 +52,8 @@ def test_rows_equal_the_definitions(sample, geometry) -> None:
         rows, cols = branches.geometry.seen()
         seen.append(expit(branches.error_logit[:rows, :cols].astype(np.float64)))
     wrong, p_ep, largest = map(np.concatenate, (wrong, p_ep, largest))
-    rows = swept(samples).rows(0.25)
+    plain = nothing_flagged(samples)
+    rows = swept(samples).rows(plain)
     assert tuple(row.t for row in rows) == THRESHOLDS
     for row in rows:
         flagged = p_ep > row.t
@@ -68,19 +76,54 @@ def test_rows_equal_the_definitions(sample, geometry) -> None:
                 fuse_labels_reference(branches.logits, branches.detail_logits, mask, branches.geometry).labels,
             )
         assert row.miou == pytest.approx(matrix.miou(), abs=1e-3)
-        assert row.gain == pytest.approx(row.miou - 0.25)
+        # The four classes are in every truth.
+        assert row.gain == pytest.approx(row.miou - plain.miou())
+
+
+def test_what_a_row_costs_may_not_be_known(sample) -> None:
+    """Equal parts would be a share of some other stage: nothing is made up."""
+    sweep = ThresholdSweep(4, (0.5,))
+    truth, branches = sample(0)
+    sweep.add(truth, branches, GridErrors.of(truth, branches))
+    (row,) = sweep.rows(nothing_flagged([(truth, branches)]))
+    assert row.work is None
+    assert row.flagged == pytest.approx(branches.flagged(0.5).sum() / np.prod(branches.geometry.seen()))
+    assert propose(sweep, nothing_flagged([(truth, branches)])) is None
 
 
 def test_void_everywhere(sample) -> None:
-    (row,) = swept([sample(0, void=1.0)], (0.5,)).rows(float("nan"))
+    (row,) = swept([sample(0, void=1.0)], (0.5,)).rows(ConfusionMatrix(4))
     numbers = asdict(row)
     assert numbers.pop("t") == 0.5
     assert 0 < numbers.pop("flagged") < numbers.pop("work") <= 1
     assert set(numbers.values()) == {None}
 
 
+def test_a_stray_class_costs_a_gain_its_pixels_alone(sample, geometry) -> None:
+    """Some pixels that become a class nobody wanted there: over the classes of the truth, by its definition."""
+    truth, branches = sample(0, geometry)
+    truth[truth == 3] = IGNORE
+    branches.logits[3] = -50
+    rows, cols = geometry.seen()
+    branches.detail_logits[:] = branches.logits
+    branches.error_logit[:] = -5
+    branches.error_logit[rows // 2, cols // 2] = 5
+    branches.detail_logits[3, rows // 2, cols // 2] = 50
+    fused = fuse_labels_reference(
+        branches.logits, branches.detail_logits, branches.flagged(0.5), branches.geometry
+    ).labels
+    valid, plain = truth != IGNORE, fuse_labels_reference(branches.logits, None, None, branches.geometry).labels
+    assert (fused[valid] == 3).any()
+    macro = {"average": "macro", "labels": [0, 1, 2]}
+    wanted = [jaccard_score(truth[valid], labels[valid], **macro) for labels in (fused, plain)]
+    (row,) = swept([(truth, branches)], (0.5,)).rows(nothing_flagged([(truth, branches)]))
+    assert row.gain == pytest.approx(wanted[0] - wanted[1])
+    assert -0.1 < row.gain < 0
+    assert row.miou < 0.8 * wanted[0]  # over four classes, of which one has no pixel
+
+
 def test_no_frame() -> None:
-    (row,) = swept([], (0.5,)).rows(float("nan"))
+    (row,) = swept([], (0.5,)).rows(ConfusionMatrix(4))
     assert set(asdict(row).values()) == {0.5, None}
 
 
@@ -90,7 +133,7 @@ def test_one_kind_of_pixel(sample, is_wrong) -> None:
     branches.logits[:] = 0
     branches.logits[3] = 40
     truth[:] = 0 if is_wrong else 3
-    rows = swept([(truth, branches)]).rows(0.0)
+    rows = swept([(truth, branches)]).rows(nothing_flagged([(truth, branches)]))
     assert len(rows) == len(THRESHOLDS)
     for row in rows:
         if is_wrong:

@@ -50,6 +50,84 @@ def test_sums_and_shares(result: Segmentation) -> None:
     assert (limited.refined, limited.over_threshold) == (result.refined, result.refined + 5)
 
 
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        SEEN,
+        Geometry(GRID, (20, 28), (20, 28), (20, 28), True),
+        Geometry(GRID, (20, 28), (9, 10), (43, 50), False),  # most of the grid is padding
+        Geometry(GRID, (20, 28), (20, 28), (2, 3), False),  # pixels between which grid lines lie that none is made from
+        Geometry(GRID, (20, 28), (1, 28), (1, 40), True),
+        Geometry((1, 1), (3, 2), (3, 2), (7, 5), False),
+    ],
+    ids=["padded", "aligned", "mostly_padding", "sparse", "one_row", "one_pixel"],
+)
+def test_expected_error_is_the_mean_over_what_the_frame_shows(result: Segmentation, geometry: Geometry) -> None:
+    """By the definition of the map at frame size; what lies in the padding, or between pixels, is of no account."""
+    rng = np.random.default_rng(4)
+    grid_map = rng.random(geometry.grid_size).astype(np.float32)
+    labels = rng.integers(0, len(CAMVID), geometry.output_size).astype(np.uint8)
+    found = replace(result, geometry=geometry, error_probability=grid_map, labels=labels)
+    full = upsample_reference(grid_map, geometry)  # float32
+    assert found.expected_error == found.mean_error_probability == pytest.approx(full.mean(dtype=np.float64), rel=1e-6)
+    counted = rng.random(geometry.output_size) < 0.6
+    counted[0, 0] = True
+    assert found.expected_error_where(counted) == pytest.approx(full[counted].mean(), rel=1e-5)
+    assert found.expected_error_where(np.ones_like(counted)) == pytest.approx(found.expected_error, rel=1e-5)
+    assert found.expected_error_where(np.zeros_like(counted)) is None
+    used = [
+        np.isin(np.arange(lines), np.concatenate([at.lower[at.weight < 1], at.lower[at.weight > 0] + 1]))
+        for at, lines in zip((geometry.rows(), geometry.cols()), geometry.grid_size, strict=True)
+    ]
+    unseen = ~(used[0][:, None] & used[1])
+    other = replace(found, error_probability=np.where(unseen, 1, grid_map).astype(np.float32))
+    assert other.expected_error == pytest.approx(found.expected_error, rel=1e-12)
+
+
+def test_expected_precision_is_what_is_right_of_a_label(result: Segmentation) -> None:
+    full = upsample_reference(result.error_probability, SEEN)
+    counted = np.random.default_rng(5).random(FRAME) < 0.5
+    few = replace(result, labels=np.where(result.labels < 4, result.labels, 0).astype(np.uint8))
+    for chosen, given in ((np.ones(FRAME, bool), None), (counted, counted)):
+        wanted = {}
+        for index in range(4):
+            of_class = [1 - full[at] for at in zip(*np.nonzero(chosen), strict=True) if few.labels[at] == index]
+            wanted[CAMVID.names[index]] = sum(of_class) / len(of_class)
+        assert few.expected_precision(given) == pytest.approx(wanted, rel=1e-5)
+    assert few.expected_precision(np.zeros(FRAME, bool)) == {}
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+@pytest.mark.parametrize("size", [(17, 25), (43, 51), (97, 113)])
+def test_what_is_certain_is_within_its_bounds(result: Segmentation, probability, size) -> None:
+    sure = replace(
+        result,
+        geometry=Geometry(GRID, (20, 28), FRAME, size, True),
+        error_probability=np.full(GRID, probability, np.float32),
+        labels=np.zeros(size, np.uint8),
+    )
+    assert 0 <= sure.expected_error <= 1
+    assert sure.expected_error == pytest.approx(probability)
+    ((name, precision),) = sure.expected_precision().items()
+    assert (name, 0 <= precision <= 1) == (CAMVID.names[0], True)
+    assert precision == pytest.approx(1 - probability)
+
+
+def test_without_an_error_map_nothing_is_expected(result: Segmentation) -> None:
+    plain = replace(result, error_probability=None)
+    assert plain.expected_error is plain.mean_error_probability is None
+    assert plain.expected_error_where(np.ones(FRAME, bool)) is None
+    with pytest.raises(ValueError, match="the bundle has no error map"):
+        plain.expected_precision()
+
+
+@pytest.mark.parametrize("counted", [np.ones((3, 3), bool), np.ones(FRAME, np.uint8)], ids=["shape", "dtype"])
+def test_pixels_that_count_are_a_mask_of_the_frame(result: Segmentation, counted) -> None:
+    for ask in (result.expected_error_where, result.expected_precision):
+        with pytest.raises(ValueError, match=r"wanted counted bool \(17, 25\), got"):
+            ask(counted)
+
+
 def test_shares_are_counted_class_by_class(result: Segmentation) -> None:
     few = replace(result, labels=np.where(result.labels < 4, result.labels, 0).astype(np.uint8))
     want = {CAMVID.names[index]: float((few.labels == index).mean()) for index in range(4)}

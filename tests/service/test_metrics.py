@@ -30,7 +30,7 @@ def test_expected_errors_by_their_definition(results) -> None:
     assert set(drift.doubtful.values()) == {None}
     for result in results:
         drift.add(result)
-    means = [result.error_probability[:r, :c].mean() for result in results for r, c in [result.geometry.seen()]]
+    means = [result.error_map().mean(dtype=np.float64) for result in results]
     assert drift.expected_error == pytest.approx(np.mean(means), rel=1e-5)
     assert drift.flagged_share == pytest.approx(np.mean([result.flagged_share for result in results]))
     for index, name in enumerate(results[0].classes.names):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation
 from scipy.special import expit, softmax
 from scipy.stats import entropy
 
@@ -93,6 +94,20 @@ def test_scores_are_counted_over_every_frame(doubtful, recipe, frames):
     shares = [flag(torch.from_numpy(error), recipe.threshold).float().mean().item() for error in errors]
     assert scores["flagged"] == pytest.approx(np.mean(shares), abs=1e-6)
     assert {row["t"] for row in scores["thresholds"]} >= {0.2, 0.9}
+    # Work is that of the layers: multiply-adds of a row, at flagged pixels dilated by two, by one, and as they are.
+    stage = doubtful.detail.stage3
+    convolutions = [stage.low[0], stage.fuse[0][0], stage.fuse[2][0]]
+    costs = np.array([layer.weight.numel() for layer in convolutions])
+    costs[2] += doubtful.detail.head.weight.numel()
+    for row in scores["thresholds"]:
+        work = []
+        for error in errors:
+            flagged = flag(torch.from_numpy(error), row["t"]).numpy()
+            rows = [
+                binary_dilation(flagged, np.ones((3, 3)), iterations=n).sum() if n else flagged.sum() for n in (2, 1, 0)
+            ]
+            work.append((costs * rows).sum() / (costs.sum() * flagged.size))
+        assert row["work"] == pytest.approx(np.mean(work))
 
 
 @pytest.mark.parametrize("selector", ["error", "everywhere"])
