@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import cv2
@@ -19,6 +16,7 @@ from errseg_rt.errors import ErrsegError
 from errseg_rt.system.atomic import write_json
 from errseg_rt.system.json_text import parse_json
 from errseg_rt.system.lines import escaped, one_line
+from errseg_rt.system.signals import ending_by_exception
 
 Entry = dict[str, Any]
 
@@ -131,22 +129,3 @@ def _said(path: Path, error: BaseException) -> str:
         text = str(getattr(error, "err", "") or error)
     fault = text.removeprefix(f"{path}: ")
     return f"{escaped(path)}: {one_line(fault)}"
-
-
-@contextmanager
-def ending_by_exception() -> Iterator[None]:
-    """Turn signals that would end the process at once into SystemExit, with the exit code that they would have."""
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]  # nohup ignores SIGHUP
-    if threading.current_thread() is not threading.main_thread():  # which alone may say what signals do
-        numbers = []
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
