@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from errseg_rt.batch.figures import frame_summary, frames_summary
 from errseg_rt.batch.instances import InstanceFiles
 from errseg_rt.batch.kept import Entry, print_of
 from errseg_rt.batch.tally import Tally
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.datasets.inputs import Item
 from errseg_rt.datasets.label_map import LabelMap
@@ -19,9 +20,13 @@ from errseg_rt.datasets.output_ids import OutputIds
 from errseg_rt.errors import FrameError
 from errseg_rt.frames.reading import Reading, read_picture
 from errseg_rt.frames.segmentation import PICTURES
+from errseg_rt.options import Options
 
 if TYPE_CHECKING:
     from errseg_rt.runtime import Runtime
+
+# Options of a runtime that say nothing of its results.
+_OF_NO_RESULT = ("build", "max_pixels", "threads")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +131,12 @@ class ImageWork:
         except (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError):  # somebody has edited it
             return False
         return is_same
+
+
+def settings_of(bundle: Bundle, options: Options) -> dict[str, Any]:
+    """What results follow from, of a runtime."""
+    told = {name: value for name, value in asdict(options).items() if name not in _OF_NO_RESULT}
+    return {"manifest_sha256": bundle.stamp()["sha256"], **told}
 
 
 def files_of(item: Item) -> dict[str, list[int]]:

@@ -35,16 +35,19 @@ class Batch:
     Args:
         path: File of the summary.
         summarise: What the summary says beside the entries, given those of frames.
+        is_listed: Whether the summary lists the entries of frames; else it is short, however many there are.
 
     Attributes:
         frames: An entry for each file that is done.
         failed: `input` and `error` of each that is not.
     """
 
-    def __init__(self, path: Path, summarise: Callable[[list[Entry]], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, path: Path, summarise: Callable[[list[Entry]], Mapping[str, Any]], *, is_listed: bool = True
+    ) -> None:
         self.frames: list[Entry] = []
         self.failed: list[dict[str, str]] = []
-        self._path, self._summarise = path, summarise
+        self._path, self._summarise, self._is_listed = path, summarise, is_listed
         self._next = 0.0
 
     def attempt(self, path: Path, work: Callable[[], Entry]) -> None:
@@ -53,16 +56,19 @@ class Batch:
         Raises:
             OSError: The disk is full, or cannot be written to.
         """
-        try:
-            self.frames.append(work())
-        except (ErrsegError, OSError, MemoryError, cv2.error) as error:
-            if isinstance(error, OSError) and error.errno in _OF_ALL:
-                raise
-            self.failed.append({"input": str(path), "error": _said(path, error)})
+        self.note(path, attempted(path, work))
+
+    def note(self, path: Path, done: Entry | str) -> None:
+        """Note the entry of a file, or what is wrong with it."""
+        if isinstance(done, str):
+            self.failed.append({"input": str(path), "error": done})
+        else:
+            self.frames.append(done)
 
     def summary(self) -> dict[str, Any]:
         """All that is known so far."""
-        return {**self._summarise(self.frames), "frames": self.frames, "failed": self.failed}
+        listed = {"frames": self.frames} if self._is_listed else {}
+        return {**self._summarise(self.frames), **listed, "failed": self.failed}
 
     def keep(self) -> None:
         """Write the summary, where the last one is some seconds old."""
@@ -96,6 +102,20 @@ class Batch:
                     self.write()
                 raise
         self.write()
+
+
+def attempted(path: Path, work: Callable[[], Entry]) -> Entry | str:
+    """What the work of a file gives, or what is wrong with the file, in a line that names it.
+
+    Raises:
+        OSError: The disk is full, or cannot be written to.
+    """
+    try:
+        return work()
+    except (ErrsegError, OSError, MemoryError, cv2.error) as error:
+        if isinstance(error, OSError) and error.errno in _OF_ALL:
+            raise
+        return _said(path, error)
 
 
 def earlier(path: Path, settings: Mapping[str, Any]) -> dict[str, Entry]:

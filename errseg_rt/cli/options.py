@@ -95,6 +95,14 @@ WorkPixelsOption = Annotated[
         "default: the bundle's limit.",
     ),
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local|auto|HOST:PORT",
+        help="Run on Ray: on a cluster of this machine's own, which others do not get into; on the one that "
+        "RAY_ADDRESS names or that runs here; or on that of an address.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 

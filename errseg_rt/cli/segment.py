@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from errseg_rt.batch.image import ImageWork
+from errseg_rt.batch.image import ImageWork, settings_of
 from errseg_rt.batch.instances import InstanceFiles
 from errseg_rt.batch.kept import Batch, Entry, earlier
 from errseg_rt.batch.places import check_apart
 from errseg_rt.batch.tally import Tally
-from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.execution import doubts_of_map, options_of, stamp, warm_up
 from errseg_rt.cli.faults import say
@@ -46,11 +44,7 @@ from errseg_rt.datasets.inputs import Item, find_images
 from errseg_rt.datasets.label_map import LabelMap, check_alone
 from errseg_rt.datasets.output_ids import OutputIds
 from errseg_rt.frames.reading import Reading
-from errseg_rt.options import Options
 from errseg_rt.system.progress import track
-
-# Options of a runtime that say nothing of its results.
-_OF_NO_RESULT = ("build", "max_pixels", "threads")
 
 
 def segment(
@@ -149,7 +143,7 @@ def segment(
         output = OutputIds.open(ids, classes) if ids is not None else None
         work = ImageWork(out, runtime.manifest, reading, meaning, output, extra)
         check_apart(found.items, work.results, is_ours=(out / "summary.json").exists())
-        settings = settings_of(runtime.bundle, runtime.options, work)
+        settings = {**settings_of(runtime.bundle, runtime.options), **work.settings}
         tally = Tally(classes)
 
         def summarise(frames: list[Entry]) -> dict[str, Any]:
@@ -160,7 +154,8 @@ def segment(
                 **run_summary(runtime, frames),
                 **tally.summary(len(found.items)),
                 **extra.summary(frames),
-                "notes": doubts_of_map(runtime) + doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
+                "notes": doubts_of_map(runtime.bundle)
+                + doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
             }
 
         def entry_of(item: Item) -> Entry:
@@ -199,12 +194,6 @@ def segment(
         say("error", fault)
     if batch.failed or outputs.faults:
         raise typer.Exit(2)
-
-
-def settings_of(bundle: Bundle, options: Options, work: ImageWork) -> dict[str, Any]:
-    """All that results follow from, beside the files."""
-    told = {name: value for name, value in asdict(options).items() if name not in _OF_NO_RESULT}
-    return {"manifest_sha256": bundle.stamp()["sha256"], **told, **work.settings}
 
 
 def _print_scores(summary: dict[str, Any]) -> None:

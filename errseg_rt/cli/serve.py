@@ -143,7 +143,7 @@ def serve(
         is_near = address.startswith("127.") or address == "::1"
         if not is_near and settings.token is None:
             say("warning", f"whoever reaches {address} may use this service; give a token by --token-file")
-        for note in doubts_of_map(runtime):
+        for note in doubts_of_map(runtime.bundle):
             say("note", note)
         shown = f"[{address}]" if ":" in address else address
 

@@ -186,7 +186,7 @@ def video(
         seconds = time.monotonic() - begun
         summary = _summary(runtime, stream.stats, played.name, seconds) | {
             "outputs": {kind: str(path) for kind, path in recorder.outputs.items()},
-            "notes": [*doubts_of_map(runtime), *recorder.notes],
+            "notes": [*doubts_of_map(runtime.bundle), *recorder.notes],
             "ended_by": ended_by or None,
         }
     if not is_clip:
