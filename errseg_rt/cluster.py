@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import secrets
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -76,7 +78,8 @@ def joined(address: str, cpus: int | None = None) -> Iterator[Any]:
                 "object_store_memory": _STORE,
             }
         try:
-            ray.init(**told)
+            with _own_signals():
+                ray.init(**told)
         except (OSError, RuntimeError, ValueError) as error:  # ConnectionError among them
             raise DataError(f"--ray {address}: {_said(error)}") from error
         try:
@@ -106,6 +109,17 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this program's answer to SIGTERM: Ray puts another in its place."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _said(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.execution import doubts_of_map, options_of
 from errseg_rt.cli.faults import say
+from errseg_rt.cli.hiring import hired, most_here, shares
 from errseg_rt.cli.options import (
     AllowDamagedOption,
     BudgetOption,
@@ -42,13 +43,12 @@ from errseg_rt.cli.options import (
     print_json,
 )
 from errseg_rt.cli.outputs import Outputs, check_file, check_folder
-from errseg_rt.cluster import LOCAL, check_ray, joined, spaces
+from errseg_rt.cluster import check_ray
 from errseg_rt.datasets.inputs import Item, find_images
 from errseg_rt.datasets.label_map import LabelMap
 from errseg_rt.datasets.output_ids import OutputIds
 from errseg_rt.errors import DataError
 from errseg_rt.frames.reading import Reading
-from errseg_rt.system.cores import usable_cores
 from errseg_rt.system.progress import track
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def batch(
     kept.frames += earlier.values()
     with kept.kept():
         if missing:
-            with _crew(task, ray, workers, len(missing)) as (crew, most):
+            with _crew(task, ray, workers) as (crew, most):
                 for item, result in track(go_through(crew, missing, most, slow), "batch", len(missing)):
                     kept.note(item.path, result)
                     done[item.path] = result
@@ -244,25 +244,18 @@ def _earlier(task: BundleTask, items: Sequence[Item]) -> dict[Path, Entry]:
 
 
 @contextmanager
-def _crew(task: BundleTask, address: str | None, workers: int | None, items: int) -> Iterator[tuple[Crew, int]]:
+def _crew(task: BundleTask, address: str | None, workers: int | None) -> Iterator[tuple[Crew, int]]:
     """Workers, and how many at a time."""
-    options = task.options
-    gpus, cpus = (1, 1) if options.kind == "gpu" else (0, options.cores)
-    here = workers or (1 if gpus else max(1, usable_cores() // cpus))
     if address is None:
         from errseg_rt.batch.processes import Processes
 
         with Processes(task) as processes:
-            yield processes, here
+            yield processes, workers or most_here(task.options)
         return
     from errseg_rt.batch.actors import Actors
 
-    with joined(address, cpus * min(here, items)) as ray:
-        room = here if address == LOCAL else spaces(ray, cpus, gpus)
-        most = workers or max(1, room)
-        if most > room:
-            say("note", f"the cluster has CPUs or GPUs for {room} workers; others wait until there are more")
-        yield Actors(ray, task, cpus, gpus), most
+    with hired(address, task.options, workers) as (ray, most):
+        yield Actors(ray, task, *shares(task.options)), most
 
 
 def _report(summary: dict[str, Any], notes: Sequence[str], faults: Sequence[str], *, as_json: bool, out: Path) -> None:
