@@ -21,7 +21,7 @@ def check_apart(items: Sequence[Item], results: Callable[[Item], Sequence[Path]]
         is_ours: Whether the folder of results is one of an earlier run.
 
     Raises:
-        DataError: A result would take the place of an image, of labels, of another item's, or of somebody else's file.
+        DataError: A result would take the place of an image, of labels, or of somebody else's file.
     """
     resolved: Callable[[Path], Path] = cache(Path.resolve)
 
@@ -29,12 +29,9 @@ def check_apart(items: Sequence[Item], results: Callable[[Item], Sequence[Path]]
         return resolved(path.parent) / path.name
 
     given = {place(path) for item in items for path in (item.path, item.truth) if path is not None}
-    owners: dict[Path, Item] = {}
     for item in items:
         for path in results(item):
             if place(path) in given:
                 raise DataError(f"{path}: would be written over by a result of {item.path}; give another --out")
             if not is_ours and os.path.isfile(path) and not is_result(path):  # where a name is too long: no
                 raise DataError(f"{path}: is there, and no result of an earlier run; remove it, or give another --out")
-            if (other := owners.setdefault(path, item)) is not item:
-                raise DataError(f"{path}: is a result of both {other.path} and {item.path}; rename one of them")
