@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -65,7 +66,7 @@ def joined(address: str, cpus: int | None = None) -> Iterator[Any]:
         DataError: Ray is not installed, or the cluster cannot be joined.
     """
     check_ray(address)
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)} if address == LOCAL else {}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()} if address == LOCAL else {}
     # Ray reads them when it is loaded first; what it does not know, it passes on to the processes that it starts.
     with _environment({"RAY_USAGE_STATS_ENABLED": "0", **token}):
         import ray
@@ -95,6 +96,12 @@ def spaces(ray: Any, cpus: int, gpus: int = 0) -> int:
     return sum(
         min(int(node.get("CPU", 0) // cpus), *([int(node.get("GPU", 0) // gpus)] if gpus else [])) for node in nodes
     )
+
+
+@cache
+def _token() -> str:
+    """The token of local clusters; Ray reads it once in a process, whatever it is later."""
+    return secrets.token_hex(32)
 
 
 @contextmanager

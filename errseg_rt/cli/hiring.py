@@ -8,6 +8,7 @@ from typing import Any
 
 from errseg_rt.cli.faults import say
 from errseg_rt.cluster import LOCAL, joined, spaces
+from errseg_rt.errors import DataError
 from errseg_rt.options import Options
 from errseg_rt.system.cores import usable_cores
 
@@ -33,12 +34,14 @@ def hired(address: str, options: Options, asked: int | None) -> Iterator[tuple[A
         asked: How many the user wants; None: as many as there is room for.
 
     Raises:
-        DataError: The cluster cannot be joined.
+        DataError: The cluster cannot be joined, or a local one has no GPU where one is wanted.
     """
     cpus, gpus = shares(options)
     here = asked or most_here(options)
     with joined(address, cpus * here) as ray:
-        room = here if address == LOCAL else spaces(ray, cpus, gpus)
+        room = spaces(ray, cpus, gpus)
+        if address == LOCAL and not room:  # whose nodes stay as they are
+            raise DataError(f"--ray {LOCAL}: Ray sees no GPU of this machine; errseg-rt doctor says more")
         most = asked or max(1, room)
         if most > room:
             say("note", f"the cluster has CPUs or GPUs for {room} workers; the others wait until there are more")

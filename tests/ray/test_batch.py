@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.batch.killed import check_whole, kill_a_worker, kill_the_driver, records, start, until, write_images
+from tests.conftest import gpu_fault
 
 RAY = ("--ray", "local", "--workers", "2")
 
@@ -68,23 +69,39 @@ with joined("local", 2) as ray:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_local_cluster_lets_nobody_in_without_its_token() -> None:
-    code = """
+def test_a_local_cluster_lets_nobody_in_without_its_token(tmp_path: Path, frame) -> None:
+    write_images(tmp_path / "in", frame, 1)
+    code = f"""
 import os, subprocess, sys
 from errseg_rt.cluster import joined
-environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+others = {{name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}}
 with joined("local", 1) as ray:
-    assert not [name for name in os.environ if name.startswith("RAY_AUTH")] or True
-    address = ray.get_runtime_context().gcs_address
-    code = f"import sys; from errseg_rt.cli import main; main(['batch', 'in', '-o', 'out', '--ray', '{address}'])"
-    for token in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 32 * "ab"}):
-        done = subprocess.run([sys.executable, "-c", code], env=environment | token, capture_output=True, text=True,
-                              timeout=120, check=False)
+    command = [sys.executable, "-c", "from errseg_rt.cli import main; main()", "batch", {str(tmp_path / "in")!r}]
+    command += ["-o", {str(tmp_path / "out")!r}, "--ray", ray.get_runtime_context().gcs_address]
+    for token in ({{}}, {{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 32 * "ab"}}):
+        done = subprocess.run(command, env=others | token, capture_output=True, text=True, timeout=120, check=False)
         print(done.returncode, done.stderr.strip().splitlines()[-1])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("the cluster wants another token") == 2, (done.stdout, done.stderr)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith("2 error: --ray ")
+        assert line.endswith(
+            "the cluster wants another token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        )
+    assert list((tmp_path / "out").glob("*_*")) == []
+
+
+@pytest.mark.skipif(gpu_fault() is None, reason="there is a GPU")
+def test_no_gpu_where_one_is_wanted(cli, tmp_path: Path, frame) -> None:
+    write_images(tmp_path / "in", frame, 1)
+    done = cli("batch", tmp_path / "in", "-o", tmp_path / "out", "--ray", "local", "--engine", "tensorrt")
+    assert (done.code, done.err) == (
+        2,
+        "error: --ray local: Ray sees no GPU of this machine; errseg-rt doctor says more\n",
+    )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
