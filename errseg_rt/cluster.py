@@ -92,10 +92,9 @@ def joined(address: str, cpus: int | None = None) -> Iterator[Any]:
 
 def spaces(ray: Any, cpus: int, gpus: int = 0) -> int:
     """How many workers of so many CPUs, and GPUs, a cluster has room for when nobody else uses it."""
+    wanted = {name: count for name, count in (("CPU", cpus), ("GPU", gpus)) if count}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(
-        min(int(node.get("CPU", 0) // cpus), *([int(node.get("GPU", 0) // gpus)] if gpus else [])) for node in nodes
-    )
+    return sum(min(int(node.get(name, 0) // count) for name, count in wanted.items()) for node in nodes)
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from errseg_rt.batch.clip import ClipWork
 from errseg_rt.batch.image import ImageWork
+from errseg_rt.batch.index import row_of
 from errseg_rt.batch.kept import Entry
 from errseg_rt.datasets.inputs import Item
 from errseg_rt.errors import BundleError, DataError
@@ -72,7 +73,8 @@ class BundleTask:
         try:
             entry = parse_json(self.record(item).read_bytes())
             is_done = entry["settings"] == self._digest(item) and self._work(item).is_done(item, entry)
-        except (OSError, ValueError, LookupError, TypeError):
+            row_of(item.path, "", entry)
+        except (OSError, AttributeError, ValueError, LookupError, TypeError):  # none, or somebody has edited it
             return None
         return entry if is_done else None
 
