@@ -319,7 +319,8 @@ def run(cli, capfd: pytest.CaptureFixture[str]) -> Callable[[str], str]:
         program, *words = shlex.split(command)
         if program == "errseg-rt":
             done = cli(*("frame.png" if word == "INPUT..." else word for word in words))
-            assert (done.code, done.err) == (0, "")
+            said = [line for line in done.err.splitlines() if "index.jsonl" not in line]  # where there is no pyarrow
+            assert (done.code, said) == (0, [])
             return done.out
         assert (program, words[0]) == ("python", "-c")
         capfd.readouterr()

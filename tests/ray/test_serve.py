@@ -61,7 +61,7 @@ def test_a_replica_is_killed_under_load(kernels_are_compiled, runtime: Runtime, 
         for thread in threads:
             thread.join()
         assert statuses == {200: 60}
-        until(lambda: len(replicas()) == 2, 60)
+        until(lambda: len(replicas()) == 2, 120)
         text = httpx.get(f"{url}/metrics").text
         assert 'errseg_requests_total{route="/v1/segment",status="200"} 61.0' in text
         process.send_signal(signal.SIGTERM)
