@@ -9,7 +9,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -58,6 +58,8 @@ def joined(address: str, cpus: int | None = None) -> Iterator[Any]:
     A local one is of this machine and this process alone: whoever talks to it must show a token that is made for it,
     as Ray listens on all interfaces, and runs what it is sent. It ends with the block, and with the process.
 
+    What is printed on `sys.stdout` meanwhile goes nowhere.
+
     Args:
         address: `"local"`; `"auto"`, which `RAY_ADDRESS` names, or which runs on this machine; or `HOST:PORT`.
         cpus: Of a local cluster; None: the cores that this process may use.
@@ -83,11 +85,13 @@ def joined(address: str, cpus: int | None = None) -> Iterator[Any]:
                 ray.init(**told)
         except (OSError, RuntimeError, ValueError) as error:  # ConnectionError among them
             raise DataError(f"--ray {address}: {_said(error)}") from error
-        try:
-            yield ray
-        finally:
-            with suppress(Exception):  # the cluster may be what the block ended by
-                ray.shutdown()
+        # Ray prints on stdout, whatever it is told, where a program may read the answer.
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            try:
+                yield ray
+            finally:
+                with suppress(Exception):  # the cluster may be what the block ended by
+                    ray.shutdown()
 
 
 def spaces(ray: Any, cpus: int, gpus: int = 0) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -149,7 +150,7 @@ def serve(
     except ValueError as error:
         name, _, _ = str(error).partition(" ")
         raise DataError(f"--{name.replace('_', '-')}: {error}") from error
-    listening = listen(host, port)
+    listening, answers = listen(host, port), sys.stdout
     with _opened(bundle, options, ray, replicas, settings.queue) as (runtime, workers):
         service = Service(runtime, settings, workers=workers)
         if source is not None:
@@ -167,7 +168,11 @@ def serve(
         shown = f"[{address}]" if ":" in address else address
 
         def told() -> None:
-            print(f"serving {service.model} at {'https' if tls_cert else 'http'}://{shown}:{used}", flush=True)
+            print(
+                f"serving {service.model} at {'https' if tls_cert else 'http'}://{shown}:{used}",
+                file=answers,
+                flush=True,
+            )
 
         server = Server(service, told, tls=(str(tls_cert), str(tls_key)) if tls_cert else None)
         server.run(sockets=[listening])
