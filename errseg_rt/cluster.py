@@ -83,7 +83,8 @@ def joined(address: str, cpus: int | None = None) -> Iterator[Any]:
         try:
             with _own_signals():
                 ray.init(**told)
-        except (OSError, RuntimeError, ValueError) as error:  # ConnectionError among them
+        except Exception as error:  # where it takes too long to start, a bare one
+            ray.shutdown()
             raise DataError(f"--ray {address}: {_said(error)}") from error
         # Ray prints on stdout, whatever it is told, where a program may read the answer.
         with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):

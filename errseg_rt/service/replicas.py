@@ -123,7 +123,7 @@ def deployed(bundle: Bundle, options: Options, replicas: int, queue: int) -> Ite
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     is_gpu = options.kind == "gpu"
     kind = serve.deployment(
-        Replica,  # type: ignore[arg-type, unused-ignore]
+        Replica,
         num_replicas=replicas,
         max_ongoing_requests=1,
         max_queued_requests=queue + 2 * replicas,  # what runs is given once more where replicas die
@@ -136,7 +136,7 @@ def deployed(bundle: Bundle, options: Options, replicas: int, queue: int) -> Ite
     serve.start(proxy_location="Disabled")
     try:
         handle = serve.run(
-            kind.bind(bundle.address, bundle.stamp()["sha256"], options),  # type: ignore[attr-defined, unused-ignore]
+            kind.bind(bundle.address, bundle.stamp()["sha256"], options),
             name=name,
             route_prefix=None,
         )
