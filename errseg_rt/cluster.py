@@ -22,6 +22,7 @@ LOCAL = "local"
 _FOUND = "auto"  # what RAY_ADDRESS names, or the cluster that runs on this machine
 _ANSWERS = 5.0  # seconds within which a cluster's head must answer; Ray alone tries for two minutes and more
 _STORE = 200 << 20  # bytes of a local cluster's shared memory, through which frames of a service go
+_STARTS = 2  # of a local cluster: Ray gives its processes 30 seconds, which a busy machine may need for loading them
 _LONGEST = 300  # characters of what Ray says of a fault
 
 
@@ -80,12 +81,15 @@ def joined(address: str, cpus: int | None = None) -> Iterator[Any]:
                 "include_dashboard": False,
                 "object_store_memory": _STORE,
             }
-        try:
-            with _own_signals():
-                ray.init(**told)
-        except Exception as error:  # where it takes too long to start, a bare one
-            ray.shutdown()
-            raise DataError(f"--ray {address}: {_said(error)}") from error
+        for left in reversed(range(_STARTS if address == LOCAL else 1)):
+            try:
+                with _own_signals():
+                    ray.init(**told)
+                break
+            except Exception as error:  # where it takes too long to start, a bare one
+                ray.shutdown()
+                if not left:
+                    raise DataError(f"--ray {address}: {_said(error)}") from error
         # Ray prints on stdout, whatever it is told, where a program may read the answer.
         with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
             try:

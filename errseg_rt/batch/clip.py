@@ -64,7 +64,8 @@ class ClipWork:
             places["clip"].parent, name, places["clip"], view=self.view, also=self.also, audio=item.path
         )
         frames, errors, size, end = [], [], (0, 0), 0.0
-        with Stream(runtime, source, policy="all") as stream, recorder:
+        # One frame at a time: other workers have the other cores.
+        with Stream(runtime, source, policy="all", workers=1) as stream, recorder:
             for shot in stream:
                 recorder.write(shot)
                 frames.append(frame_summary(shot.result))

@@ -70,7 +70,8 @@ class Worker:
         try:
             done = attempted(item.path, lambda: self._task.do(self._opened, item))
         except OSError as error:  # of a disk that no result can be written to
-            return Answer("ended", f"at {socket.gethostname()}: {error.strerror}: {escaped(error.filename)}")
+            where = f": {escaped(error.filename)}" if error.filename else ""
+            return Answer("ended", f"at {socket.gethostname()}: {error.strerror}{where}")
         except Exception as error:  # a fault of ours with one file of many ends nothing but that file
             return Answer("failed", f"{escaped(item.path)}: {_named(error)}")
         return Answer("failed", done) if isinstance(done, str) else Answer("done", done)
