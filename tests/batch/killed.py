@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 PROGRAM = "from errseg_rt.cli import main; main()"
-SECONDS = 120.0
+SECONDS = 300.0  # until what must come has come; Ray alone may need two minutes to start on a busy machine
 
 
 def write_images(folder: Path, frame: np.ndarray, count: int) -> list[str]:

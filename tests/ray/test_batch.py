@@ -18,7 +18,7 @@ RAY = ("--ray", "local", "--workers", "2")
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=400)
     return process.returncode, out, err
 
 
