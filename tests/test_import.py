@@ -15,6 +15,7 @@ import errseg_rt
 HEAVY = {
     "torch", "onnx", "onnxruntime", "onnxscript", "tensorrt", "numba", "cv2", "av", "triton", "lightning", "rich",
     "sklearn", "scipy", "matplotlib", "safetensors", "fastapi", "uvicorn", "prometheus_client",
+    "ray", "pyarrow", "grpc",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from errseg_rt.errors import DataError
 
 COMMANDS = {
     "segment": "Segment image files: class ids, colours, error heat map and overlay of each, and one summary.json.",
+    "batch": "Segment many images and videos side by side, on this machine's cores or on a Ray cluster.",
     "video": "Segment a video, a camera or a stream, and write what is seen as a clip that browsers play.",
     "serve": "Serve frames over HTTP and WebSockets, with the Open Inference Protocol, metrics, and a page at /.",
     "demo": "Render a street, or cells, segment it, and show frame, labels and error map side by side.",

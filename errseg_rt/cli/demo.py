@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from errseg_rt.batch.figures import frame_summary
 from errseg_rt.bundle.classes import CAMVID, ClassSet
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.execution import options_of, stamp, warm_up
@@ -25,7 +26,6 @@ from errseg_rt.cli.options import (
     ThreadsOption,
     ThresholdOption,
     WorkPixelsOption,
-    frame_summary,
     print_json,
     print_run,
     print_scores,

@@ -22,7 +22,7 @@ from errseg_rt.system.stamp import opencv_versions, versions_of
 _PACKAGES = (
     "errseg-rt", "numpy", "onnxruntime", "numba", "av", "pillow", "simplejpeg", "safetensors", "scikit-learn", "scipy",
     "matplotlib", "torch", "lightning", "onnx", "onnxscript", "triton", "tensorrt",
-    "cuda-core", "pycuda", "fastapi", "uvicorn", "prometheus-client",
+    "cuda-core", "pycuda", "fastapi", "uvicorn", "prometheus-client", "ray", "pyarrow",
 )  # fmt: skip
 
 

@@ -169,7 +169,7 @@ def evaluate(
             scores["instances"] = instances.to_dict(classes)
         tables = figures_of(scores)
         notes = [_NO_BASELINES] if manifest.has_errors and not manifest.baseline_calibrations else []
-        notes += doubts_of_map(runtime)
+        notes += doubts_of_map(runtime.bundle)
         if merge is not None and frames.has_instances and manifest.things:
             notes.append("instances are of the bundle's own classes: with --merge they are not scored")
         first = frames.label_map.first_id

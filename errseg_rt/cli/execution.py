@@ -11,6 +11,7 @@ from errseg_rt.options import Options
 from errseg_rt.system.progress import busy
 
 if TYPE_CHECKING:
+    from errseg_rt.bundle.bundle import Bundle
     from errseg_rt.runtime import Runtime
 
 _CPU_PROVIDERS = ("CPUExecutionProvider",)
@@ -46,14 +47,14 @@ def warm_up(runtime: Runtime) -> None:
             runtime.warm_up()
 
 
-def doubts_of_map(runtime: Runtime) -> list[str]:
+def doubts_of_map(bundle: Bundle) -> list[str]:
     """What a user should know of a bundle's error map before trusting its figures, a line each."""
-    if not runtime.manifest.has_errors:
+    if not bundle.manifest.has_errors:
         return ["the network gives labels alone, so that there is no error map"]
-    if not runtime.manifest.is_calibrated:
+    if not bundle.manifest.is_calibrated:
         return [
             "the error probabilities are not calibrated: they are what the network itself thinks; errseg-rt calibrate "
-            f"{shlex.quote(runtime.bundle.address)} --data DIR -o CALIBRATED fits them to labelled frames of yours"
+            f"{shlex.quote(bundle.address)} --data DIR -o CALIBRATED fits them to labelled frames of yours"
         ]
     return []
 

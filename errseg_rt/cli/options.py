@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from errseg_rt.batch.figures import frames_summary
+
 if TYPE_CHECKING:
-    from errseg_rt.frames.segmentation import Segmentation
     from errseg_rt.runtime import Runtime
 
 _UNBOUNDED = 100_000  # characters of a line in a file, where no terminal bounds it
@@ -96,6 +95,14 @@ WorkPixelsOption = Annotated[
         "default: the bundle's limit.",
     ),
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local|auto|HOST:PORT",
+        help="Run on Ray: on a cluster of this machine's own, which others do not get into; on the one that "
+        "RAY_ADDRESS names or that runs here; or on that of an address.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
@@ -115,39 +122,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     Console(width=None if is_seen else _UNBOUNDED).print(table)
 
 
-def frame_summary(result: Segmentation) -> dict[str, Any]:
-    """How a frame was refined, and what its steps took, as far as that is known."""
-    return {
-        "flagged_share": result.flagged_share,
-        "pixels": {
-            "over_threshold": result.over_threshold,
-            "refined": result.refined,
-            "left_out": result.left_out,
-        },
-        "work": result.work,
-        "milliseconds": dict(result.timings),
-    }
-
-
 def run_summary(runtime: Runtime, frames: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How a runtime refined its frames, given their `frame_summary`: settings, median milliseconds, means, and sums."""
-
-    def mean(name: str) -> float | None:
-        return statistics.fmean(frame[name] for frame in frames) if frames else None
-
-    laps = [frame["milliseconds"] for frame in frames]
-    steps = dict.fromkeys(step for lap in laps for step in lap)  # scored frames have one more
-    deadline = math.inf if runtime.limits.deadline_ms is None else runtime.limits.deadline_ms
     return {
         "threshold": runtime.threshold,
         "detail": runtime.detail,
         "budget": runtime.limits.budget,
         "deadline_ms": runtime.limits.deadline_ms,
-        "milliseconds": {step: float(statistics.median(lap[step] for lap in laps if step in lap)) for step in steps},
-        "late_frames": sum(sum(lap.values()) > deadline for lap in laps),
-        "flagged_share": mean("flagged_share"),
-        "left_out_pixels": sum(frame["pixels"]["left_out"] for frame in frames),
-        "work": mean("work"),
+        **frames_summary(frames, runtime.limits.deadline_ms),
     }
 
 

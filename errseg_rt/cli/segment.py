@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from errseg_rt.batch.image import ImageWork, settings_of
+from errseg_rt.batch.instances import InstanceFiles
+from errseg_rt.batch.kept import Batch, Entry, earlier
+from errseg_rt.batch.places import check_apart
+from errseg_rt.batch.tally import Tally
 from errseg_rt.bundle.input_spec import MAX_PIXELS
-from errseg_rt.cli.batch import Batch, Entry, earlier, print_of
 from errseg_rt.cli.execution import doubts_of_map, options_of, stamp, warm_up
 from errseg_rt.cli.faults import say
-from errseg_rt.cli.instances import InstanceFiles
 from errseg_rt.cli.labelled import FirstIdOption, LabelMapOption, VoidOption, print_warnings
 from errseg_rt.cli.options import (
     AllowDamagedOption,
@@ -35,7 +33,6 @@ from errseg_rt.cli.options import (
     ThreadsOption,
     ThresholdOption,
     WorkPixelsOption,
-    frame_summary,
     print_json,
     print_run,
     print_scores,
@@ -43,23 +40,12 @@ from errseg_rt.cli.options import (
 )
 from errseg_rt.cli.outputs import Outputs, check_file, check_folder
 from errseg_rt.cli.ranking import RankOption, check_rank, print_ranking, ranking
-from errseg_rt.cli.tally import Tally
 from errseg_rt.datasets.doubts import doubts
-from errseg_rt.datasets.input_trees import is_result
 from errseg_rt.datasets.inputs import Item, find_images
 from errseg_rt.datasets.label_map import LabelMap, check_alone
 from errseg_rt.datasets.output_ids import OutputIds
-from errseg_rt.errors import DataError, FrameError
-from errseg_rt.frames.expected import expected, is_expected
-from errseg_rt.frames.reading import Reading, read_picture
-from errseg_rt.frames.segmentation import PICTURES
+from errseg_rt.frames.reading import Reading
 from errseg_rt.system.progress import track
-
-if TYPE_CHECKING:
-    from errseg_rt.runtime import Runtime
-
-# Options of a runtime that say nothing of its results.
-_OF_NO_RESULT = ("build", "max_pixels", "threads")
 
 
 def segment(
@@ -158,9 +144,9 @@ def segment(
             check_alone(void, first_id)
             meaning = LabelMap.open(label_map, classes)
         output = OutputIds.open(ids, classes) if ids is not None else None
-        ends = _ends(runtime, output) + extra.ends
-        _check_apart(found.items, out, ends)
-        settings = _settings(runtime, reading, meaning, output) | dict.fromkeys(extra.kinds, True)
+        work = ImageWork(out, runtime.manifest, reading, meaning, output, extra)
+        check_apart(found.items, work.results, is_ours=(out / "summary.json").exists())
+        settings = {**settings_of(runtime.bundle, runtime.options), **work.settings}
         tally = Tally(classes)
 
         def summarise(frames: list[Entry]) -> dict[str, Any]:
@@ -172,12 +158,13 @@ def segment(
                 **tally.summary(len(found.items)),
                 **extra.summary(frames),
                 **(ranking(frames) if rank else {}),
-                "notes": doubts_of_map(runtime) + doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
+                "notes": doubts_of_map(runtime.bundle)
+                + doubts(tally.semantic.counts, classes, bundle, meaning.first_id),
             }
 
-        def work(item: Item) -> Entry:
-            entry = _done_already(runtime, item, done.get(str(item.path)), out, ends, extra)
-            entry = entry or _segment_one(runtime, item, out, reading, meaning, tally, output, ends, extra)
+        def entry_of(item: Item) -> Entry:
+            known = done.get(str(item.path))
+            entry = known if known is not None and work.is_done(item, known) else work.do(runtime, item)
             tally.add(entry)
             return entry
 
@@ -187,11 +174,11 @@ def segment(
         with batch.kept():
             warm_up(runtime)
             for item in track(found.items, "segment", len(found.items)):
-                batch.attempt(item.path, lambda item=item: work(item))  # type: ignore[misc]
+                batch.attempt(item.path, lambda item=item: entry_of(item))  # type: ignore[misc]
                 batch.keep()
         summary = batch.summary()
         outputs = Outputs()
-        extra.write(batch.frames, out, reading, outputs)
+        extra.write(batch.frames, out, reading, outputs.writing)
     if as_json:
         print_json(summary)
     elif batch.frames:
@@ -213,119 +200,6 @@ def segment(
         say("error", fault)
     if batch.failed or outputs.faults:
         raise typer.Exit(2)
-
-
-def _ends(runtime: Runtime, output: OutputIds | None) -> list[str]:
-    """How the names of an item's results end."""
-    if output is not None:
-        return [".png"]
-    return [f"_{what}.png" for what in PICTURES if what != "error" or runtime.manifest.has_errors]
-
-
-def _check_apart(items: Sequence[Item], out: Path, ends: Sequence[str]) -> None:
-    """Raises DataError where a result would take the place of an image, of labels, or of somebody else's file."""
-    resolved: Callable[[Path], Path] = cache(Path.resolve)
-
-    def place(path: Path) -> Path:  # a link's own: what is written takes the place of the link
-        return resolved(path.parent) / path.name
-
-    given = {place(path) for item in items for path in (item.path, item.truth) if path is not None}
-    is_ours = (out / "summary.json").exists()
-    for item in items:
-        for path in _results(item, out, ends):
-            if place(path) in given:
-                raise DataError(f"{path}: would be written over by a result of {item.path}; give another --out")
-            if not is_ours and os.path.isfile(path) and not is_result(path):  # where a name is too long: no
-                raise DataError(f"{path}: is there, and no result of an earlier run; remove it, or give another --out")
-
-
-def _results(item: Item, out: Path, ends: Sequence[str]) -> list[Path]:
-    """Files that an item's results are written to."""
-    return [out / f"{item.name}{end}" for end in ends]
-
-
-def _settings(runtime: Runtime, reading: Reading, meaning: LabelMap, output: OutputIds | None) -> dict[str, Any]:
-    """All that results follow from, beside the files."""
-    options = {name: value for name, value in asdict(runtime.options).items() if name not in _OF_NO_RESULT}
-    return {
-        "manifest_sha256": runtime.bundle.stamp()["sha256"],
-        **options,
-        "allow_damaged": reading.allow_damaged,
-        "ignore_orientation": reading.ignore_orientation,
-        "label_ids": " ".join(f"{label}:{index}" for label, index in sorted(meaning.ids.items())),
-        "output_ids": None if output is None else output.text,
-    }
-
-
-def _done_already(
-    runtime: Runtime, item: Item, entry: Entry | None, out: Path, ends: Sequence[str], extra: InstanceFiles
-) -> Entry | None:
-    """The entry of an earlier run, where its files are unchanged, its results are there, and a summary takes it."""
-    if entry is None:
-        return None
-    results = _results(item, out, ends)
-    try:
-        is_same = (
-            entry["files"] == _files(item)
-            and ("confusion" in entry) == (item.truth is not None)
-            and {out / name for name in entry["outputs"].values()} == {*results}
-            and all(path.stat().st_size for path in results)
-            and is_expected(entry, runtime.manifest)
-        )
-        Tally(runtime.manifest.classes).add(entry)
-        extra.check(entry)
-        json.dumps(run_summary(runtime, [entry]), allow_nan=False)
-    except (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError):  # somebody has edited it
-        return None
-    return entry if is_same else None
-
-
-def _files(item: Item) -> dict[str, list[int]]:
-    """What tells an item's files from former ones."""
-    return {str(path): print_of(path) for path in (item.path, item.truth) if path is not None}
-
-
-def _segment_one(
-    runtime: Runtime,
-    item: Item,
-    out: Path,
-    reading: Reading,
-    meaning: LabelMap,
-    tally: Tally,
-    output: OutputIds | None,
-    ends: Sequence[str],
-    extra: InstanceFiles,
-) -> Entry:
-    """Segment and save one image; what the summary says of it."""
-    if item.fault:
-        raise FrameError(f"{item.path}: {item.fault}")
-    files = _files(item)  # before they are read: a change meanwhile is one
-    picture = read_picture(item.path, item.truth, reading, meaning.colors)
-    truth = None
-    if item.truth is not None and picture.labels is not None:
-        truth = meaning.apply(picture.labels, item.truth)
-    is_drawn = output is None  # overlays show instances
-    result = runtime.segment(picture.frame, semantic=truth is not None, instances=is_drawn or bool(extra.kinds))
-    if output is None:
-        saved = result.save(out, item.name, picture.frame)
-    else:
-        saved = {"ids": output.save(result.labels, _results(item, out, ends)[0])}
-    more, of_instances = extra.save(result, out, item.name)
-    saved |= more
-    entry: Entry = {
-        "input": str(item.path),
-        "files": files,
-        "size": list(result.labels.shape),
-        "outputs": {what: path.relative_to(out).as_posix() for what, path in saved.items()},
-        **expected(result, truth),
-        **frame_summary(result),
-        **of_instances,
-    }
-    if picture.damage:
-        entry["damage"] = list(picture.damage)
-    if truth is not None and result.semantic_labels is not None:
-        entry["confusion"] = tally.counted(truth, result.semantic_labels, result.labels)
-    return entry
 
 
 def _print_scores(summary: dict[str, Any]) -> None:

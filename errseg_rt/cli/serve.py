@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.bundle.input_spec import MAX_PIXELS
 from errseg_rt.cli.execution import doubts_of_map, options_of, warm_up
 from errseg_rt.cli.faults import say
+from errseg_rt.cli.hiring import hired
 from errseg_rt.cli.options import (
     BudgetOption,
     BundleOption,
@@ -24,11 +29,19 @@ from errseg_rt.cli.options import (
     MaxPixelsOption,
     PrecisionOption,
     ProvidersOption,
+    RayOption,
     ThreadsOption,
     ThresholdOption,
     WorkPixelsOption,
 )
+from errseg_rt.cluster import check_ray
 from errseg_rt.errors import DataError
+from errseg_rt.options import Options
+from errseg_rt.system.progress import busy
+
+if TYPE_CHECKING:
+    from errseg_rt.runtime import Runtime
+    from errseg_rt.service.replicas import Remote
 
 _WANTED = ("fastapi", "uvicorn", "websockets", "prometheus_client")
 _TOKEN = "ERRSEG_TOKEN"
@@ -59,6 +72,11 @@ def serve(
     grace: Annotated[
         float, typer.Option(metavar="S", help="Seconds from SIGTERM to the end, in which what runs is finished.")
     ] = 10.0,
+    ray: RayOption = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Runtimes on Ray; default: as many as it has CPUs, or GPUs, for."),
+    ] = None,
     transport: Annotated[str, typer.Option(metavar="tcp|udp", help="For a source of RTSP.")] = "tcp",
     give_up: Annotated[
         float | None,
@@ -89,7 +107,6 @@ def serve(
         raise DataError(
             f"serve needs {', '.join(missing)}, which the extra serve brings: pip install 'errseg-rt[serve]'"
         )
-    from errseg_rt.runtime import Runtime
     from errseg_rt.service.live import Live
     from errseg_rt.service.server import Server, listen
     from errseg_rt.service.settings import Settings
@@ -101,6 +118,10 @@ def serve(
         raise typer.BadParameter(f"{transport!r} is none of {', '.join(TRANSPORTS)}.", param_hint="'--transport'")
     if (tls_cert is None) != (tls_key is None):
         raise typer.BadParameter("go together.", param_hint="'--tls-cert' and '--tls-key'")
+    if replicas is not None and ray is None:
+        raise typer.BadParameter("is for --ray.", param_hint="'--replicas'")
+    if ray is not None:
+        check_ray(ray)
     options = options_of(
         engine=engine,
         precision=precision,
@@ -129,26 +150,29 @@ def serve(
     except ValueError as error:
         name, _, _ = str(error).partition(" ")
         raise DataError(f"--{name.replace('_', '-')}: {error}") from error
-    listening = listen(host, port)
-    with Runtime(bundle, options=options) as runtime:
-        warm_up(runtime)
-        service = Service(runtime, settings)
+    listening, answers = listen(host, port), sys.stdout
+    with _opened(bundle, options, ray, replicas, settings.queue) as (runtime, workers):
+        service = Service(runtime, settings, workers=workers)
         if source is not None:
             opened = open_source(
                 source, transport=transport, patience=Patience(give_up=give_up), max_pixels=options.max_pixels
             )
-            service.live = Live(runtime, opened, service.metrics, max(1, options.side_by_side - 1))
+            service.live = Live(runtime, opened, service.metrics, max(1, workers - 1))
             service.live.start()
         address, used = listening.getsockname()[:2]
         is_near = address.startswith("127.") or address == "::1"
         if not is_near and settings.token is None:
             say("warning", f"whoever reaches {address} may use this service; give a token by --token-file")
-        for note in doubts_of_map(runtime):
+        for note in doubts_of_map(runtime.bundle):
             say("note", note)
         shown = f"[{address}]" if ":" in address else address
 
         def told() -> None:
-            print(f"serving {service.model} at {'https' if tls_cert else 'http'}://{shown}:{used}", flush=True)
+            print(
+                f"serving {service.model} at {'https' if tls_cert else 'http'}://{shown}:{used}",
+                file=answers,
+                flush=True,
+            )
 
         server = Server(service, told, tls=(str(tls_cert), str(tls_key)) if tls_cert else None)
         server.run(sockets=[listening])
@@ -159,6 +183,27 @@ def serve(
         os._exit(0)
     if server.signal == signal.SIGINT:
         raise typer.Exit(130)
+
+
+@contextmanager
+def _opened(
+    bundle: str, options: Options, address: str | None, replicas: int | None, queue: int
+) -> Iterator[tuple[Runtime | Remote, int]]:
+    """What segments the frames, here or in a Ray cluster, and how many of them at a time."""
+    from errseg_rt.runtime import Runtime
+
+    if address is None:
+        with Runtime(bundle, options=options) as runtime:
+            warm_up(runtime)
+            yield runtime, options.side_by_side
+        return
+    from errseg_rt.service.replicas import deployed
+
+    opened = Bundle.open(bundle)
+    with hired(address, options, replicas) as (_, most), ExitStack() as stack:
+        with busy(f"deploy {most} replicas"):
+            remote = stack.enter_context(deployed(opened, options, most, queue))
+        yield remote, most
 
 
 def _token(file: Path | None) -> str | None:

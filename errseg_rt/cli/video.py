@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import typer
 
 from errseg_rt.bundle.input_spec import MAX_PIXELS
-from errseg_rt.cli.batch import ending_by_exception
 from errseg_rt.cli.execution import doubts_of_map, options_of, stamp, warm_up
 from errseg_rt.cli.faults import say
 from errseg_rt.cli.options import (
@@ -39,6 +38,7 @@ from errseg_rt.errors import DataError
 from errseg_rt.system.atomic import write_json
 from errseg_rt.system.lines import escaped
 from errseg_rt.system.progress import is_watched
+from errseg_rt.system.signals import ending_by_exception
 
 if TYPE_CHECKING:
     from errseg_rt.runtime import Runtime
@@ -186,7 +186,7 @@ def video(
         seconds = time.monotonic() - begun
         summary = _summary(runtime, stream.stats, played.name, seconds) | {
             "outputs": {kind: str(path) for kind, path in recorder.outputs.items()},
-            "notes": [*doubts_of_map(runtime), *recorder.notes],
+            "notes": [*doubts_of_map(runtime.bundle), *recorder.notes],
             "ended_by": ended_by or None,
         }
     if not is_clip:

@@ -1,4 +1,4 @@
-"""Which image files a user's inputs name, what their results are called, and which labels are theirs."""
+"""Which image and video files a user's inputs name, what their results are called, and which labels are theirs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from errseg_rt.datasets.input_trees import DataSets, holds_ids, is_result, is_tr
 from errseg_rt.datasets.pairing import plain_name
 from errseg_rt.errors import DataError
 from errseg_rt.frames.files import find_files, may_be, walk
-from errseg_rt.frames.formats import IMAGE_ENDS, UNREAD_ENDS
+from errseg_rt.frames.formats import IMAGE_ENDS, UNREAD_ENDS, VIDEO_ENDS
+
+_LIST = ".txt"  # how a list of files ends
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image file of an input.
+    """An image file of an input, or a video.
 
     Attributes:
         path: The file.
@@ -34,13 +36,18 @@ class Item:
     truth: Path | None = None
     fault: str | None = None
 
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video, by its name."""
+        return self.path.name.lower().endswith(VIDEO_ENDS)
+
 
 @dataclass(frozen=True)
 class Inputs:
     """What inputs name.
 
     Attributes:
-        items: The image files, each name of a file once.
+        items: The files, each name of a file once.
         notes: What was passed over, for the user to read.
     """
 
@@ -70,7 +77,12 @@ class _Found:
 
 
 def find_images(
-    inputs: Sequence[str], labels: Path | None = None, out: Path | None = None, exclude: Sequence[str] = ()
+    inputs: Sequence[str],
+    labels: Path | None = None,
+    out: Path | None = None,
+    exclude: Sequence[str] = (),
+    *,
+    of_batch: bool = False,
 ) -> Inputs:
     """The image files that files, folders and globs name.
 
@@ -83,6 +95,8 @@ def find_images(
         labels: Folder of true labels, PNG files that lie and are named as the images; None: only those of data sets.
         out: Folder of results.
         exclude: Globs of what is passed over in folders: of names, or of paths below the folder.
+        of_batch: Whether videos are taken, too, and a `.txt` file lists files: a path in each line, below the list's
+            own folder where it does not begin at the root.
 
     Raises:
         DataError: An input names nothing, or is the folder of results itself; two images have one label file; or
@@ -92,8 +106,10 @@ def find_images(
         raise DataError(f"{labels}: no such folder of labels")
     notes: list[str] = []
     found: dict[str, _Found] = {}
+    ends = IMAGE_ENDS + VIDEO_ENDS if of_batch else IMAGE_ENDS
     for text in inputs:
-        for each in _expand(text, out, exclude, notes):
+        is_list = of_batch and text.lower().endswith(_LIST) and Path(text).is_file()
+        for each in _listed(Path(text)) if is_list else _expand(text, out, exclude, notes, ends):
             found.setdefault(os.path.abspath(each.path), each)
     items = _named(list(found.values()), labels)
     _check_labels(items, labels)
@@ -105,10 +121,27 @@ def find_images(
     return Inputs(items, notes)
 
 
-def _expand(text: str, out: Path | None, exclude: Sequence[str], notes: list[str]) -> Iterator[_Found]:
+def _listed(path: Path) -> Iterator[_Found]:
+    """The files that a list names; what is wrong with one of them ends nothing but itself."""
+    try:
+        lines = [os.fsdecode(line.rstrip(b"\r")) for line in path.read_bytes().split(b"\n")]
+    except OSError as error:
+        raise DataError(f"{path}: the list cannot be read ({error.strerror})") from error
+    if not any(lines):
+        raise DataError(f"{path}: the list names no file; give the path of one in each line")
+    for each in (path.parent / line for line in lines if line):
+        fault = "is a folder, and a list names files" if each.is_dir() else None
+        if fault is None and not os.path.exists(each):
+            fault = "no such file; a list names files from its own folder on"
+        yield _Found(each, each.parent, Path(each.name), Path(each.name), None, fault)
+
+
+def _expand(
+    text: str, out: Path | None, exclude: Sequence[str], notes: list[str], ends: tuple[str, ...]
+) -> Iterator[_Found]:
     path = Path(text)
     if path.is_dir():
-        yield from _in_folder(path, out, exclude, notes)
+        yield from _in_folder(path, out, exclude, notes, ends)
     elif path.exists() or path.is_symlink():
         yield _Found(path, path.parent, Path(path.name), Path(path.name))
     else:
@@ -155,7 +188,9 @@ def _is_excluded(inner: Path, exclude: Sequence[str]) -> bool:
     )
 
 
-def _in_folder(root: Path, out: Path | None, exclude: Sequence[str], notes: list[str]) -> list[_Found]:
+def _in_folder(
+    root: Path, out: Path | None, exclude: Sequence[str], notes: list[str], ends: tuple[str, ...]
+) -> list[_Found]:
     sets, results = DataSets(), out.resolve() if out else None
     if results == root.resolve():
         raise DataError(f"{root}: the results would lie among the images; give another --out")
@@ -172,9 +207,10 @@ def _in_folder(root: Path, out: Path | None, exclude: Sequence[str], notes: list
     if root in tree.broken:
         raise DataError(f"{root}: {tree.broken[root]}")
     files = [path for path in tree.files if not _is_excluded(path.relative_to(root), exclude)]
-    unread = Counter(path.suffix.lower() for path in files if path.suffix.lower() in UNREAD_ENDS)
+    kinds = {*UNREAD_ENDS} - {*ends}
+    unread = Counter(path.suffix.lower() for path in files if path.suffix.lower() in kinds)
     listed = ", ".join(f"{count} {end}" for end, count in sorted(unread.items()))
-    images = [path for path in files if path.name.lower().endswith(IMAGE_ENDS) and not sets.is_beside(path)]
+    images = [path for path in files if path.name.lower().endswith(ends) and not sets.is_beside(path)]
     old = {path for path in images if is_result(path)}
     if old:
         notes.append(f"{root}: passed over {len(old)} results of earlier runs")
@@ -184,12 +220,13 @@ def _in_folder(root: Path, out: Path | None, exclude: Sequence[str], notes: list
     faults = {
         path: why
         for path, why in tree.broken.items()
-        if may_be(path, IMAGE_ENDS) and not _is_excluded(path.relative_to(root), exclude)
+        if may_be(path, ends) and not _is_excluded(path.relative_to(root), exclude)
     }
     taken = sorted({*images, *faults} - old)
     if not taken:
         what = f"; {listed} are not read" if unread else ""
-        raise DataError(f"{root}: the folder holds no image ({', '.join(IMAGE_ENDS)}){what}")
+        wanted = "image" if ends == IMAGE_ENDS else "image or video"
+        raise DataError(f"{root}: the folder holds no {wanted} ({', '.join(ends)}){what}")
     return [_Found(path, root, *sets.place(path, root), faults.get(path)) for path in taken]
 
 

@@ -21,10 +21,12 @@ IMAGE_ENDS = (
     *(".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".ras", ".sr"),
 )
 """How names of image files end, in lower case."""
+VIDEO_ENDS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+"""How names of video files end, in lower case."""
 UNREAD_ENDS = (
     *(".heic", ".heif", ".hif", ".jxl", ".svg", ".psd", ".exr", ".hdr", ".pfm", ".pic", ".tga", ".ico", ".pdf"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".raw", ".npy", ".npz"),
-    *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"),
+    *VIDEO_ENDS,
 )
 """How names of files end that hold pictures which are not read here."""
 

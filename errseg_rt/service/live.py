@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from errseg_rt.errors import ErrsegError
 from errseg_rt.runtime import Runtime
 from errseg_rt.service.metrics import Metrics
+from errseg_rt.service.replicas import Remote
 from errseg_rt.service.views import PARTS, message_of
 from errseg_rt.video.given import Paced
 from errseg_rt.video.picture import ENDED, Source
@@ -36,7 +37,7 @@ class Live:
         workers: Frames that are segmented side by side.
     """
 
-    def __init__(self, runtime: Runtime, source: Source, metrics: Metrics, workers: int) -> None:
+    def __init__(self, runtime: Runtime | Remote, source: Source, metrics: Metrics, workers: int) -> None:
         played: Source = source if source.is_live else Paced(source)
         self._semantic = runtime.detail is not None
         self.stream = Stream(runtime, played, workers=workers, semantic=self._semantic)

@@ -50,9 +50,7 @@ class Recorder:
         self._view, self._name = view, name
         self._stack = ExitStack()
         self._clip = ClipWriter(clip, audio)
-        self.outputs = {"clip": clip}
-        places = {"labels": f"{name}_labels.mkv", "pngs": f"{name}_labels", "lines": f"{name}.jsonl"}
-        self.outputs |= {kind: folder / places[kind] for kind in also}
+        self.outputs = places_of(folder, name, clip, also)
         self._labels = LabelWriter(self.outputs["labels"]) if "labels" in also else None
         self._lines: Any = None
         self._size: tuple[int, int] | None = None
@@ -112,6 +110,12 @@ class Recorder:
         top, left = (self._size[0] - rows) // 2, (self._size[1] - cols) // 2
         canvas[top : top + rows, left : left + cols] = cv2.resize(picture, (cols, rows), interpolation=cv2.INTER_AREA)
         return canvas
+
+
+def places_of(folder: Path, name: str, clip: Path, also: Sequence[str] = ()) -> dict[str, Path]:
+    """Files and folders that a `Recorder` writes, by what they hold."""
+    places = {"labels": f"{name}_labels.mkv", "pngs": f"{name}_labels", "lines": f"{name}.jsonl"}
+    return {"clip": clip, **{kind: folder / places[kind] for kind in also}}
 
 
 def line_of(shot: Shot) -> dict[str, Any]:

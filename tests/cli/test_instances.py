@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks.instance_baselines import connected_components
+from errseg_rt.batch.instances import InstanceFiles
 from errseg_rt.bundle.classes import CAMVID
 from errseg_rt.bundle.manifest import Manifest
-from errseg_rt.cli.instances import InstanceFiles
 from errseg_rt.datasets import open_dataset
 from errseg_rt.evaluation.instance_scores import InstanceScores
 from errseg_rt.frames.instances import Instances

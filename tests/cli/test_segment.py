@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.cli.options import frame_summary, print_run, run_summary
+from errseg_rt.batch.figures import frame_summary
+from errseg_rt.cli.options import print_run, run_summary
 from errseg_rt.runtime import Runtime
 
 SIZES = {"a.png": (64, 96), "deep/b.png": (33, 17), "c.bmp": (96, 64)}

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
-from errseg_rt.cli import batch as batch_module
-from errseg_rt.cli import segment as segment_module
-from errseg_rt.cli.batch import Batch
+from errseg_rt.batch import kept as batch_module
+from errseg_rt.batch.image import ImageWork
+from errseg_rt.batch.kept import Batch
 from errseg_rt.errors import EngineError
 from errseg_rt.runtime import Runtime
 
@@ -57,13 +57,13 @@ def inputs(entries: list[dict]) -> list[str]:
 def segmented(monkeypatch) -> list[str]:
     """Names of the files that are segmented, as they are."""
     names: list[str] = []
-    original = segment_module._segment_one
+    original = ImageWork.do
 
-    def note(runtime, item, *rest):
+    def note(work, runtime, item):
         names.append(item.path.name)
-        return original(runtime, item, *rest)
+        return original(work, runtime, item)
 
-    monkeypatch.setattr(segment_module, "_segment_one", note)
+    monkeypatch.setattr(ImageWork, "do", note)
     return names
 
 
@@ -164,14 +164,14 @@ def test_a_disk_that_is_full_ends_the_batch_and_loses_nothing(run, images: Path,
 def test_what_is_done_is_in_the_summary_however_it_ends(run, images: Path, monkeypatch, name) -> None:
     number = getattr(signal, name, None) or pytest.skip("no such signal")
     before = signal.getsignal(number)
-    original = segment_module._segment_one
+    original = ImageWork.do
 
-    def end(runtime, item, *rest):
+    def end(work, runtime, item):
         if item.path.name == "b.jpg":
             os.kill(os.getpid(), number)
-        return original(runtime, item, *rest)
+        return original(work, runtime, item)
 
-    monkeypatch.setattr(segment_module, "_segment_one", end)
+    monkeypatch.setattr(ImageWork, "do", end)
     code, err, summary = run(images)
     assert code == 128 + number
     assert "Traceback" not in err

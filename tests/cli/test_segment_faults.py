@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from errseg_rt.batch.image import ImageWork
 from errseg_rt.cli import segment as segment_module
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -286,7 +287,7 @@ def test_an_interrupt(cli, good: Path, tmp_path: Path, monkeypatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(segment_module, "_segment_one", interrupt)
+    monkeypatch.setattr(ImageWork, "do", interrupt)
     done = cli("segment", "--threads", "1", good, "-o", tmp_path / "out")
     assert done.code == 130
     assert "Traceback" not in done.err

@@ -360,3 +360,37 @@ def test_labels_of_which_none_is_named_as_an_image(here: Path) -> None:
     assert notes(["x", "y", "z"]) == [
         f"{name}/labels: holds no .png named as an image beside it, so that none is scored" for name in "xy"
     ]
+
+
+def test_a_batch_takes_videos(here: Path) -> None:
+    touch(here, "in/a.png", "in/a.MP4", "in/day/b.mkv", "in/c.heic", "in/notes.txt")
+    found = inputs_module.find_images(["in"], of_batch=True)
+    assert [(item.path.name, item.name, item.is_video) for item in found.items] == [
+        ("a.MP4", "a", True),
+        ("a.png", "a_png", False),
+        ("b.mkv", "day/b", True),
+    ]
+    assert found.notes == ["in: passed over 1 .heic, of kinds that are not read; convert them to PNG or JPEG"]
+    assert names(find_images(["in"])) == ["a"]
+    touch(here, "bare/notes.txt")
+    with pytest.raises(DataError, match=r"bare: the folder holds no image or video \(.*\.mp4"):
+        find_images(["bare"], of_batch=True)
+
+
+def test_a_list_names_files_of_its_own_folder_on(here: Path, tmp_path: Path) -> None:
+    touch(here, "x/a.png", "x/y/b[1].mp4", "c.png", "x/odd\xff name.jpg")
+    listed = here / "x" / "all.txt"
+    listed.write_bytes("a.png\r\n\ny/b[1].mp4\n../c.png\nodd\xff name.jpg\nno.png\ny\na.png".encode())
+    items = find_images([str(listed)], of_batch=True)
+    assert [(item.path.resolve().relative_to(here).as_posix(), item.name, item.fault) for item in items] == [
+        ("x/a.png", "x/a", None),
+        ("x/y/b[1].mp4", "x/y/b[1]", None),
+        ("c.png", "c", None),
+        ("x/odd\xff name.jpg", "x/odd\xff name", None),
+        ("x/no.png", "x/no", "no such file; a list names files from its own folder on"),
+        ("x/y", "x/y", "is a folder, and a list names files"),
+    ]
+    listed.write_text("\n\n")
+    with pytest.raises(DataError, match=r"all\.txt: the list names no file; give the path of one in each line"):
+        find_images([str(listed)], of_batch=True)
+    assert [item.path for item in find_images([str(listed)])] == [listed]  # for segment it is a file as any other

@@ -1,8 +1,9 @@
-"""What `errseg-rt segment` keeps of the instances of a frame, and writes of all of them at the end."""
+"""What is kept of the instances of a frame, and written of those of all frames at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ from errseg_rt.frames.reading import Reading, read_instance_ids
 
 if TYPE_CHECKING:
     from errseg_rt.bundle.manifest import Manifest
-    from errseg_rt.cli.outputs import Outputs
     from errseg_rt.frames.segmentation import Segmentation
 
 Entries = Sequence[Mapping[str, Any]]
@@ -104,17 +104,23 @@ class InstanceFiles:
             else {}
         )
 
-    def write(self, entries: Entries, out: Path, reading: Reading, outputs: Outputs) -> None:
+    def write(
+        self,
+        entries: Entries,
+        out: Path,
+        reading: Reading,
+        writing: Callable[[Path], AbstractContextManager[None]],
+    ) -> None:
         """Write the documents from what is in the folder of results, whichever run has written it.
 
         Args:
             entries: Of the frames, in the summary.
             out: The folder.
             reading: What is taken of image files.
-            outputs: Keeps what cannot be written.
+            writing: A block in which a file is written, and what becomes of its fault.
         """
         for kind, path in zip(self.kinds, self.documents(out), strict=True):
-            with outputs.writing(path):
+            with writing(path):
                 if kind == INSTANCES:
                     write_coco(self._read(entries, out, reading), self.classes, path)
                 else:
