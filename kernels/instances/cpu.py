@@ -128,7 +128,7 @@ class _Hypotheses:
         owners: int32 [n (n + 1) / 2, h * w]: the hypothesis of each pixel, -1 for none, in a line for each of the
             classes of a pixel in each of the top-n masks.
         sizes: int64 [m], pixels of each.
-        totals: int64 [m], sums of their scores.
+        totals: int64 [m], sums of their scores, each as far as its pixel's box agrees where that is asked for.
         areas: float32 [m], areas of the boxes of their first pixels.
         classes: int32 [m], class ids.
     """
@@ -162,9 +162,10 @@ class _Hypotheses:
                     continue
                 owner = np.empty(len(own), np.int32)
                 of_thing = boxes[4 * thing : 4 * thing + 4]
-                found = group(own, of_thing, areas, reach, seeds, first, last, *notes, wide, owner)
+                mask = own, of_thing, ranked.things, thing
+                found = group(*mask, spec.hops, areas, reach, seeds, first, last, *notes, wide, owner)
                 of_mask = np.zeros((2, found), np.int64)
-                weigh(own, owner, thing, ranked.things, ranked.scores, n, count, owners, *of_mask)
+                weigh(*mask, ranked.scores, n, owner, seeds, spec.agreement, count, owners, *of_mask)
                 masks.append((of_mask, label))
                 of_boxes.append(seeds[4, :found].copy())
                 count += found

@@ -11,7 +11,9 @@ from errseg_rt.kernels.fuse_labels.loops import load_row
 from errseg_rt.kernels.instances import operands
 
 ONE, LEAST_SIDE = np.float64(operands.ONE), np.float32(operands.LEAST_SIDE)
+ONE_BITS = operands.ONE.bit_length() - 1
 ZERO, HALF, INFINITY = np.float32(0), np.float32(0.5), np.float32(np.inf)
+UNIT = np.float32(1)
 NEGLIGIBLE = np.float64(-40)  # a class so far below the best one adds less to a sum of powers than that is rounded by
 PIXEL_BITS, MOST_THINGS = 24, 256  # of a key, which is signed: things are counted from -128
 SIDE = 8  # grid cells of a bin, each way
@@ -115,6 +117,9 @@ def list_candidates(things, margins, top, keys):
 def group(
     keys,  # [N] int64, of one thing, sorted
     boxes,  # [4, h, w] float32
+    things,  # [n, h * w] int32
+    thing,
+    hops,  # how often a box is that of the pixel at its centre
     share,  # of the sum of areas
     reach,  # how far centres of boxes that overlap so much may lie apart, as a share of a box's side
     seeds,  # [5, most] float32, scratch: corners and area of each hypothesis's box
@@ -134,12 +139,13 @@ def group(
     count, notes, wides, most = 0, 0, 0, seeds.shape[1]
     for k in range(len(keys)):
         pixel = keys[k] & ((1 << PIXEL_BITS) - 1)
-        i, j = pixel // width, pixel % width
-        y, x = np.float32(i) + boxes[0, i, j], np.float32(j) + boxes[1, i, j]
-        tall, broad = max(boxes[2, i, j], LEAST_SIDE), max(boxes[3, i, j], LEAST_SIDE)
-        top, left = y - HALF * tall, x - HALF * broad
-        bottom, right = y + HALF * tall, x + HALF * broad
-        area = (bottom - top) * (right - left)
+        for _ in range(hops):
+            centre = pixel_at_centre(boxes, pixel)
+            if centre < 0 or centre == pixel or things[0, centre] != thing:
+                break
+            pixel = centre
+        y, x, tall, broad = box_of(boxes, pixel)
+        top, left, bottom, right, area = corners_of(y, x, tall, broad)
         found = -1
         note = first[bin_of(y, bin_rows) * bin_cols + bin_of(x, bin_cols)]
         while note >= 0 and found < 0:
@@ -178,6 +184,33 @@ def group(
 
 
 @inner
+def box_of(boxes, pixel):
+    """Centre and sides of a pixel's box."""
+    i, j = pixel // boxes.shape[2], pixel % boxes.shape[2]
+    y, x = np.float32(i) + boxes[0, i, j], np.float32(j) + boxes[1, i, j]
+    return y, x, max(boxes[2, i, j], LEAST_SIDE), max(boxes[3, i, j], LEAST_SIDE)
+
+
+@inner
+def corners_of(y, x, tall, broad):
+    """Top, left, bottom and right of a box, and its area."""
+    top, left = y - HALF * tall, x - HALF * broad
+    bottom, right = y + HALF * tall, x + HALF * broad
+    return top, left, bottom, right, (bottom - top) * (right - left)
+
+
+@inner
+def pixel_at_centre(boxes, pixel):
+    """The pixel in whose cell the centre of a pixel's box lies; -1 beyond the grid."""
+    height, width = boxes.shape[1:]
+    y, x, _, _ = box_of(boxes, pixel)
+    y, x = y + HALF, x + HALF
+    if not ((y >= ZERO) & (y < np.float32(height)) & (x >= ZERO) & (x < np.float32(width))):
+        return -1
+    return np.int64(y) * width + np.int64(x)
+
+
+@inner
 def bin_of(place, bins):
     """Bin of a place along one axis; places beyond the grid, and NaN, are in the outermost ones."""
     last = np.float32(SIDE * (bins - 1))
@@ -200,16 +233,19 @@ def overlaps(seeds, n, top, left, bottom, right, area, share):
 
 
 @compiled
-def weigh(keys, owner, thing, things, scores, top, before, owners, sizes, totals):
+def weigh(keys, boxes, things, thing, scores, top, owner, seeds, agreement, before, owners, sizes, totals):
     """Count the pixels of each hypothesis of a mask, and sum their scores.
 
     Args:
         keys: [N] int64, of one thing.
-        owner: [N] int32, its hypotheses, counted from 0.
-        thing: Which one.
+        boxes: [4, h, w] float32.
         things: [n, h * w] int32.
+        thing: Which one.
         scores: [n, h * w] int32.
         top: Of the mask.
+        owner: [N] int32, its hypotheses, counted from 0.
+        seeds: [5, most] float32, corners and area of each hypothesis's box.
+        agreement: Whether a score counts times the IoU of that box with the pixel's own one.
         before: Hypotheses of the masks before, which the numbers of these follow in `owners`.
         owners: [n (n + 1) / 2, h * w] int32, written: hypotheses by pixel, in a line for each class of each top-n mask.
         sizes: [m] int64, added to.
@@ -224,7 +260,22 @@ def weigh(keys, owner, thing, things, scores, top, before, owners, sizes, totals
                 n += 1
             owners[top * (top - 1) // 2 + n, pixel] = before + found
             sizes[found] += 1
-            totals[found] += scores[n, pixel]
+            score = np.int64(scores[n, pixel])
+            totals[found] += (score * agreement_of(seeds, found, boxes, pixel)) >> ONE_BITS if agreement else score
+
+
+@inner
+def agreement_of(seeds, n, boxes, pixel):
+    """IoU of a pixel's own box with a hypothesis's, in steps."""
+    y, x, tall, broad = box_of(boxes, pixel)
+    top, left, bottom, right, area = corners_of(y, x, tall, broad)
+    tall = max(min(seeds[2, n], bottom) - max(seeds[0, n], top), ZERO)
+    broad = max(min(seeds[3, n], right) - max(seeds[1, n], left), ZERO)
+    shared = tall * broad
+    if not ((shared > ZERO) & (shared < INFINITY)):
+        return np.int64(0)
+    share = shared / (seeds[4, n] + area)
+    return np.int64(share / (UNIT - share) * np.float32(ONE) + HALF)
 
 
 @compiled
