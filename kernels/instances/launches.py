@@ -84,7 +84,8 @@ def enqueue_instances(
         placed = launcher.empty((5, top, pixels), "float32")
         launch(
             "hop_boxes", (tiles, top),
-            boxes, thing, corners, height, width, placed, HOPS=spec.hops, PIXELS=PIXELS,
+            boxes, thing, corners, height, width, float(share_of_areas(spec.overlap)), placed,
+            HOPS=spec.hops, PIXELS=PIXELS,
         )  # fmt: skip
 
     counts, found = (launcher.empty((masks,), "int32") for _ in range(2))

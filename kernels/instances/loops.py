@@ -141,11 +141,14 @@ def group(
         pixel = keys[k] & ((1 << PIXEL_BITS) - 1)
         for _ in range(hops):
             centre = pixel_at_centre(boxes, pixel)
-            if centre < 0 or centre == pixel or things[0, centre] != thing:
+            if centre < 0 or things[0, centre] != thing:
+                break
+            old, new = corners_of(boxes, pixel), corners_of(boxes, centre)
+            if not intersection(old, new) > share * (old[4] + new[4]):
                 break
             pixel = centre
         y, x, tall, broad = box_of(boxes, pixel)
-        top, left, bottom, right, area = corners_of(y, x, tall, broad)
+        top, left, bottom, right, area = corners_of(boxes, pixel)
         found = -1
         note = first[bin_of(y, bin_rows) * bin_cols + bin_of(x, bin_cols)]
         while note >= 0 and found < 0:
@@ -192,11 +195,20 @@ def box_of(boxes, pixel):
 
 
 @inner
-def corners_of(y, x, tall, broad):
-    """Top, left, bottom and right of a box, and its area."""
+def corners_of(boxes, pixel):
+    """Top, left, bottom and right of a pixel's box, and its area."""
+    y, x, tall, broad = box_of(boxes, pixel)
     top, left = y - HALF * tall, x - HALF * broad
     bottom, right = y + HALF * tall, x + HALF * broad
     return top, left, bottom, right, (bottom - top) * (right - left)
+
+
+@inner
+def intersection(box, other):
+    """Area that two boxes share, of their corners."""
+    tall = min(box[2], other[2]) - max(box[0], other[0])
+    broad = min(box[3], other[3]) - max(box[1], other[1])
+    return max(tall, ZERO) * max(broad, ZERO)
 
 
 @inner
@@ -267,14 +279,11 @@ def weigh(keys, boxes, things, thing, scores, top, owner, seeds, agreement, befo
 @inner
 def agreement_of(seeds, n, boxes, pixel):
     """IoU of a pixel's own box with a hypothesis's, in steps."""
-    y, x, tall, broad = box_of(boxes, pixel)
-    top, left, bottom, right, area = corners_of(y, x, tall, broad)
-    tall = max(min(seeds[2, n], bottom) - max(seeds[0, n], top), ZERO)
-    broad = max(min(seeds[3, n], right) - max(seeds[1, n], left), ZERO)
-    shared = tall * broad
+    box, own = (seeds[0, n], seeds[1, n], seeds[2, n], seeds[3, n]), corners_of(boxes, pixel)
+    shared = intersection(box, own)
     if not ((shared > ZERO) & (shared < INFINITY)):
         return np.int64(0)
-    share = shared / (seeds[4, n] + area)
+    share = shared / (seeds[4, n] + own[4])
     return np.int64(share / (UNIT - share) * np.float32(ONE) + HALF)
 
 

@@ -54,7 +54,7 @@ def instances_reference(
         place, margin = place_and_margin(logits, label)
         of_thing = boxes[4 * thing : 4 * thing + 4]
         own = corners_of(of_thing)
-        corners = own[:, hopped(of_thing, (place == 0) & is_seen, spec.hops)]
+        corners = own[:, hopped(of_thing, own, (place == 0) & is_seen, spec)]
         for top in range(1, spec.top + 1):
             candidates = np.flatnonzero((place < top) & is_seen)
             for pixels in grouped(candidates, margin.ravel()[candidates], corners[:, candidates], spec):
@@ -103,26 +103,31 @@ def corners_of(boxes: Float32) -> Float32:
     return np.stack([top, left, bottom, right, (bottom - top) * (right - left)]).reshape(5, -1)
 
 
-def hopped(boxes: Float32, is_thing: npt.NDArray[np.bool_], hops: int) -> Int:
+def hopped(boxes: Float32, corners: Float32, is_thing: npt.NDArray[np.bool_], spec: InstanceSpec) -> Int:
     """Whose box each pixel has after some hops, as flat indices [h * w].
 
-    A pixel hops to the one in whose cell the centre of its box lies; if there is none, or if its best class is another,
-    it stays.
+    A pixel hops to the one in whose cell the centre of its box lies, if there is one, its best class is the same thing,
+    and its box overlaps with the one that gives way by more than `overlap`: else that centre is hidden by another.
 
     Args:
         boxes: Of one thing, [4, h, w].
+        corners: As `corners_of` makes them.
         is_thing: Whether it is a pixel's best class, [h, w].
-        hops: How many.
+        spec: How many hops.
     """
-    rows, cols = np.mgrid[: boxes.shape[1], : boxes.shape[2]]
-    for _ in range(hops):
-        y, x = rows.astype(np.float32) + boxes[0, rows, cols], cols.astype(np.float32) + boxes[1, rows, cols]
+    height, width = is_thing.shape
+    (dy, dx), share = boxes[:2].reshape(2, -1), share_of_areas(spec.overlap)
+    found = np.arange(height * width)
+    for _ in range(spec.hops):
+        y, x = (found // width).astype(np.float32) + dy[found], (found % width).astype(np.float32) + dx[found]
         y, x = y + np.float32(0.5), x + np.float32(0.5)
-        in_grid = (y >= 0) & (y < boxes.shape[1]) & (x >= 0) & (x < boxes.shape[2])
+        in_grid = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         i, j = (np.where(in_grid, place, 0).astype(np.int64) for place in (y, x))
-        is_hop = in_grid & is_thing[i, j]
-        rows, cols = np.where(is_hop, i, rows), np.where(is_hop, j, cols)
-    return np.asarray(rows * boxes.shape[2] + cols).ravel()
+        centre = i * width + j
+        old, new = corners[:, found], corners[:, centre]
+        is_over = intersections(old, new) > share * (old[4] + new[4])
+        found = np.where(in_grid & is_thing.ravel()[centre] & is_over, centre, found)
+    return found
 
 
 def grouped(pixels: Int, margin: Float32, corners: Float32, spec: InstanceSpec) -> list[Int]:
@@ -140,7 +145,7 @@ def grouped(pixels: Int, margin: Float32, corners: Float32, spec: InstanceSpec) 
 
 
 def intersections(box: Float32, boxes: Float32) -> Float32:
-    """Area that each box [5, n] shares with one [5]."""
+    """Area that each box [5, n] shares with one, [5], or with its own one, [5, n]."""
     height = np.minimum(box[2], boxes[2]) - np.maximum(box[0], boxes[0])
     width = np.minimum(box[3], boxes[3]) - np.maximum(box[1], boxes[1])
     return np.asarray(np.maximum(height, np.float32(0)) * np.maximum(width, np.float32(0)))

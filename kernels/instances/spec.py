@@ -25,8 +25,9 @@ class InstanceSpec:
             (Not in the paper; 0 is as there.)
         region_overlap: IoU of masks above which the less confident of two hypotheses is dropped.
         most: Hypotheses that are looked for, for each thing and mask, and instances of a frame at most.
-        hops: How often a pixel's box gives way to that of the pixel at its centre, where the best class is the same
-            thing: the middle of an instance sees more of it than its rim. (Not in the paper; 0 is as there.)
+        hops: How often a pixel's box gives way to that of the pixel at its centre: the middle of an instance sees more
+            of it than its rim. Only where the best class there is the same thing, and the boxes overlap by more than
+            `overlap`: else the centre is hidden by something else. (Not in the paper; 0 is as there.)
         agreement: Whether a pixel's score counts times the IoU of its own box with its hypothesis's first one.
             (Not in the paper; False is as there.)
     """

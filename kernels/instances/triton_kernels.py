@@ -111,16 +111,17 @@ def hop_boxes(
     corners,  # [5, n, h * w] float32, as `rank_pixels` writes them
     height,
     width,
+    overlap,  # share of the sum of areas
     hopped,  # the same size, written: those of the pixels that others' boxes lead to
     HOPS: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
-    """Give pixels the boxes of those at the centres of theirs, as far as their best class is the same thing."""
+    """Give pixels the boxes of those at the centres of theirs, where best class and box are like their own."""
     pixel, n = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS), tl.program_id(1)
     plane = height.to(tl.int64) * width
     in_grid = pixel < height * width
     thing = tl.load(things + n * plane + pixel, mask=in_grid, other=-1)
-    is_thing = thing >= 0
+    is_thing, line = thing >= 0, tl.num_programs(1) * plane
     of_thing = boxes + 4 * thing.to(tl.int64) * plane
     here, source = pixel, n * plane + pixel
     for _ in tl.static_range(HOPS):
@@ -129,11 +130,24 @@ def hop_boxes(
         is_hop = is_thing & (y >= 0) & (y < height) & (x >= 0) & (x < width)
         centre = tl.where(is_hop, y, 0).to(tl.int32) * width + tl.where(is_hop, x, 0).to(tl.int32)
         is_hop = is_hop & (tl.load(things + centre, mask=is_hop, other=-1) == thing)
+        shared = intersection(corners + source, corners + centre, line, is_hop)
+        areas = tl.load(corners + 4 * line + source, mask=is_hop, other=0)
+        areas += tl.load(corners + 4 * line + centre, mask=is_hop, other=0)
+        is_hop = is_hop & (shared > overlap * areas)
         here, source = tl.where(is_hop, centre, here), tl.where(is_hop, centre, source)
-    line = tl.num_programs(1) * plane
     for k in tl.static_range(5):
         value = tl.load(corners + k * line + source, mask=is_thing, other=0)
         tl.store(hopped + k * line + n * plane + pixel, value, mask=in_grid)
+
+
+@triton.jit
+def intersection(box, other, line, is_one):
+    """Area that boxes share, of where their corners lie, a line for each."""
+    tall = tl.minimum(tl.load(box + 2 * line, mask=is_one, other=0), tl.load(other + 2 * line, mask=is_one, other=0))
+    tall -= tl.maximum(tl.load(box, mask=is_one, other=0), tl.load(other, mask=is_one, other=0))
+    broad = tl.minimum(tl.load(box + 3 * line, mask=is_one, other=0), tl.load(other + 3 * line, mask=is_one, other=0))
+    broad -= tl.maximum(tl.load(box + line, mask=is_one, other=0), tl.load(other + line, mask=is_one, other=0))
+    return tl.maximum(tall, 0.0) * tl.maximum(broad, 0.0)
 
 
 @triton.jit(do_not_specialize=["size"])
@@ -262,15 +276,11 @@ def group_members(
 
 
 @triton.jit
-def agreement_of(box, other, plane, is_one):
-    """IoU of boxes, in steps, of where their corners and areas lie, plane by plane."""
-    tall = tl.minimum(tl.load(box + 2 * plane, mask=is_one, other=0), tl.load(other + 2 * plane, mask=is_one, other=0))
-    tall -= tl.maximum(tl.load(box, mask=is_one, other=0), tl.load(other, mask=is_one, other=0))
-    broad = tl.minimum(tl.load(box + 3 * plane, mask=is_one, other=0), tl.load(other + 3 * plane, mask=is_one, other=0))
-    broad -= tl.maximum(tl.load(box + plane, mask=is_one, other=0), tl.load(other + plane, mask=is_one, other=0))
-    shared = tl.maximum(tall, 0.0) * tl.maximum(broad, 0.0)
+def agreement_of(box, other, line, is_one):
+    """IoU of boxes, in steps, of where their corners and areas lie, a line for each."""
+    shared = intersection(box, other, line, is_one)
     is_some = (shared > 0) & (shared < float("inf"))
-    both = tl.load(box + 4 * plane, mask=is_one, other=0) + tl.load(other + 4 * plane, mask=is_one, other=0)
+    both = tl.load(box + 4 * line, mask=is_one, other=0) + tl.load(other + 4 * line, mask=is_one, other=0)
     share = tl.div_rn(tl.where(is_some, shared, 0.0), tl.where(is_some, both, 1.0))
     return (tl.div_rn(share, 1 - share) * ONE + 0.5).to(tl.int64)
 

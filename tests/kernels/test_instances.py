@@ -221,39 +221,51 @@ def test_rims_fill_little_of_their_boxes():
     assert (found.map[:, 11:13] == 0).all()
 
 
-def centred(columns, label_of=None):
-    """A row of pixels of a thing, each of which says a box of one cell with its centre in such a column."""
-    label_of = np.ones(len(columns), int) if label_of is None else np.array(label_of)
-    boxes = np.ones((4, 1, len(columns)))
+def centred(columns):
+    """A row of pixels of a thing, each of which says a box of ten by ten cells with its centre in such a column."""
+    boxes = np.full((4, 1, len(columns)), 10.0)
     boxes[0], boxes[1] = 0, np.array(columns) - np.arange(len(columns))
-    return drawn(label_of[None], boxes)
+    return drawn(np.ones((1, len(columns)), int), boxes)
 
 
 @pytest.mark.parametrize(
-    ("hops", "owners"), [(0, [1, 1, 2, 3, 4, 5, 6]), (1, [1, 1, 1, 2, 3, 4, 5]), (2, [1, 1, 1, 1, 2, 3, 4])]
+    ("hops", "owners"),
+    [(0, [1, 1, 1, 2, 2, 3, 4]), (1, [1, 1, 1, 1, 2, 2, 3]), (2, [1, 1, 1, 1, 1, 2, 3]), (3, [1, 1, 1, 1, 1, 1, 2])],
 )
 def test_a_box_gives_way_to_that_of_the_pixel_at_its_centre(hops, owners):
-    """From pixel to pixel to the left; the last one says a place beyond the grid, and stays."""
+    """From pixel to pixel to the left: boxes a cell apart have an IoU of 9 / 11, those two cells apart of 8 / 12.
+
+    The last one says a place beyond the grid, and stays.
+    """
     made = centred([0, 0, 1, 2, 3, 4, 9])
-    assert check(made, cells((1, 7)), spec((1, 2), hops=hops)).map.tolist() == [owners]
+    assert check(made, cells((1, 7)), spec((1, 2), overlap=0.7, hops=hops)).map.tolist() == [owners]
 
 
-@pytest.mark.parametrize(
-    ("column", "owners"), [(-0.6, [1, 2]), (-0.5, [1, 1]), (0.49, [1, 1]), (1.49, [1, 2]), (1.5, [1, 2])]
-)
-def test_a_pixel_is_half_a_cell_around_its_place(column, owners):
-    made = centred([30, column])
-    assert check(made, cells((1, 2)), spec((1, 2), hops=1)).map.tolist() == [owners]
+@pytest.mark.parametrize(("column", "is_hop"), [(-0.6, False), (-0.5, True), (0.49, True), (0.5, False)])
+def test_a_pixel_is_half_a_cell_to_either_side(column, is_hop):
+    """The second pixel is two cells from the surest one, the third; by the first one's box it is one cell from it."""
+    made = centred([column + 1, column, column + 2])
+    made.logits[1, 0, 2] += 1
+    made.boxes[::4, 0, 2] = 0.6  # beyond the grid
+    found = check(made, cells((1, 3)), spec((1, 2), overlap=0.7, hops=1))
+    assert (found.map[0, 1] == found.map[0, 2]) == is_hop
 
 
-@pytest.mark.parametrize("top", [1, 3])
-def test_no_hop_to_another_class_nor_to_padding(top):
-    """Pixels 2 and 3 say that their box lies at pixel 1, of another class, and 0 at 5, which no frame shows."""
-    made = centred([5, 9, 1, 1, 20, 20, 20, 20], [1, 2, 1, 1, 1, 1, 1, 1])
-    geometry = Geometry((1, 8), (4, 32), (4, 16), (4, 16), False)
-    assert geometry.seen()[1] == 5
-    asked = spec((1, 2), hops=2, top=top)
-    same(check(made, geometry, asked), check(made, geometry, replace(asked, hops=0)))
+@pytest.mark.parametrize("top", [1, 2])
+@pytest.mark.parametrize("case", ["same", "other_class", "padding", "hidden"])
+def test_no_hop_to_what_is_another(case, top):
+    """All say a box around one pixel, which says a box that is smaller, with an IoU of 0.8 with theirs."""
+    size = (16, 20) if case == "padding" else (16, 32)
+    geometry, label_of = Geometry((4, 8), (16, 32), size, size, False), np.ones((4, 8), int)
+    boxes, (rows, cols) = np.full((4, 4, 8), 10.0), np.mgrid[:4, :8]
+    boxes[0], boxes[1] = 1 - rows, 7 - cols
+    boxes[3, 1, 7] = 4 if case == "hidden" else 8
+    label_of[1, 7] = 2 if case == "other_class" else 1
+    asked = spec((1, 2), top=top, hops=2, agreement=True, overlap=0.7, least_pixels=9, region_overlap=0.01)
+    found = check(drawn(label_of, boxes), geometry, asked)
+    share = (31 * 0.8 + 1) / 32 if case == "same" else 1
+    assert found.count == 1
+    assert found.scores[0] == pytest.approx(share / (1 + 2 * np.exp(-9)), abs=3 / ONE)
 
 
 def test_agreement_is_of_the_boxes_before_any_hop():
@@ -272,16 +284,10 @@ def test_agreement_is_of_the_boxes_before_any_hop():
 
 
 def test_agreement_of_equal_boxes_is_whole():
-    ids = np.zeros((9, 13), int)
-    ids[1:8, 2:11] = 1
-    boxes = boxes_of(ids)
-    boxes[2] += 1 / 3
-    made = drawn(ids, boxes)
-    made.boxes[:] += 0.1 * made.boxes
-    made.boxes[:, ids > 0] = made.boxes[:, 4:5, 6]
-    made.boxes[[0, 1, 4, 5]] = np.tile(boxes[:2], (2, 1, 1))
-    plain = check(made, cells(ids.shape), spec((1, 2)))
-    same(check(made, cells(ids.shape), spec((1, 2), agreement=True)), plain)
+    boxes = np.full((4, 7, 9), 5 / 3)
+    boxes[0], boxes[1] = 4 / 3, 1 / 7
+    made, geometry = drawn(np.ones((7, 9), int), boxes), cells((7, 9))
+    same(check(made, geometry, spec((1, 2), agreement=True)), check(made, geometry, spec((1, 2))))
 
 
 def test_scores_are_means_of_the_softmax():
