@@ -160,12 +160,12 @@ class _Hypotheses:
                 own = keys[n - 1][begins[n - 1][thing] : begins[n - 1][thing + 1]]
                 if not len(own):
                     continue
-                owner = np.empty(len(own), np.int32)
+                owner, weights = np.empty((2, len(own)), np.int32)
                 of_thing = boxes[4 * thing : 4 * thing + 4]
-                mask = own, of_thing, ranked.things, thing
-                found = group(*mask, spec.hops, areas, reach, seeds, first, last, *notes, wide, owner)
+                boxes_of = of_thing, ranked.things, thing, spec.hops, spec.agreement
+                found = group(own, *boxes_of, areas, reach, seeds, first, last, *notes, wide, owner, weights)
                 of_mask = np.zeros((2, found), np.int64)
-                weigh(*mask, ranked.scores, n, owner, seeds, spec.agreement, count, owners, *of_mask)
+                weigh(own, owner, weights, thing, ranked.things, ranked.scores, n, count, owners, *of_mask)
                 masks.append((of_mask, label))
                 of_boxes.append(seeds[4, :found].copy())
                 count += found
