@@ -17,7 +17,7 @@ from errseg_rt.bundle.instance_spec import InstanceSpec, instance_spec_of
 from errseg_rt.errors import BundleError
 from errseg_rt.system.json_text import parse_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 ERROR_SOURCES = ("branch", "max_softmax", "none")
 """Where the error logit of a front graph comes from: a trained branch, or 1 - max P_sb, or from nowhere."""
 

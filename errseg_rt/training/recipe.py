@@ -328,6 +328,8 @@ class InstancesConfig:
     least_fill: float = 0.0
     region_overlap: float = 0.5
     most: int = 1024
+    hops: int = 0
+    agreement: bool = False
 
     def __post_init__(self) -> None:
         """Raises FieldError for what the kernel would not take."""

@@ -68,6 +68,11 @@ def instances(
     its pixels. Small and doubtful hypotheses are dropped; of two whose masks overlap much the less confident one is;
     pixels of several belong to the most confident. Grid pixels that no pixel of the frame is made from take no part.
 
+    Two options go beyond the paper. With `spec.hops`, a candidate's box first gives way to that of the pixel at its
+    centre, so many times, where the best class is the same thing and the boxes overlap by more than `spec.overlap`.
+    With `spec.agreement`, a score counts times the IoU of the pixel's own box, before any hop, with that of the
+    hypothesis's first candidate.
+
     A pixel of the frame takes, of the four grid pixels around it, the instance of its label's class that has the
     largest share of it, as bilinear interpolation weighs them: the share decides labels too, and is symmetric where
     instances touch, which an interpolated box is not. No instance of its class among them: none.

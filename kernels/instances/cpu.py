@@ -128,7 +128,7 @@ class _Hypotheses:
         owners: int32 [n (n + 1) / 2, h * w]: the hypothesis of each pixel, -1 for none, in a line for each of the
             classes of a pixel in each of the top-n masks.
         sizes: int64 [m], pixels of each.
-        totals: int64 [m], sums of their scores.
+        totals: int64 [m], sums of their scores, each as far as its pixel's box agrees where that is asked for.
         areas: float32 [m], areas of the boxes of their first pixels.
         classes: int32 [m], class ids.
     """
@@ -160,11 +160,12 @@ class _Hypotheses:
                 own = keys[n - 1][begins[n - 1][thing] : begins[n - 1][thing + 1]]
                 if not len(own):
                     continue
-                owner = np.empty(len(own), np.int32)
+                owner, weights = np.empty((2, len(own)), np.int32)
                 of_thing = boxes[4 * thing : 4 * thing + 4]
-                found = group(own, of_thing, areas, reach, seeds, first, last, *notes, wide, owner)
+                boxes_of = of_thing, ranked.things, thing, spec.hops, spec.agreement
+                found = group(own, *boxes_of, areas, reach, seeds, first, last, *notes, wide, owner, weights)
                 of_mask = np.zeros((2, found), np.int64)
-                weigh(own, owner, thing, ranked.things, ranked.scores, n, count, owners, *of_mask)
+                weigh(own, owner, weights, thing, ranked.things, ranked.scores, n, count, owners, *of_mask)
                 masks.append((of_mask, label))
                 of_boxes.append(seeds[4, :found].copy())
                 count += found

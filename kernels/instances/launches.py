@@ -79,20 +79,29 @@ def enqueue_instances(
         CLASSES=classes, DETAIL=kind, TOP=top, PIXELS=PIXELS,
     )  # fmt: skip
 
+    placed = corners
+    if spec.hops:
+        placed = launcher.empty((5, top, pixels), "float32")
+        launch(
+            "hop_boxes", (tiles, top),
+            boxes, thing, corners, height, width, float(share_of_areas(spec.overlap)), placed,
+            HOPS=spec.hops, PIXELS=PIXELS,
+        )  # fmt: skip
+
     counts, found = (launcher.empty((masks,), "int32") for _ in range(2))
     members, owner = (launcher.empty((lines * pixels,), "int32") for _ in range(2))
     turns, begins = launcher.empty((lines * pixels,), "int64"), launcher.empty((masks,), "int64")
     sizes, totals = (launcher.zeros((masks * most,), dtype) for dtype in ("int32", "int64"))
-    areas = launcher.empty((masks * most,), "float32")
+    firsts = launcher.empty((masks * most,), "int32")
     owners = launcher.empty((lines, pixels), "int32")
     launch("clear", (cdiv(lines * pixels, PIXELS),), owners, lines * pixels, VALUE=-1, PIXELS=PIXELS)
     whole = {"PIXELS": GROUP_PIXELS, "warps": GROUP_WARPS}
     launch("count_members", (count, top), thing, pixels, counts, **whole)
     launch(
         "group_members", (count, top),
-        thing, rank, score, corners, counts, pixels, most, float(share_of_areas(spec.overlap)),
-        members, turns, owner, begins, found, sizes, totals, areas, owners,
-        THINGS=next_power_of_2(count), **whole,
+        thing, rank, score, placed, corners, counts, pixels, most, float(share_of_areas(spec.overlap)),
+        members, turns, owner, begins, found, sizes, totals, firsts, owners,
+        AGREEMENT=spec.agreement, THINGS=next_power_of_2(count), **whole,
     )  # fmt: skip
 
     keys = launcher.empty((masks * most,), "int64")
@@ -100,7 +109,7 @@ def enqueue_instances(
     of_hypotheses = cdiv(masks * most, PIXELS)
     launch(
         "make_keys", (of_hypotheses,),
-        found, sizes, totals, areas, masks, most,
+        found, sizes, totals, firsts, placed, masks, most, top, pixels,
         steps(spec.least_score), spec.least_pixels, float(spec.least_fill), keys, PIXELS=PIXELS,
     )  # fmt: skip
     launch(

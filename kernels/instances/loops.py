@@ -11,7 +11,9 @@ from errseg_rt.kernels.fuse_labels.loops import load_row
 from errseg_rt.kernels.instances import operands
 
 ONE, LEAST_SIDE = np.float64(operands.ONE), np.float32(operands.LEAST_SIDE)
+WHOLE = np.int32(operands.ONE)
 ZERO, HALF, INFINITY = np.float32(0), np.float32(0.5), np.float32(np.inf)
+UNIT = np.float32(1)
 NEGLIGIBLE = np.float64(-40)  # a class so far below the best one adds less to a sum of powers than that is rounded by
 PIXEL_BITS, MOST_THINGS = 24, 256  # of a key, which is signed: things are counted from -128
 SIDE = 8  # grid cells of a bin, each way
@@ -115,6 +117,10 @@ def list_candidates(things, margins, top, keys):
 def group(
     keys,  # [N] int64, of one thing, sorted
     boxes,  # [4, h, w] float32
+    things,  # [n, h * w] int32
+    thing,
+    hops,  # how often a box gives way to that of the pixel at its centre
+    agreement,  # whether a candidate's score counts times the IoU of its own box with its hypothesis's one
     share,  # of the sum of areas
     reach,  # how far centres of boxes that overlap so much may lie apart, as a share of a box's side
     seeds,  # [5, most] float32, scratch: corners and area of each hypothesis's box
@@ -124,6 +130,7 @@ def group(
     noted,  # [notes] int32, scratch
     wide,  # [most] int32, scratch
     owner,  # [N] int32, written: the hypothesis of each candidate, -1 where there were too many
+    weights,  # [N] int32, written: how far its score counts, in steps
 ):
     """Greedy NMS: a candidate belongs to the first hypothesis it overlaps with; one that has none becomes the next.
 
@@ -134,12 +141,19 @@ def group(
     count, notes, wides, most = 0, 0, 0, seeds.shape[1]
     for k in range(len(keys)):
         pixel = keys[k] & ((1 << PIXEL_BITS) - 1)
-        i, j = pixel // width, pixel % width
-        y, x = np.float32(i) + boxes[0, i, j], np.float32(j) + boxes[1, i, j]
-        tall, broad = max(boxes[2, i, j], LEAST_SIDE), max(boxes[3, i, j], LEAST_SIDE)
-        top, left = y - HALF * tall, x - HALF * broad
-        bottom, right = y + HALF * tall, x + HALF * broad
-        area = (bottom - top) * (right - left)
+        y, x, tall, broad = box_of(boxes, pixel)
+        own = corners_of(y, x, tall, broad)
+        box = own
+        for _ in range(hops):
+            centre = pixel_at(y, x, height, width)
+            if centre < 0 or centre == pixel or things[0, centre] != thing:
+                break
+            next_y, next_x, next_tall, next_broad = box_of(boxes, centre)
+            next_box = corners_of(next_y, next_x, next_tall, next_broad)
+            if not intersection(box, next_box) > share * (box[4] + next_box[4]):
+                break
+            pixel, y, x, tall, broad, box = centre, next_y, next_x, next_tall, next_broad, next_box
+        top, left, bottom, right, area = box
         found = -1
         note = first[bin_of(y, bin_rows) * bin_cols + bin_of(x, bin_cols)]
         while note >= 0 and found < 0:
@@ -173,8 +187,52 @@ def group(
                         last[at], noted[notes], following[notes] = notes, found, -1
                         notes += 1
         owner[k] = found
+        weights[k] = agreement_of(seeds, found, own) if agreement and found >= 0 else WHOLE
     first[:] = -1
     return count
+
+
+@inner
+def box_of(boxes, pixel):
+    """Centre and sides of a pixel's box."""
+    i, j = pixel // boxes.shape[2], pixel % boxes.shape[2]
+    y, x = np.float32(i) + boxes[0, i, j], np.float32(j) + boxes[1, i, j]
+    return y, x, max(boxes[2, i, j], LEAST_SIDE), max(boxes[3, i, j], LEAST_SIDE)
+
+
+@inner
+def corners_of(y, x, tall, broad):
+    """Top, left, bottom and right of a box, and its area."""
+    top, left = y - HALF * tall, x - HALF * broad
+    bottom, right = y + HALF * tall, x + HALF * broad
+    return top, left, bottom, right, (bottom - top) * (right - left)
+
+
+@inner
+def intersection(box, other):
+    """Area that two boxes share, of their corners."""
+    tall = min(box[2], other[2]) - max(box[0], other[0])
+    broad = min(box[3], other[3]) - max(box[1], other[1])
+    return max(tall, ZERO) * max(broad, ZERO)
+
+
+@inner
+def agreement_of(seeds, n, box):
+    """IoU of a box with a hypothesis's, in steps."""
+    shared = intersection((seeds[0, n], seeds[1, n], seeds[2, n], seeds[3, n]), box)
+    if not ((shared > ZERO) & (shared < INFINITY)):
+        return np.int32(0)
+    share = shared / (seeds[4, n] + box[4])
+    return np.int32(share / (UNIT - share) * np.float32(ONE) + HALF)
+
+
+@inner
+def pixel_at(y, x, height, width):
+    """The pixel in whose cell a place lies; -1 beyond the grid."""
+    y, x = y + HALF, x + HALF
+    if not ((y >= ZERO) & (y < np.float32(height)) & (x >= ZERO) & (x < np.float32(width))):
+        return -1
+    return np.int64(y) * width + np.int64(x)
 
 
 @inner
@@ -200,12 +258,13 @@ def overlaps(seeds, n, top, left, bottom, right, area, share):
 
 
 @compiled
-def weigh(keys, owner, thing, things, scores, top, before, owners, sizes, totals):
+def weigh(keys, owner, weights, thing, things, scores, top, before, owners, sizes, totals):
     """Count the pixels of each hypothesis of a mask, and sum their scores.
 
     Args:
         keys: [N] int64, of one thing.
         owner: [N] int32, its hypotheses, counted from 0.
+        weights: [N] int32, how far a score counts, in steps.
         thing: Which one.
         things: [n, h * w] int32.
         scores: [n, h * w] int32.
@@ -224,7 +283,7 @@ def weigh(keys, owner, thing, things, scores, top, before, owners, sizes, totals
                 n += 1
             owners[top * (top - 1) // 2 + n, pixel] = before + found
             sizes[found] += 1
-            totals[found] += scores[n, pixel]
+            totals[found] += np.int64(scores[n, pixel]) * weights[k] // WHOLE
 
 
 @compiled

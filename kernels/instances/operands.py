@@ -3,6 +3,7 @@
 They shall give equal maps, so that nothing that is decided may hang on how something is rounded. Pixels are ranked by
 differences of logits, boxes compared in float32 without a division or a sum of products, shares of a cell in whole
 numbers; scores are rounded to whole steps that are coarse beside the rounding of exponentials, and summed as integers.
+How far two boxes agree takes divisions: of IEEE, of what is no sum of products, and as whole steps again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class InstanceMap(Generic[Array]):
     Attributes:
         map: int32 [H, W], 0 where there is none, k for the k-th instance, by falling score. Some may have no pixel.
         classes: int32 [most], class ids; what is beyond the count is not defined, here and in `scores`.
-        scores: float32 [most], mean score of the pixels on the grid, in 0..1.
+        scores: float32 [most], confidence: mean score of the pixels on the grid, in 0..1.
         count: int32 [], how many instances there are.
     """
 

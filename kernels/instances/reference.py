@@ -24,8 +24,8 @@ class Hypothesis:
     Attributes:
         label: Class id.
         pixels: Flat indices on the grid.
-        score: Mean score, in steps, rounded down.
-        area: Of the box of its first pixel, in grid cells.
+        score: Confidence, in steps, rounded down.
+        area: Of its first pixel's box, in grid cells.
     """
 
     label: int
@@ -52,12 +52,16 @@ def instances_reference(
     found = []
     for thing, label in enumerate(spec.classes):
         place, margin = place_and_margin(logits, label)
-        corners = corners_of(boxes[4 * thing : 4 * thing + 4])
+        of_thing = boxes[4 * thing : 4 * thing + 4]
+        own = corners_of(of_thing)
+        corners = own[:, hopped(of_thing, own, (place == 0) & is_seen, spec)]
         for top in range(1, spec.top + 1):
             candidates = np.flatnonzero((place < top) & is_seen)
-            for pixels, area in grouped(candidates, margin.ravel()[candidates], corners[:, candidates], spec):
-                score = int(scores[label].ravel()[pixels].sum()) // len(pixels)
-                found.append(Hypothesis(label, pixels, score, area))
+            for pixels in grouped(candidates, margin.ravel()[candidates], corners[:, candidates], spec):
+                first, weights = corners[:, pixels[0]], scores[label].ravel()[pixels]
+                if spec.agreement:
+                    weights = weights * agreements(first, own[:, pixels]) // ONE
+                found.append(Hypothesis(label, pixels, int(weights.sum()) // len(pixels), first[4]))
     chosen = accepted(found, spec)
     on_grid = np.zeros(geometry.grid_size, np.int32)
     for number, hypothesis in reversed(list(enumerate(chosen, 1))):  # the most confident one comes last, and stays
@@ -99,25 +103,63 @@ def corners_of(boxes: Float32) -> Float32:
     return np.stack([top, left, bottom, right, (bottom - top) * (right - left)]).reshape(5, -1)
 
 
-def grouped(pixels: Int, margin: Float32, corners: Float32, spec: InstanceSpec) -> list[tuple[Int, np.float32]]:
-    """Pixels of each hypothesis of a mask, and its box's area, as they are found: greedy NMS of the boxes."""
+def hopped(boxes: Float32, corners: Float32, is_thing: npt.NDArray[np.bool_], spec: InstanceSpec) -> Int:
+    """Whose box each pixel has after some hops, as flat indices [h * w].
+
+    A pixel hops to the one in whose cell the centre of its box lies, if there is one, its best class is the same thing,
+    and its box overlaps with the one that gives way by more than `overlap`: else that centre is hidden by another.
+
+    Args:
+        boxes: Of one thing, [4, h, w].
+        corners: As `corners_of` makes them.
+        is_thing: Whether it is a pixel's best class, [h, w].
+        spec: How many hops.
+    """
+    height, width = is_thing.shape
+    (dy, dx), share = boxes[:2].reshape(2, -1), share_of_areas(spec.overlap)
+    found = np.arange(height * width)
+    for _ in range(spec.hops):
+        y, x = (found // width).astype(np.float32) + dy[found], (found % width).astype(np.float32) + dx[found]
+        y, x = y + np.float32(0.5), x + np.float32(0.5)
+        in_grid = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        i, j = (np.where(in_grid, place, 0).astype(np.int64) for place in (y, x))
+        centre = i * width + j
+        old, new = corners[:, found], corners[:, centre]
+        is_over = intersections(old, new) > share * (old[4] + new[4])
+        found = np.where(in_grid & is_thing.ravel()[centre] & is_over, centre, found)
+    return found
+
+
+def grouped(pixels: Int, margin: Float32, corners: Float32, spec: InstanceSpec) -> list[Int]:
+    """Pixels of each hypothesis of a mask, its first one first, as they are found: greedy NMS of the boxes."""
     order = np.argsort(-margin, kind="stable")  # ties: the lower index first
     pixels, corners = pixels[order], corners[:, order]
     share = share_of_areas(spec.overlap)
-    groups: list[tuple[Int, np.float32]] = []
+    groups: list[Int] = []
     while len(pixels) and len(groups) < spec.most:
         is_taken = intersections(corners[:, 0], corners) > share * (corners[4, 0] + corners[4])
         is_taken[0] = True
-        groups.append((pixels[is_taken], corners[4, 0]))
+        groups.append(pixels[is_taken])
         pixels, corners = pixels[~is_taken], corners[:, ~is_taken]
     return groups
 
 
 def intersections(box: Float32, boxes: Float32) -> Float32:
-    """Area that each box [5, n] shares with one [5]."""
+    """Area that each box [5, n] shares with one, [5], or with its own one, [5, n]."""
     height = np.minimum(box[2], boxes[2]) - np.maximum(box[0], boxes[0])
     width = np.minimum(box[3], boxes[3]) - np.maximum(box[1], boxes[1])
     return np.asarray(np.maximum(height, np.float32(0)) * np.maximum(width, np.float32(0)))
+
+
+def agreements(box: Float32, boxes: Float32) -> Int:
+    """IoU of a box [5] with others [5, n], in steps; 0 where they share no area, or one beyond all numbers.
+
+    With a share s of the sum of both areas it is s / (1 - s), and s is a half at most, rounded or not.
+    """
+    shared = intersections(box, boxes)
+    is_some = (shared > 0) & (shared < np.inf)
+    share = np.where(is_some, shared, np.float32(0)) / np.where(is_some, box[4] + boxes[4], np.float32(1))
+    return np.floor(share / (1 - share) * np.float32(ONE) + np.float32(0.5)).astype(np.int64)
 
 
 def accepted(found: list[Hypothesis], spec: InstanceSpec) -> list[Hypothesis]:

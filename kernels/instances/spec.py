@@ -25,6 +25,11 @@ class InstanceSpec:
             (Not in the paper; 0 is as there.)
         region_overlap: IoU of masks above which the less confident of two hypotheses is dropped.
         most: Hypotheses that are looked for, for each thing and mask, and instances of a frame at most.
+        hops: How often a pixel's box gives way to that of the pixel at its centre: the middle of an instance sees more
+            of it than its rim. Only where the best class there is the same thing, and the boxes overlap by more than
+            `overlap`: else the centre is hidden by something else. (Not in the paper; 0 is as there.)
+        agreement: Whether a pixel's score counts times the IoU of its own box with its hypothesis's first one.
+            (Not in the paper; False is as there.)
     """
 
     classes: tuple[int, ...]
@@ -35,6 +40,8 @@ class InstanceSpec:
     least_fill: float = 0.0
     region_overlap: float = 0.5
     most: int = 1024
+    hops: int = 0
+    agreement: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for what is out of range."""
@@ -42,7 +49,7 @@ class InstanceSpec:
             raise ValueError(f"classes must be ids of one or more classes, 0 to 254, got {self.classes}")
         if list(self.classes) != sorted(set(self.classes)):
             raise ValueError(f"classes must ascend, each once, got {self.classes}")
-        for name, least, greatest in (("top", 1, 8), ("least_pixels", 1, 1 << 24), ("most", 1, MOST)):
+        for name, least, greatest in (("top", 1, 8), ("least_pixels", 1, 1 << 24), ("most", 1, MOST), ("hops", 0, 8)):
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= greatest:
                 raise ValueError(f"{name} must be a whole number, {least} to {greatest}, got {value!r}")
@@ -54,3 +61,5 @@ class InstanceSpec:
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in 0..1, got {value!r}")
+        if type(self.agreement) is not bool:
+            raise ValueError(f"agreement must be true or false, got {self.agreement!r}")

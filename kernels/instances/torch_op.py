@@ -53,6 +53,8 @@ def _instances(
     least_fill: float,
     region_overlap: float,
     most: int,
+    hops: int,
+    agreement: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Map, classes, scores and count, as an `InstanceMap` has them; from `classes` on it is an `InstanceSpec`."""
     padded, content, output = ((int(size[0]), int(size[1])) for size in (input_size, content_size, output_size))
@@ -66,6 +68,8 @@ def _instances(
         least_fill,
         region_overlap,
         most,
+        hops,
+        agreement,
     )
     launcher = TorchLauncher(semantic.device)
     table = launcher.empty((len(semantic),), "float32").fill_(-1)
@@ -94,6 +98,8 @@ def _(
     least_fill: float,
     region_overlap: float,
     most: int,
+    hops: int,
+    agreement: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     return (
         semantic.new_empty(output_size, dtype=torch.int32),

@@ -17,10 +17,11 @@ ONE, LEAST_SIDE = tl.constexpr(float(operands.ONE)), tl.constexpr(operands.LEAST
 # Below every key of a candidate, and of a hypothesis.
 NEVER: tl.constexpr = tl.constexpr(-(1 << 63))
 LOW = tl.constexpr(0x7FFFFFFF)
+ONE_BITS = tl.constexpr(operands.ONE.bit_length() - 1)
 # Which of a pixel's classes; the spec allows 8.
 CLASS_BITS, CLASS_MASK = tl.constexpr(3), tl.constexpr(7)
 
-SIZES = ["height", "width", "pixels", "most", "masks"]
+SIZES = ["height", "width", "pixels", "most", "masks", "tops"]
 AXES = [f"{axis}_{name}" for axis in ("row", "col") for name in ("slope", "offset", "first", "last", "unit", "cell")]
 
 
@@ -103,6 +104,52 @@ def next_best(at, step, in_grid, last_label, last, CLASSES: tl.constexpr, PIXELS
     return label, own
 
 
+@triton.jit(do_not_specialize=SIZES)
+def hop_boxes(
+    boxes,  # [4 T, h, w] float32
+    things,  # [n, h * w] int32
+    corners,  # [5, n, h * w] float32, as `rank_pixels` writes them
+    height,
+    width,
+    overlap,  # share of the sum of areas
+    hopped,  # the same size, written: those of the pixels that others' boxes lead to
+    HOPS: tl.constexpr,
+    PIXELS: tl.constexpr,
+):
+    """Give pixels the boxes of those at the centres of theirs, where best class and box are like their own."""
+    pixel, n = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS), tl.program_id(1)
+    plane = height.to(tl.int64) * width
+    in_grid = pixel < height * width
+    thing = tl.load(things + n * plane + pixel, mask=in_grid, other=-1)
+    is_thing, line = thing >= 0, tl.num_programs(1) * plane
+    of_thing = boxes + 4 * thing.to(tl.int64) * plane
+    here, source = pixel, n * plane + pixel
+    for _ in tl.static_range(HOPS):
+        y = (here // width).to(tl.float32) + tl.load(of_thing + here, mask=is_thing, other=0) + 0.5
+        x = (here % width).to(tl.float32) + tl.load(of_thing + plane + here, mask=is_thing, other=0) + 0.5
+        is_hop = is_thing & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        centre = tl.where(is_hop, y, 0).to(tl.int32) * width + tl.where(is_hop, x, 0).to(tl.int32)
+        is_hop = is_hop & (tl.load(things + centre, mask=is_hop, other=-1) == thing)
+        shared = intersection(corners + source, corners + centre, line, is_hop)
+        areas = tl.load(corners + 4 * line + source, mask=is_hop, other=0)
+        areas += tl.load(corners + 4 * line + centre, mask=is_hop, other=0)
+        is_hop = is_hop & (shared > overlap * areas)
+        here, source = tl.where(is_hop, centre, here), tl.where(is_hop, centre, source)
+    for k in tl.static_range(5):
+        value = tl.load(corners + k * line + source, mask=is_thing, other=0)
+        tl.store(hopped + k * line + n * plane + pixel, value, mask=in_grid)
+
+
+@triton.jit
+def intersection(box, other, line, is_one):
+    """Area that boxes share, of where their corners lie, a line for each."""
+    tall = tl.minimum(tl.load(box + 2 * line, mask=is_one, other=0), tl.load(other + 2 * line, mask=is_one, other=0))
+    tall -= tl.maximum(tl.load(box, mask=is_one, other=0), tl.load(other, mask=is_one, other=0))
+    broad = tl.minimum(tl.load(box + 3 * line, mask=is_one, other=0), tl.load(other + 3 * line, mask=is_one, other=0))
+    broad -= tl.maximum(tl.load(box + line, mask=is_one, other=0), tl.load(other + line, mask=is_one, other=0))
+    return tl.maximum(tall, 0.0) * tl.maximum(broad, 0.0)
+
+
 @triton.jit(do_not_specialize=["size"])
 def clear(values, size, VALUE: tl.constexpr, PIXELS: tl.constexpr):
     """Fill an array."""
@@ -134,6 +181,7 @@ def group_members(
     ranks,  # [n, h * w] int32
     scores,  # [n, h * w] int32
     corners,  # [5, n, h * w] float32
+    own_corners,  # the same size: before any hop
     counts,  # [T * n] int32
     pixels,
     most,  # hypotheses of a mask
@@ -145,8 +193,9 @@ def group_members(
     found,  # [T * n] int32, written: how many hypotheses it has
     sizes,  # [T * n * most] int32, added to: how many pixels each has
     totals,  # [T * n * most] int64, added to: the sum of their scores
-    areas,  # [T * n * most] float32, written as far as `found`: the area of its first pixel's box
+    firsts,  # [T * n * most] int32, written as far as `found`: its first pixel, as a place in `things`
     owners,  # [n (n + 1) / 2, h * w] int32, written where there is one: the hypothesis, of all
+    AGREEMENT: tl.constexpr,  # whether scores count times the IoU of a pixel's own box with that of the first one
     THINGS: tl.constexpr,  # at least T
     PIXELS: tl.constexpr,
 ):
@@ -205,7 +254,7 @@ def group_members(
             tl.store(owner + place, count + tl.zeros_like(at), mask=is_taken)
             best = tl.maximum(best, tl.load(turns + place, mask=is_left & ~is_taken, other=NEVER))
             first += PIXELS
-        tl.store(areas + mask * most + count, seed_area)
+        tl.store(firsts + mask * most + count, seed)
         leader = tl.max(best, axis=0)
         count += 1
         tl.debug_barrier()
@@ -217,10 +266,23 @@ def group_members(
         own = tl.load(owner + place, mask=place < size, other=-1)
         at = tl.load(members + place, mask=own >= 0, other=0)
         tl.store(owners + line + at, mask * most + own, mask=own >= 0)
-        score = tl.load(scores + at, mask=own >= 0, other=0)
+        score = tl.load(scores + at, mask=own >= 0, other=0).to(tl.int64)
+        if AGREEMENT:
+            seeds = tl.load(firsts + mask * most + own, mask=own >= 0, other=0)
+            score = (score * agreement_of(corners + seeds, own_corners + at, plane, own >= 0)) >> ONE_BITS
         tl.atomic_add(sizes + mask * most + own, 1, mask=own >= 0, sem="relaxed")
-        tl.atomic_add(totals + mask * most + own, score.to(tl.int64), mask=own >= 0, sem="relaxed")
+        tl.atomic_add(totals + mask * most + own, score, mask=own >= 0, sem="relaxed")
         first += PIXELS
+
+
+@triton.jit
+def agreement_of(box, other, line, is_one):
+    """IoU of boxes, in steps, of where their corners and areas lie, a line for each."""
+    shared = intersection(box, other, line, is_one)
+    is_some = (shared > 0) & (shared < float("inf"))
+    both = tl.load(box + 4 * line, mask=is_one, other=0) + tl.load(other + 4 * line, mask=is_one, other=0)
+    share = tl.div_rn(tl.where(is_some, shared, 0.0), tl.where(is_some, both, 1.0))
+    return (tl.div_rn(share, 1 - share) * ONE + 0.5).to(tl.int64)
 
 
 @triton.jit
@@ -235,9 +297,12 @@ def make_keys(
     found,  # [T * n] int32
     sizes,  # [T * n * most] int32
     totals,  # [T * n * most] int64
-    areas,  # [T * n * most] float32
+    firsts,  # [T * n * most] int32
+    corners,  # [5, n, h * w] float32
     masks,  # T * n
     most,
+    tops,  # n
+    pixels,
     least_score,  # in steps
     least_pixels,
     least_fill,  # of an area
@@ -250,7 +315,9 @@ def make_keys(
     is_one = in_use & (at % most < tl.load(found + at // most, mask=in_use, other=0))
     size = tl.load(sizes + at, mask=is_one, other=1)
     mean = tl.load(totals + at, mask=is_one, other=0) // size
-    is_full = size.to(tl.float32) >= least_fill * tl.load(areas + at, mask=is_one, other=0)
+    areas = corners + 4 * tops * pixels.to(tl.int64)
+    area = tl.load(areas + tl.load(firsts + at, mask=is_one, other=0), mask=is_one, other=0)
+    is_full = size.to(tl.float32) >= least_fill * area
     is_kept = is_one & (mean >= least_score) & (size >= least_pixels) & is_full
     tl.store(keys + at, tl.where(is_kept, (mean << 32) + (LOW - at), -1), mask=in_use)
 

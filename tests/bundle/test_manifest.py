@@ -111,10 +111,24 @@ def test_fields_that_older_writers_may_leave_out(manifest: Manifest, field) -> N
 
 def test_instances_come_back(manifest: Manifest) -> None:
     spec = InstanceSpec(
-        (1,), top=2, overlap=0.4, least_score=0.3, least_pixels=5, least_fill=0.2, region_overlap=0.6, most=99
+        (1,),
+        top=2,
+        overlap=0.4,
+        least_score=0.3,
+        least_pixels=5,
+        least_fill=0.2,
+        region_overlap=0.6,
+        most=99,
+        hops=2,
+        agreement=True,
     )
     boxed = replace(manifest, instances=spec)
     assert Manifest.from_json(boxed.to_json(), WHERE) == boxed
+
+
+def test_an_older_manifest_finds_instances_as_the_paper_does(manifest: Manifest) -> None:
+    older = changed(manifest, format_version=3, instances={"classes": [1], "overlap": 0.3})
+    assert Manifest.from_json(older, WHERE).instances == InstanceSpec((1,), overlap=0.3, hops=0, agreement=False)
 
 
 def test_an_older_manifest_has_no_instances(manifest: Manifest) -> None:

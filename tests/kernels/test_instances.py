@@ -21,6 +21,9 @@ EVERYTHING = [
     {"top": 3, "region_overlap": 0.3},
     {"least_pixels": 4, "least_score": 0.6},
     {"least_fill": 0.4, "top": 2},
+    {"hops": 1},
+    {"agreement": True},
+    {"hops": 2, "agreement": True, "top": 2, "least_fill": 0.2},
 ]
 
 
@@ -82,11 +85,14 @@ def test_is_the_definition(name, changes):
     most=st.sampled_from([1, 3, 50]),
     box_noise=st.sampled_from([0.0, 0.1, 1.0]),
     stride=st.sampled_from([1, 3, 4]),
+    hops=st.integers(0, 3),
+    agreement=st.booleans(),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_is_the_definition_of_any_scene(seed, grid, count, top, overlap, most, box_noise, stride):
+def test_is_the_definition_of_any_scene(seed, grid, count, top, overlap, most, box_noise, stride, hops, agreement):
     made = scene(seed, grid, count, box_noise=box_noise, noise=2.0)
-    check(made, cells(grid, stride), spec(made.things, top=top, overlap=overlap, most=most))
+    changes = {"top": top, "overlap": overlap, "most": most, "hops": hops, "agreement": agreement}
+    check(made, cells(grid, stride), spec(made.things, **changes))
 
 
 @pytest.mark.parametrize("layout", ["map", "rows"])
@@ -215,6 +221,75 @@ def test_rims_fill_little_of_their_boxes():
     assert (found.map[:, 11:13] == 0).all()
 
 
+def centred(columns):
+    """A row of pixels of a thing, each of which says a box of ten by ten cells with its centre in such a column."""
+    boxes = np.full((4, 1, len(columns)), 10.0)
+    boxes[0], boxes[1] = 0, np.array(columns) - np.arange(len(columns))
+    return drawn(np.ones((1, len(columns)), int), boxes)
+
+
+@pytest.mark.parametrize(
+    ("hops", "owners"),
+    [(0, [1, 1, 1, 2, 2, 3, 4]), (1, [1, 1, 1, 1, 2, 2, 3]), (2, [1, 1, 1, 1, 1, 2, 3]), (3, [1, 1, 1, 1, 1, 1, 2])],
+)
+def test_a_box_gives_way_to_that_of_the_pixel_at_its_centre(hops, owners):
+    """From pixel to pixel to the left: boxes a cell apart have an IoU of 9 / 11, those two cells apart of 8 / 12.
+
+    The last one says a place beyond the grid, and stays.
+    """
+    made = centred([0, 0, 1, 2, 3, 4, 9])
+    assert check(made, cells((1, 7)), spec((1, 2), overlap=0.7, hops=hops)).map.tolist() == [owners]
+
+
+@pytest.mark.parametrize(("column", "is_hop"), [(-0.6, False), (-0.5, True), (0.49, True), (0.5, False)])
+def test_a_pixel_is_half_a_cell_to_either_side(column, is_hop):
+    """The second pixel is two cells from the surest one, the third; by the first one's box it is one cell from it."""
+    made = centred([column + 1, column, column + 2])
+    made.logits[1, 0, 2] += 1
+    made.boxes[::4, 0, 2] = 0.6  # beyond the grid
+    found = check(made, cells((1, 3)), spec((1, 2), overlap=0.7, hops=1))
+    assert (found.map[0, 1] == found.map[0, 2]) == is_hop
+
+
+@pytest.mark.parametrize("top", [1, 2])
+@pytest.mark.parametrize("case", ["same", "other_class", "padding", "hidden"])
+def test_no_hop_to_what_is_another(case, top):
+    """All say a box around one pixel, which says a box that is smaller, with an IoU of 0.8 with theirs."""
+    size = (16, 20) if case == "padding" else (16, 32)
+    geometry, label_of = Geometry((4, 8), (16, 32), size, size, False), np.ones((4, 8), int)
+    boxes, (rows, cols) = np.full((4, 4, 8), 10.0), np.mgrid[:4, :8]
+    boxes[0], boxes[1] = 1 - rows, 7 - cols
+    boxes[3, 1, 7] = 4 if case == "hidden" else 8
+    label_of[1, 7] = 2 if case == "other_class" else 1
+    asked = spec((1, 2), top=top, hops=2, agreement=True, overlap=0.7, least_pixels=9, region_overlap=0.01)
+    found = check(drawn(label_of, boxes), geometry, asked)
+    share = (31 * 0.8 + 1) / 32 if case == "same" else 1
+    assert found.count == 1
+    assert found.scores[0] == pytest.approx(share / (1 + 2 * np.exp(-9)), abs=3 / ONE)
+
+
+def test_agreement_is_of_the_boxes_before_any_hop():
+    """Of four pixels, one says a box that is shifted by half of its width: an IoU of a third."""
+    ids = np.ones((1, 4), int)
+    boxes = boxes_of(ids)
+    boxes[1, 0, 3] += 2
+    made = drawn(ids, boxes)
+    softmax = 1 / (1 + 2 * np.exp(-9))
+    for hops in (0, 2):
+        asked = spec((1, 2), hops=hops, overlap=0.3)
+        for agreement, share in ((False, 1), (True, (3 + 1 / 3) / 4)):
+            found = check(made, cells((1, 4)), replace(asked, agreement=agreement))
+            assert found.count == 1
+            assert found.scores[0] == pytest.approx(share * softmax, abs=3 / ONE)
+
+
+def test_agreement_of_equal_boxes_is_whole():
+    boxes = np.full((4, 7, 9), 5 / 3)
+    boxes[0], boxes[1] = 4 / 3, 1 / 7
+    made, geometry = drawn(np.ones((7, 9), int), boxes), cells((7, 9))
+    same(check(made, geometry, spec((1, 2), agreement=True)), check(made, geometry, spec((1, 2))))
+
+
 def test_scores_are_means_of_the_softmax():
     made = scene(6, (12, 15), 3, radius=4)
     geometry = cells((12, 15))
@@ -244,8 +319,9 @@ def test_thousands_of_candidates_of_noise():
     boxes = rng.uniform(-30, 30, (8, *grid))
     boxes[[2, 3, 6, 7]] = np.exp(rng.uniform(0, 5, (4, *grid)))
     made = Scene(rng.normal(size=(3, *grid)).astype(np.float32), boxes.astype(np.float32), None, (1, 2))
-    for top, most in ((1, 1024), (2, 300)):
-        found = check(made, cells(grid, 2), InstanceSpec((1, 2), top=top, most=most))
+    for top, most, hops in ((1, 1024, 0), (2, 300, 2)):
+        changes = {"top": top, "most": most, "hops": hops, "agreement": hops > 0}
+        found = check(made, cells(grid, 2), InstanceSpec((1, 2), **changes))
         assert 0 < found.count <= most
 
 
@@ -284,9 +360,9 @@ def test_boxes_that_are_none_do_no_harm(value):
     boxes = made.boxes.copy()
     boxes[:, 2:7, 3:9] = value
     with np.errstate(all="ignore"):
-        instances(
-            made.logits, None, None, boxes, made.labels(cells((12, 15))), cells((12, 15)), spec(made.things, top=2)
-        )
+        for changes in ({}, {"hops": 2, "agreement": True}):
+            asked = spec(made.things, top=2, **changes)
+            instances(made.logits, None, None, boxes, made.labels(cells((12, 15))), cells((12, 15)), asked)
 
 
 def test_float_ties_are_broken_by_the_lower_index():
@@ -345,6 +421,9 @@ def test_bad_operands_are_named():
         ({"least_fill": -0.5}, r"least_fill must be in 0..1, got -0.5"),
         ({"least_pixels": True}, "least_pixels must be a whole number"),
         ({"most": 0}, "most must be a whole number"),
+        ({"hops": -1}, "hops must be a whole number, 0 to 8, got -1"),
+        ({"hops": True}, "hops must be a whole number"),
+        ({"agreement": 1}, "agreement must be true or false, got 1"),
     ],
 )
 def test_bad_specs_are_refused(changes, message):

@@ -48,21 +48,26 @@ def recovered(ids, label_of, spec, stride):
     return np.array(best)
 
 
-def test_all_cars_and_people_of_rendered_streets():
+BEYOND_THE_PAPER = pytest.mark.parametrize("changes", [{}, {"hops": 2, "agreement": True}], ids=["paper", "hops"])
+
+
+@BEYOND_THE_PAPER
+def test_all_cars_and_people_of_rendered_streets(changes):
     """On a grid of all pixels; boxes that overlap by more than a half are of different instances here."""
     found = []
     for seed in range(6):
         frame = StreetScene(seed, 270, 360).frame(0)
         ids = frame.instances.astype(int)
-        found.append(recovered(ids, frame.labels, InstanceSpec(CARS_AND_PEOPLE, overlap=0.85), 1))
+        found.append(recovered(ids, frame.labels, InstanceSpec(CARS_AND_PEOPLE, overlap=0.85, **changes), 1))
     best = np.concatenate(found)
     assert len(best) > 60
     assert (best >= 0.5).mean() >= 0.98
     assert best.mean() > 0.97
 
 
+@BEYOND_THE_PAPER
 @pytest.mark.parametrize(("stride", "radius"), [(1, 2), (2, 4), (4, 8)])
-def test_nuclei_that_touch(stride, radius):
+def test_nuclei_that_touch(stride, radius, changes):
     """Discs of a few grid cells in a dense crowd, as nuclei are."""
     rng = np.random.default_rng(stride)
     ids = np.zeros((240, 320), int)
@@ -75,6 +80,6 @@ def test_nuclei_that_touch(stride, radius):
         if mask.any() and (ids[mask] > 0).mean() < 0.1:
             number += 1
             ids[mask & (ids == 0)] = number
-    best = recovered(ids, (ids > 0).astype(int), InstanceSpec((1,), most=4000), stride)
+    best = recovered(ids, (ids > 0).astype(int), InstanceSpec((1,), most=4000, **changes), stride)
     assert len(best) > 100
     assert (best >= 0.5).mean() >= 0.98

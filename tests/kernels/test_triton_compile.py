@@ -71,7 +71,7 @@ def instances(dtype: torch.dtype, geometry: Geometry, layout: str, top: int) -> 
     detail, flagged = (None, None)
     if layout == "rows":
         detail, flagged = torch.empty((5, 19), dtype=dtype), torch.empty(grid, dtype=torch.int32)
-    things = DeviceThings(InstanceSpec((11, 13, 18), top=top), torch.empty(19))
+    things = DeviceThings(InstanceSpec((11, 13, 18), top=top, hops=2, agreement=top > 1), torch.empty(19))
     boxes = torch.empty((12, *grid))
     return lambda launcher: enqueue_instances(launcher, semantic, detail, flagged, boxes, labels, geometry, things)
 

@@ -38,7 +38,7 @@ def way(engines, scene, place=None, boxes=None, **changes):
     return Direct(Pipeline(boxed_bundle(**changes), front, engines[1], place or Cpu(2), detail="sparse"))
 
 
-@pytest.mark.parametrize("changes", [{}, {"top": 2, "least_pixels": 3}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"top": 2, "least_pixels": 3}, {"hops": 3, "agreement": True}], ids=str)
 def test_the_cpu_is_the_definition(engines, scene, changes):
     ours, theirs = (
         way(engines, scene, place, **changes).submit(scene.frame, Ask(), Limits(0.5)).result()

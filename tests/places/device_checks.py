@@ -94,9 +94,9 @@ def test_is_the_runtime_on_the_cpu(frame, detail):
     assert (ours.labels.dtype, ours.labels.shape) == (np.uint8, SIZE)
 
 
-@pytest.mark.parametrize("top", [1, 2])
-def test_instances_are_those_of_the_cpu(frame, top):
-    spec = boxed_bundle(things=LARGE, least_pixels=2, top=top).manifest.instances
+@pytest.mark.parametrize("changes", [{"top": 1}, {"top": 2, "hops": 2, "agreement": True}], ids=str)
+def test_instances_are_those_of_the_cpu(frame, changes):
+    spec = boxed_bundle(things=LARGE, least_pixels=2, **changes).manifest.instances
     opened, ran = replace(bundle(), manifest=replace(bundle().manifest, instances=spec)), Walk()
     stage3, place = ran.pipeline.refinement._stage3, ran.pipeline.place
     ran.pipeline = Pipeline(opened, Boxed(ran.front, blocks, taken=torch.from_numpy), stage3, place)

@@ -95,7 +95,7 @@ def test_is_the_runtime_on_the_cpu(opened, frames):
 
 
 def test_instances_in_a_captured_graph(monkeypatch, opened, frames):
-    spec = boxed_bundle(things=LARGE, least_pixels=2).manifest.instances
+    spec = boxed_bundle(things=LARGE, least_pixels=2, hops=1, agreement=True).manifest.instances
     boxed, plain = replace(bundle(), manifest=replace(bundle().manifest, instances=spec)), opening.open_engine
 
     def open_engine(bundle, graph, options, place):

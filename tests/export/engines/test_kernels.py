@@ -110,13 +110,13 @@ def test_whatever_a_frame_is_asked_for_its_code_is_there(bundle, precision, buil
 
 def test_kernels_of_instances_are_among_them(bundle) -> None:
     """Whatever the frame's size, all that a bundle with boxes launches is compiled."""
-    boxed = boxed_bundle(top=2)
+    boxed = boxed_bundle(top=2, hops=1, agreement=True)
     front, refine = graphs(bundle, "fp16")
     boxes = TensorSpec("float32", (1, 4 * len(boxed.manifest.instances.classes), None, None))
     front = front._replace(outputs={**front.outputs, "boxes": boxes})
     found = launches(boxed, front, refine, Profile.parse("65x97..1024x2048"), JETSON)
     kernels = {launch.kernel for launch in found.values() if launch.kernel.startswith("instances.")}
-    assert len(kernels) == 9
+    assert len(kernels) == 10
     gpu = HostGpu(run=lambda launch: used.add(launch.code), capability=JETSON)
     used: set[str] = set()
     with gpu.entered():

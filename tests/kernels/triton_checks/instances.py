@@ -76,6 +76,10 @@ def test_flagged_pixels_take_their_detail_logits(layout, dtype):
         {"least_fill": 0.5},
         {"most": 2},
         {"top": 4},
+        {"hops": 1},
+        {"hops": 3, "top": 2},
+        {"agreement": True},
+        {"hops": 2, "agreement": True, "top": 2, "least_fill": 0.2},
     ],
     ids=str,
 )
@@ -106,7 +110,14 @@ def test_equal_pixels_and_equal_boxes():
     made = Scene(logits, np.zeros((8, 4, 5), np.float32), None, (0, 2))
     geometry = Geometry((4, 5), (16, 20), (16, 20), (16, 20), True)
     for top in (1, 3):
-        assert check(made, geometry, spec(made.things, top=top, most=25)) == 20
+        assert check(made, geometry, spec(made.things, top=top, most=25, hops=2, agreement=True)) == 20
+
+
+def test_boxes_with_centres_anywhere():
+    """Hops within the grid, beyond it, onto other classes and onto padding; boxes of any size."""
+    made, geometry = scene(27, (13, 17), 6, noise=2.0), Geometry((13, 17), (52, 68), (41, 53), (41, 53), False)
+    boxes = np.random.default_rng(28).uniform(-9, 12, made.boxes.shape).astype(np.float32)
+    check(made._replace(boxes=boxes), geometry, spec(made.things, top=2, overlap=0.2, hops=3, agreement=True))
 
 
 def test_one_code_serves_all_sizes():
@@ -149,6 +160,8 @@ def test_is_an_operator_of_torch():
         0.0,
         0.5,
         9,
+        1,
+        True,
     )
     torch.library.opcheck(
         torch.ops.errseg_rt.instances,
