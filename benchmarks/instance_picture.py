@@ -1,6 +1,8 @@
 """A frame, its true instances, those that a bundle finds, and its error map, side by side.
 
     python -m benchmarks.instance_picture nuclei --data nuclei/val --name train_0406 -o docs/instances/touching.jpg
+
+Above, the frame and what is true; below, what is found, and where errors are expected.
 """
 
 from __future__ import annotations

@@ -197,8 +197,7 @@ def of_instances() -> Iterator[str]:
         scores = found["methods"][key]
         figures = [*(scores[name] for name in ("map_r_0.5", "map_r_0.7", "map_r_vol", "map"))]
         cells = [f"{100 * each:.1f}" for each in [*figures, scores["panoptic"]["things"]["pq"]]]
-        best = key == "watershed"
-        yield f"| {words} | {f'**{cells[0]}**' if best else cells[0]} | {' | '.join(cells[1:])} |"
+        yield f"| {words} | {' | '.join(cells)} |"
         if key != "bundle":
             yield f"{100 * found['bundle_minus'][key]['map_r_0.5']:+.1f}"
 
