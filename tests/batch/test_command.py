@@ -150,7 +150,8 @@ def test_what_cannot_be_begun_is_one_line(cli, mixed: Path, tmp_path: Path, bund
         ((mixed, "-o", tmp_path / "out", "--bundle", tmp_path / "none"), "none"),
         ((mixed, "-o", tmp_path / "out", "--ids", "labelIds"), "11 are wanted"),
         ((mixed, "-o", tmp_path / "out", "--instances"), "finds no instances"),
-        ((mixed, "-o", tmp_path / "out", "--engine", "tensorrt", "--workers", "1"), "tensorrt"),
+        # Why there is no TensorRT differs from machine to machine; where that is, is said.
+        ((mixed, "-o", tmp_path / "out", "--engine", "tensorrt", "--workers", "1"), "error: at "),
     ):
         done = cli("batch", *arguments)
         assert done.code == 2
