@@ -99,9 +99,13 @@ def enqueue_instances(
     launch("count_members", (count, top), thing, pixels, counts, **whole)
     launch(
         "group_members", (count, top),
-        thing, rank, score, placed, corners, counts, pixels, most, float(share_of_areas(spec.overlap)),
-        members, turns, owner, begins, found, sizes, totals, firsts, owners,
-        AGREEMENT=spec.agreement, THINGS=next_power_of_2(count), **whole,
+        thing, rank, placed, counts, pixels, most, float(share_of_areas(spec.overlap)),
+        members, turns, owner, begins, found, firsts, THINGS=next_power_of_2(count), **whole,
+    )  # fmt: skip
+    launch(
+        "weigh_members", (cdiv(top * pixels, PIXELS), masks),
+        members, owner, counts, begins, firsts, score, placed, corners, pixels, most, top,
+        owners, sizes, totals, AGREEMENT=spec.agreement, PIXELS=PIXELS,
     )  # fmt: skip
 
     keys = launcher.empty((masks * most,), "int64")

@@ -179,9 +179,7 @@ def count_members(
 def group_members(
     things,  # [n, h * w] int32
     ranks,  # [n, h * w] int32
-    scores,  # [n, h * w] int32
     corners,  # [5, n, h * w] float32
-    own_corners,  # the same size: before any hop
     counts,  # [T * n] int32
     pixels,
     most,  # hypotheses of a mask
@@ -191,11 +189,7 @@ def group_members(
     owner,  # the same size, written: the hypothesis of each, of the mask's; -1 where there were too many
     begins,  # [T * n] int64, written: where a mask's candidates begin
     found,  # [T * n] int32, written: how many hypotheses it has
-    sizes,  # [T * n * most] int32, added to: how many pixels each has
-    totals,  # [T * n * most] int64, added to: the sum of their scores
     firsts,  # [T * n * most] int32, written as far as `found`: its first pixel, as a place in `things`
-    owners,  # [n (n + 1) / 2, h * w] int32, written where there is one: the hypothesis, of all
-    AGREEMENT: tl.constexpr,  # whether scores count times the IoU of a pixel's own box with that of the first one
     THINGS: tl.constexpr,  # at least T
     PIXELS: tl.constexpr,
 ):
@@ -260,19 +254,44 @@ def group_members(
         tl.debug_barrier()
     tl.store(found + mask, count)
 
-    first = 0
-    while first < size:
-        place = first + lane
-        own = tl.load(owner + place, mask=place < size, other=-1)
-        at = tl.load(members + place, mask=own >= 0, other=0)
-        tl.store(owners + line + at, mask * most + own, mask=own >= 0)
-        score = tl.load(scores + at, mask=own >= 0, other=0).to(tl.int64)
-        if AGREEMENT:
-            seeds = tl.load(firsts + mask * most + own, mask=own >= 0, other=0)
-            score = (score * agreement_of(corners + seeds, own_corners + at, plane, own >= 0)) >> ONE_BITS
-        tl.atomic_add(sizes + mask * most + own, 1, mask=own >= 0, sem="relaxed")
-        tl.atomic_add(totals + mask * most + own, score, mask=own >= 0, sem="relaxed")
-        first += PIXELS
+
+@triton.jit(do_not_specialize=SIZES)
+def weigh_members(
+    members,  # as `group_members` writes them, as what follows
+    owner,
+    counts,  # [T * n] int32
+    begins,  # [T * n] int64
+    firsts,  # [T * n * most] int32
+    scores,  # [n, h * w] int32
+    corners,  # [5, n, h * w] float32
+    own_corners,  # the same size: before any hop
+    pixels,
+    most,
+    tops,  # n
+    owners,  # [n (n + 1) / 2, h * w] int32, written where there is one: the hypothesis, of all
+    sizes,  # [T * n * most] int32, added to: how many pixels each hypothesis has
+    totals,  # [T * n * most] int64, added to: the sum of their scores
+    AGREEMENT: tl.constexpr,  # whether scores count times the IoU of a pixel's own box with that of the first one
+    PIXELS: tl.constexpr,
+):
+    """What a mask's hypotheses consist of: each pixel's, and pixels and scores of each."""
+    mask = tl.program_id(1)
+    top = mask % tops + 1
+    place = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    is_member = place < tl.load(counts + mask)
+    begin = tl.load(begins + mask)
+    own = tl.load(owner + begin + place, mask=is_member, other=-1)
+    at = tl.load(members + begin + place, mask=own >= 0, other=0)
+    line = (top * (top - 1) // 2) * pixels.to(tl.int64)
+    hypothesis = mask * most + own
+    tl.store(owners + line + at, hypothesis, mask=own >= 0)
+    score = tl.load(scores + at, mask=own >= 0, other=0).to(tl.int64)
+    if AGREEMENT:
+        seeds = tl.load(firsts + hypothesis, mask=own >= 0, other=0)
+        agreement = agreement_of(corners + seeds, own_corners + at, tops * pixels.to(tl.int64), own >= 0)
+        score = (score * agreement) >> ONE_BITS
+    tl.atomic_add(sizes + hypothesis, 1, mask=own >= 0, sem="relaxed")
+    tl.atomic_add(totals + hypothesis, score, mask=own >= 0, sem="relaxed")
 
 
 @triton.jit
@@ -282,7 +301,7 @@ def agreement_of(box, other, line, is_one):
     is_some = (shared > 0) & (shared < float("inf"))
     both = tl.load(box + 4 * line, mask=is_one, other=0) + tl.load(other + 4 * line, mask=is_one, other=0)
     share = tl.div_rn(tl.where(is_some, shared, 0.0), tl.where(is_some, both, 1.0))
-    return (tl.div_rn(share, 1 - share) * ONE + 0.5).to(tl.int64)
+    return (tl.div_rn(share, 1 - share) * ONE + 0.5).to(tl.int32)
 
 
 @triton.jit
