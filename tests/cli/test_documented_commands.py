@@ -182,6 +182,8 @@ ELSEWHERE = {
     "python -m benchmarks.many_frames": _BENCHMARK,
     "python -m benchmarks.instances": _BENCHMARK,
     "python -m benchmarks.instance_methods nuclei --data nuclei/val --tune nuclei/held": _BENCHMARK,
+    "python -m benchmarks.instance_picture nuclei --data nuclei/val --name train_0406 -o touching.jpg": _BENCHMARK,
+    "pytest -s tests/networks/test_agreement.py": "is a test itself, which runs for some of the networks",
     "python -m benchmarks.service": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
     "python -m benchmarks.video": _BENCHMARK,
