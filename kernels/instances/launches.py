@@ -14,9 +14,10 @@ from errseg_rt.kernels.instances.operands import InstanceMap, share_of_areas, st
 from errseg_rt.kernels.instances.spec import InstanceSpec
 from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv, next_power_of_2
 
-# Of a tile of the grid or the frame, of a tile of hypotheses, and of the programs that work on a whole mask alone.
+# Of a tile of the grid or the frame, of a tile of hypotheses, and of the programs that work on a whole mask alone: there a
+# thread has one pixel at a time, as for more some compilers spill.
 PIXELS, WARPS = 512, 4
-GROUP_PIXELS, GROUP_WARPS = 512, 8
+GROUP_PIXELS, GROUP_WARPS = 256, 8
 SORTED, OTHERS = 128, 32
 # Of what tells a pixel's places in a mask's list apart: an index of 24 bits, and which of up to 8 classes.
 PIXEL_BITS = 24
