@@ -75,12 +75,14 @@ def test_a_local_cluster_lets_nobody_in_without_its_token(tmp_path: Path, frame)
 import os, subprocess, sys
 from errseg_rt.cluster import joined
 others = {{name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}}
+told = []
 with joined("local", 1) as ray:
     command = [sys.executable, "-c", "from errseg_rt.cli import main; main()", "batch", {str(tmp_path / "in")!r}]
     command += ["-o", {str(tmp_path / "out")!r}, "--ray", ray.get_runtime_context().gcs_address]
     for token in ({{}}, {{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 32 * "ab"}}):
         done = subprocess.run(command, env=others | token, capture_output=True, text=True, timeout=120, check=False)
-        print(done.returncode, done.stderr.strip().splitlines()[-1])
+        told.append(f"{{done.returncode}} {{done.stderr.strip().splitlines()[-1]}}")
+print("\\n".join(told))  # within the block, it would go nowhere
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
