@@ -321,6 +321,7 @@ def narrow_link() -> Iterator[None]:
     def ip(*arguments: str) -> None:
         subprocess.run(arguments, check=True, capture_output=True)
 
+    subprocess.run(("ip", "netns", "del", NAMESPACE), check=False, capture_output=True)  # of a run that was killed
     ip("ip", "netns", "add", NAMESPACE)
     try:
         ip("ip", "link", "add", LINK, "type", "veth", "peer", "name", f"{LINK}-far", "netns", NAMESPACE)
