@@ -28,9 +28,13 @@ from errseg_rt.runtime import Runtime
 from errseg_rt.system.atomic import write_json
 from errseg_rt.system.stamp import machine_stamp
 
-ROWS = (("plain", "-plain", 0.0), ("+ bootstrapping", "-bootstrapped", 0.0), ("+ weighted loss", "", 0.0))
 CASCADE = "+ fused class maps"
-ROUNDS = (*ROWS, (CASCADE, "", None))
+ROUNDS = (
+    ("plain", "-plain", 0.0),
+    ("+ bootstrapping", "-bootstrapped", 0.0),
+    ("+ weighted loss", "", 0.0),
+    (CASCADE, "", None),
+)
 """What a row is called, how its recipe's name ends, and the budget of its detail branch; None: what it flags."""
 BASELINES = ("components", "watershed")
 SHOWN = ("map_r_0.5", "map_r_0.7", "map_r_vol")

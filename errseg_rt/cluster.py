@@ -16,14 +16,13 @@ from typing import Any
 
 from errseg_rt.errors import DataError
 from errseg_rt.system.cores import usable_cores
-from errseg_rt.system.lines import one_line
+from errseg_rt.system.lines import one_line, shortened
 
 LOCAL = "local"
 _FOUND = "auto"  # what RAY_ADDRESS names, or the cluster that runs on this machine
 _ANSWERS = 5.0  # seconds within which a cluster's head must answer; Ray alone tries for two minutes and more
 _STORE = 200 << 20  # bytes of a local cluster's shared memory, through which frames of a service go
 _STARTS = 2  # of a local cluster: Ray gives its processes 30 seconds, which a busy machine may need for loading them
-_LONGEST = 300  # characters of what Ray says of a fault
 
 
 def check_ray(address: str) -> None:
@@ -145,4 +144,4 @@ def _said(error: BaseException) -> str:
     text = one_line(causes[-1])
     if any("token" in str(each).lower() for each in causes):
         return "the cluster wants another token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+    return shortened(text)

@@ -6,9 +6,7 @@ from typing import Any
 
 from errseg_rt.batch.crew import Answer, Task, Worker
 from errseg_rt.datasets.inputs import Item
-from errseg_rt.system.lines import one_line
-
-_LONGEST = 300  # characters of what Ray says of a death
+from errseg_rt.system.lines import one_line, shortened
 
 
 class Actors:
@@ -61,5 +59,4 @@ class Actors:
 def _said(error: BaseException) -> str:
     """What Ray says of a death: the last line of a traceback, or the first ones of a text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = one_line(lines[-1] if "Traceback" in str(error) else " ".join(lines))
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+    return shortened(one_line(lines[-1] if "Traceback" in str(error) else " ".join(lines)))

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from errseg_rt.batch.figures import frame_summary, frames_summary
-from errseg_rt.batch.image import files_of
+from errseg_rt.batch.image import files_of, is_whole
 from errseg_rt.batch.kept import Entry
 from errseg_rt.datasets.inputs import Item
 from errseg_rt.errors import FrameError
@@ -69,7 +69,7 @@ class ClipWork:
             for shot in stream:
                 recorder.write(shot)
                 frames.append(frame_summary(shot.result))
-                errors.append(shot.result.mean_error_probability)
+                errors.append(shot.result.expected_error)
                 size, end = shot.result.labels.shape, shot.timestamp
         known = [error for error in errors if error is not None]
         pixels = {name: sum(frame["pixels"][name] for frame in frames) for name in frames[0]["pixels"]}
@@ -94,11 +94,8 @@ class ClipWork:
         """
         places = self._places(item)
         try:
-            is_same: bool = (
-                entry["files"] == files_of(item)
-                and {self.out / name for name in entry["outputs"].values()} == {*places.values()}
-                and all(path.stat().st_size for path in places.values())
-                and ("pngs" not in places or len([*places["pngs"].glob("*.png")]) >= entry["frames"] > 0)
+            is_same: bool = is_whole(item, entry, self.out, places.values()) and (
+                "pngs" not in places or len([*places["pngs"].glob("*.png")]) >= entry["frames"] > 0
             )
             json.dumps(frames_summary([entry]), allow_nan=False)
         except (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError):  # somebody has edited it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,13 +117,10 @@ class ImageWork:
 
         The image and its labels must be unchanged, and the results there.
         """
-        results = self.results(item)
         try:
             is_same: bool = (
-                entry["files"] == files_of(item)
+                is_whole(item, entry, self.out, self.results(item))
                 and ("confusion" in entry) == (item.truth is not None)
-                and {self.out / name for name in entry["outputs"].values()} == {*results}
-                and all(path.stat().st_size for path in results)
                 and is_expected(entry, self.manifest)
             )
             Tally(self.manifest.classes).add(entry)
@@ -147,3 +144,17 @@ def files_of(item: Item) -> dict[str, list[int]]:
         OSError: One cannot be looked at.
     """
     return {str(path): print_of(path) for path in (item.path, item.truth) if path is not None}
+
+
+def is_whole(item: Item, entry: Mapping[str, Any], out: Path, results: Collection[Path]) -> bool:
+    """Whether an item's files are those that an entry was made of, and its results are there and not empty.
+
+    Raises:
+        LookupError, TypeError, AttributeError: The entry is none.
+        OSError: A file is not there.
+    """
+    return (
+        entry["files"] == files_of(item)
+        and {out / name for name in entry["outputs"].values()} == {*results}
+        and all(path.stat().st_size for path in results)
+    )

@@ -16,3 +16,8 @@ def one_line(text: object) -> str:
 def escaped(name: object) -> str:
     """A name with escapes, as Python writes them, for its control characters: it can be told from any other."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(name))
+
+
+def shortened(text: str, longest: int = 300) -> str:
+    """A text, or as many of its first characters as a line has room for, and three dots."""
+    return text if len(text) <= longest else f"{text[:longest]} ..."
