@@ -14,6 +14,8 @@ from tests.video.clips import write_clip
 WARM, END, TURN = 400, 1000, 4
 """Frames until the process is looked at first and last, and of the clip that is opened again and again."""
 
+OPENINGS = (END - WARM) // TURN
+
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_stream_keeps_what_it_holds(tmp_path) -> None:
@@ -34,4 +36,4 @@ def test_a_stream_keeps_what_it_holds(tmp_path) -> None:
     assert found["video/soak/memory_growth"][0] < 2  # percent; a frame kept of each opening would be 3
     for what in ("threads", "handles"):
         last, first = found[f"video/soak/{what}"]
-        assert last == first
+        assert last - first < OPENINGS / 2  # one that stays of each would be all; a clip being read has some of its own

@@ -115,8 +115,8 @@ def test_kernels_of_instances_are_among_them(bundle) -> None:
     boxes = TensorSpec("float32", (1, 4 * len(boxed.manifest.instances.classes), None, None))
     front = front._replace(outputs={**front.outputs, "boxes": boxes})
     found = launches(boxed, front, refine, Profile.parse("65x97..1024x2048"), JETSON)
-    kernels = {launch.kernel for launch in found.values() if launch.kernel.startswith("instances.")}
-    assert len(kernels) == 10
+    kernels = {launch.kernel.removeprefix("instances.") for launch in found.values()}
+    assert kernels >= {"rank_pixels", "hop_boxes", "group_members", "weigh_members", "number_apart", "paint"}
     gpu = HostGpu(run=lambda launch: used.add(launch.code), capability=JETSON)
     used: set[str] = set()
     with gpu.entered():
