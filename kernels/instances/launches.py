@@ -14,8 +14,8 @@ from errseg_rt.kernels.instances.operands import InstanceMap, share_of_areas, st
 from errseg_rt.kernels.instances.spec import InstanceSpec
 from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv, next_power_of_2
 
-# Of a tile of the grid or the frame, of a tile of hypotheses, and of the programs that work on a whole mask alone: there
-# a thread has one pixel at a time, as for more some compilers spill.
+# Of a tile of the grid or the frame, of a tile of hypotheses, and of the programs that work on a whole mask alone: in
+# these a thread has one pixel at a time, as for more some compilers spill.
 PIXELS, WARPS = 512, 4
 GROUP_PIXELS, GROUP_WARPS = 256, 8
 SORTED, OTHERS = 128, 32
