@@ -5,16 +5,20 @@
 All methods see the same frames. The baselines take the bundle's own fused labels, and once the true ones, which no
 network gives: what telling instances apart costs alone. The watershed's parameters are those that are best on the
 frames of `--tune`. Differences to the bundle's mAP^r at 0.5 have intervals by a paired bootstrap over frames.
+`--touching` takes those frames alone in which an instance touches another.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from benchmarks.instance_baselines import connected_components, watershed
 from errseg_rt.datasets import LabelledFiles, open_labelled
@@ -32,7 +36,46 @@ _SHOWN = ("map_r_0.5", "map_r_0.7", "map_r_vol", "map")
 Method = Callable[..., Instances]
 
 
-def scored(runtime: Runtime, frames: LabelledFiles, methods: Mapping[str, Method]) -> dict[str, InstanceScores]:
+class Subset:
+    """Some of the frames.
+
+    Args:
+        frames: All of them.
+        which: Their indices.
+    """
+
+    def __init__(self, frames: Any, which: Sequence[int]) -> None:
+        self._frames, self._which = frames, which
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._frames[self._which[index]]
+
+    def instances(self, index: int, truth: Any) -> Any:
+        """As the frames have them."""
+        return self._frames.instances(self._which[index], truth)
+
+
+def touching(frames: LabelledFiles) -> list[int]:
+    """Which frames show an instance that touches another, corner to corner at least."""
+    return [index for index in range(len(frames)) if _touch(frames.instances(index, frames[index][1]).map)]
+
+
+def _touch(numbers: npt.NDArray[np.int32]) -> bool:
+    tall = np.pad(np.maximum(numbers, 0), 1)
+    rows, columns = numbers.shape
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        other = tall[1 + down : 1 + down + rows, 1 + right : 1 + right + columns]
+        if np.any((numbers > 0) & (other > 0) & (numbers != other)):
+            return True
+    return False
+
+
+def scored(
+    runtime: Runtime, frames: LabelledFiles | Subset, methods: Mapping[str, Method]
+) -> dict[str, InstanceScores]:
     """Scores of each method on labels of the runtime, of those of true labels, and of the bundle's own instances."""
     things, classes = _things(runtime), runtime.manifest.classes
     scores: dict[str, InstanceScores] = {}
@@ -53,7 +96,7 @@ def scored(runtime: Runtime, frames: LabelledFiles, methods: Mapping[str, Method
     return scores
 
 
-def tuned(runtime: Runtime, frames: LabelledFiles) -> dict[str, Any]:
+def tuned(runtime: Runtime, frames: LabelledFiles | Subset) -> dict[str, Any]:
     """The watershed's parameters that are best on some frames, by mAP^r at 0.5."""
     ways = [{"sigma": sigma, "apart": apart} for sigma, apart in itertools.product(SIGMAS, APART)]
     methods = {str(number): partial(watershed, **way) for number, way in enumerate(ways)}
@@ -89,14 +132,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split")
     parser.add_argument("--tune", type=Path, help="frames for the watershed's parameters; else these are the defaults")
+    parser.add_argument("--touching", action="store_true", help="only frames in which an instance touches another")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with Runtime(args.bundle) as runtime:
         classes, things = runtime.manifest.classes, _things(runtime)
         best = tuned(runtime, open_labelled(args.tune, classes, things=things)) if args.tune else {}
         frames = open_labelled(args.data, classes, args.split, things=things)
+        chosen = Subset(frames, touching(frames)) if args.touching else frames
         methods = {"components": connected_components, "watershed": partial(watershed, **best)}
-        scores = scored(runtime, frames, methods)
+        scores = scored(runtime, chosen, methods)
         told = {name: each.to_dict(classes) for name, each in scores.items()}
         differences = {name: difference(scores["bundle"], each) for name, each in scores.items() if name != "bundle"}
     print(f"{'':26} {' '.join(f'{name:>10}' for name in _SHOWN)} {'PQ':>10}  {'AUROC':>6}  bundle minus it")
@@ -111,7 +156,8 @@ def main() -> None:
             name: None if each is None else {"map_r_0.5": each.difference, "interval": [each.low, each.high]}
             for name, each in differences.items()
         }
-        answer = {"bundle": args.bundle, "data": str(args.data), "watershed": best, "methods": told}
+        data = {"data": str(args.data), "frames": len(chosen), "touching": args.touching}
+        answer = {"bundle": args.bundle, **data, "watershed": best, "methods": told}
         write_json(args.json, {**answer, "bundle_minus": intervals, "machine": machine_stamp(None)})
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.instance_baselines import connected_components, watershed
-from benchmarks.instance_methods import Method, difference, scored, tuned
+from benchmarks.instance_methods import Method, Subset, difference, scored, tuned
 from errseg_rt.datasets import open_labelled
 from errseg_rt.evaluation import InstanceScores
 from errseg_rt.runtime import Runtime
@@ -37,6 +37,7 @@ ROUNDS = (
 )
 """What a row is called, how its recipe's name ends, and the budget of its detail branch; None: what it flags."""
 BASELINES = ("components", "watershed")
+TUNED_ON = 12  # frames, spread over those that were learned from
 SHOWN = ("map_r_0.5", "map_r_0.7", "map_r_vol")
 
 
@@ -65,28 +66,11 @@ def scores_of(bundle: Path, budget: float | None, data: Path) -> dict[str, Insta
         classes, things = runtime.manifest.classes, runtime.manifest.things
         methods: dict[str, Method] = {}
         if budget is None:
-            learned = _Some(open_labelled(data / "train", classes, things=things))
-            best = tuned(runtime, learned)  # type: ignore[arg-type]
+            learned = open_labelled(data / "train", classes, things=things)
+            dozen = np.unique(np.linspace(0, len(learned) - 1, min(TUNED_ON, len(learned))).round().astype(int))
+            best = tuned(runtime, Subset(learned, dozen.tolist()))
             methods = {"components": connected_components, "watershed": partial(watershed, **best)}
         return scored(runtime, open_labelled(data / "val", classes, things=things), methods)
-
-
-class _Some:
-    """A dozen frames of many, spread over all."""
-
-    def __init__(self, frames: Any, count: int = 12) -> None:
-        self._frames = frames
-        self._which = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
-
-    def __len__(self) -> int:
-        return len(self._which)
-
-    def __getitem__(self, index: int) -> Any:
-        return self._frames[int(self._which[index])]
-
-    def instances(self, index: int, truth: Any) -> Any:
-        """As the frames have them."""
-        return self._frames.instances(int(self._which[index]), truth)
 
 
 def table(found: Mapping[tuple[str, int], Mapping[str, InstanceScores]], seeds: Sequence[int]) -> list[dict[str, Any]]:

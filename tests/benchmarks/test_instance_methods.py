@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 
 from benchmarks import instance_methods as module
@@ -32,6 +34,30 @@ def test_what_touches_is_one_piece(data: Path, tmp_path: Path, monkeypatch, caps
     assert told["bundle_minus"]["components"]["map_r_0.5"] > 0
     assert told["watershed"].keys() == {"sigma", "apart"}
     assert "watershed, true labels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("second", "touches"),
+    [((3, 3), True), ((3, 4), True), ((4, 4), True), ((4, 2), True), ((3, 5), False), ((5, 5), False)],
+)
+def test_instances_that_touch_corner_to_corner_at_least(second: tuple[int, int], touches: bool) -> None:
+    numbers = np.zeros((7, 7), np.int32)
+    numbers[2:4, 3] = 1
+    numbers[second] = 2
+    numbers[0, 0] = -1  # of no instance in particular
+    assert module._touch(numbers) is touches
+
+
+def test_frames_in_which_nothing_touches_are_left_out(data: Path, tmp_path: Path, monkeypatch) -> None:
+    alone = cv2.imread(str(data / "instances/f3.png"), -1)
+    alone[alone % 2 == 0] = 0
+    cv2.imwrite(str(data / "instances/f3.png"), alone)
+    monkeypatch.setattr(module, "Runtime", Seer)
+    told = str(tmp_path / "told.json")
+    monkeypatch.setattr(sys, "argv", ["instance_methods", "seer", "--data", str(data), "--touching", "--json", told])
+    module.main()
+    found = json.loads(Path(told).read_text())
+    assert (found["frames"], found["touching"]) == (10, True)
 
 
 def test_a_bundle_without_instances(monkeypatch) -> None:
