@@ -23,7 +23,7 @@ from errseg_rt.system.fields import check_fields, require
 DECODERS: dict[str, type[DetailBranch] | type[DUpsampling]] = {"gau": DetailBranch, "dupsampling": DUpsampling}
 BRANCH_FIELDS = {
     "semantic": ("semantic", "classes"),
-    "error": ("semantic", "classes", "error_width", "residual", "error_features", "error_coarse", "grid_stride"),
+    "error": ("semantic", "classes", "error_width", "residual", "error_features", "grid_stride"),
     "detail": ("semantic", "classes", "detail_width", "residual", "decoder", "grid_stride"),
     "localization": ("semantic", "classes", "things", "localization_width", "box_scale", "grid_stride"),
 }
@@ -44,7 +44,6 @@ class CascadeConfig:
         detail_frozen: Whether those of the detail branch are: then its stage 3 can be evaluated sparsely.
         decoder: What labels again, a key of `DECODERS`: the detail branch, or what it is compared with.
         error_features: What the error-prediction branch sees beside P_sb, one of `error_branch.FEATURES`.
-        error_coarse: Whether it works on every other grid pixel of every other line alone, at a quarter of the cost.
         grid_stride: Input pixels from one grid pixel to the next: 4, as the paper has it, or 2 or 1 for a network that
             tells thinner things apart. `low` lies at it, `mid` at twice as much, `deep` and `high` at four times.
         things: Classes that have instances, in rising order, for which there is a localization head; none: no head.
@@ -61,7 +60,6 @@ class CascadeConfig:
     detail_frozen: bool = False
     decoder: str = "gau"
     error_features: str = "image"
-    error_coarse: bool = False
     grid_stride: int = GRID_STRIDE
     things: tuple[int, ...] = ()
     localization_width: int = 32
@@ -151,7 +149,6 @@ class Cascade(nn.Module):
             self.semantic,
             config.error_width,
             features=config.error_features,
-            coarse=config.error_coarse,
             grid_stride=config.grid_stride,
             residual=config.residual,
             frozen=config.error_frozen,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from errseg_rt.bundle.contract import GRID_STRIDE
@@ -31,8 +30,6 @@ class ErrorBranch(nn.Module):
         grid_stride: A key of `IMAGE_STRIDES`.
         residual: Correct the semantic logits; else one logit is learned from nothing, as the paper has it.
         frozen: Whether its norms are frozen.
-        coarse: Work on every other grid pixel of every other line, and enlarge what is learned there; ours. With
-            `residual`, what is fine in P_ep comes from the semantic logits anyway.
     """
 
     def __init__(
@@ -44,11 +41,9 @@ class ErrorBranch(nn.Module):
         residual: bool,
         frozen: bool = False,
         grid_stride: int = GRID_STRIDE,
-        coarse: bool = False,
     ) -> None:
         super().__init__()
-        self.features, self.residual, self.coarse = features, residual, coarse
-        self.align_corners = semantic.align_corners
+        self.features, self.residual = features, residual
         if features == "image":
             self.probabilities = nn.Sequential(conv_norm(semantic.classes, width, frozen=frozen), nn.ReLU())
             strides = IMAGE_STRIDES[grid_stride]
@@ -58,14 +53,7 @@ class ErrorBranch(nn.Module):
             channels = 2 * width
         else:
             channels = semantic.classes + 1 + semantic.low_channels
-        self.gau = GAU(
-            channels,
-            semantic.high_channels,
-            width,
-            align_corners=semantic.align_corners,
-            frozen=frozen,
-            stride=2 if coarse else 1,
-        )
+        self.gau = GAU(channels, semantic.high_channels, width, align_corners=semantic.align_corners, frozen=frozen)
         self.head = nn.Conv2d(width, semantic.classes if residual else 1, 1)
         if residual:
             nn.init.zeros_(self.head.weight)
@@ -108,7 +96,4 @@ class ErrorBranch(nn.Module):
             # The second is max P_sb. Under autocast these are float32, and would widen the features beside them.
             own = [p_sb.to(taps.low.dtype), total.reciprocal().to(taps.low.dtype), taps.low]
         learned: Tensor = self.head(self.gau(torch.cat(own, dim=1), taps.high))
-        if self.coarse:
-            size = taps.logits.shape[2:]
-            learned = F.interpolate(learned, size=size, mode="bilinear", align_corners=self.align_corners)
         return learned

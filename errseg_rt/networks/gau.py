@@ -23,23 +23,15 @@ class GAU(nn.Module):
         width: Channels of the result.
         align_corners: How H is laid over L when it is enlarged.
         frozen: Whether its norms are frozen.
-        stride: Pixels of L from one of the result's to the next.
     """
 
     def __init__(
-        self,
-        low_channels: int,
-        high_channels: int,
-        width: int,
-        *,
-        align_corners: bool,
-        frozen: bool = False,
-        stride: int = 1,
+        self, low_channels: int, high_channels: int, width: int, *, align_corners: bool, frozen: bool = False
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.attend = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(high_channels, width, 1), nn.ReLU())
-        self.low = conv_norm(low_channels, width, stride, frozen=frozen)
+        self.low = conv_norm(low_channels, width, frozen=frozen)
         self.project = nn.Conv2d(high_channels, width, 1)
         first, second = (conv_norm(width, width, frozen=frozen) for _ in range(2))
         self.fuse = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
@@ -52,15 +44,12 @@ class GAU(nn.Module):
     def forward(self, low: Tensor, high: Tensor, gate: Tensor | None = None) -> Tensor:
         """Decode L `[B, low_channels, h, w]` and H `[B, high_channels, h', w']` into `[B, width, h, w]`.
 
-        With a `stride`, height and width of the result are those of L divided by it, rounded up.
-
         Args:
             low: L.
-            high: H, on a grid that is as fine as the result's or coarser.
+            high: H, on a grid that is as fine as L's or coarser.
             gate: What `gate(high)` gives, where it is already known.
         """
         gate = self.gate(high) if gate is None else gate
-        low = self.low(low)
         up = F.interpolate(self.project(high), size=low.shape[2:], mode="bilinear", align_corners=self.align_corners)
-        out: Tensor = self.fuse(up + gate * low)
+        out: Tensor = self.fuse(up + gate * self.low(low))
         return out

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from errseg_rt.bundle.contract import GRID_STRIDE, on_stride
 from errseg_rt.networks import SEMANTIC_NETWORKS, Cascade, CascadeConfig
@@ -16,10 +15,9 @@ from errseg_rt.networks.norms import FrozenNorm
 SMALL = {"semantic": "squeezenas", "classes": 5, "error_width": 6, "detail_width": 4}
 
 
-def build(residual=True, features="image", coarse=False):
+def build(residual=True, features="image"):
     torch.manual_seed(0)
-    config = CascadeConfig(**SMALL, residual=residual, error_features=features, error_coarse=coarse)
-    return Cascade(config).eval()
+    return Cascade(CascadeConfig(**SMALL, residual=residual, error_features=features)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +78,9 @@ def test_forward_follows_eq_1_to_5(image):
     np.testing.assert_allclose(out.p_ep, 1 / (1 + np.exp(-error_logit)), rtol=0, atol=1e-6)
 
 
-COARSE = pytest.mark.parametrize("coarse", [False, True], ids=["fine", "coarse"])
-
-
-@COARSE
 @pytest.mark.parametrize("features", ["image", "low"])
-def test_residual_start_equals_the_semantic_branch(image, features, coarse):
-    cascade = build(features=features, coarse=coarse)
+def test_residual_start_equals_the_semantic_branch(image, features):
+    cascade = build(features=features)
     cascade.semantic.decoder._1x1_BR.weight.data *= 100  # so that doubt differs from pixel to pixel
     with torch.no_grad():
         out = cascade(image)
@@ -103,11 +97,10 @@ def test_plain_start_owes_nothing_to_the_semantic_branch(image):
     assert (out.p_ep - (1 - out.p_sb.max(dim=1, keepdim=True).values)).abs().max() > 0.01
 
 
-@COARSE
 @pytest.mark.parametrize("features", ["image", "low"])
 @torch.no_grad()
-def test_p_ep_is_what_corrected_logits_leave_to_other_classes(image, features, coarse):
-    cascade = build(features=features, coarse=coarse)
+def test_p_ep_is_what_corrected_logits_leave_to_other_classes(image, features):
+    cascade = build(features=features)
     torch.nn.init.normal_(cascade.error.head.weight)
     cascade.error.offset.fill_(0.5)
     taps = cascade.taps(image)
@@ -118,24 +111,6 @@ def test_p_ep_is_what_corrected_logits_leave_to_other_classes(image, features, c
     p = 1 - np.take_along_axis(probabilities, label, axis=1)
     wanted = np.log(p / (1 - p)) + 0.5
     np.testing.assert_allclose(cascade.error(image, taps), wanted, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
-@pytest.mark.parametrize("size", [(65, 97), (72, 104), (33, 48)], ids=str)
-@torch.no_grad()
-def test_a_coarse_branch_learns_on_half_a_grid_and_is_enlarged(size, residual):
-    cascade = build(residual=residual, coarse=True)
-    torch.nn.init.normal_(cascade.error.head.weight)
-    image = torch.randn(1, 3, *size)
-    taps, seen = cascade.taps(image), []
-    cascade.error.head.register_forward_hook(lambda *call: seen.append(call[-1]))
-    learned = cascade.error.correct(image, taps) - taps.logits if residual else cascade.error(image, taps)
-    height, width = taps.logits.shape[2:]
-    assert seen[0].shape[2:] == (-(-height // 2), -(-width // 2))
-    wanted = F.interpolate(seen[0], size=(height, width), mode="bilinear", align_corners=True)
-    torch.testing.assert_close(learned, wanted, rtol=0, atol=1e-5)
-    if height % 2 and width % 2:  # then corners lie on corners, and every pixel of the half grid on one of the grid
-        torch.testing.assert_close(learned[..., ::2, ::2], seen[0], rtol=0, atol=1e-5)
 
 
 def test_features_of_the_image_or_of_the_network_are_what_is_seen(image):
