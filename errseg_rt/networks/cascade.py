@@ -23,7 +23,7 @@ from errseg_rt.system.fields import check_fields, require
 DECODERS: dict[str, type[DetailBranch] | type[DUpsampling]] = {"gau": DetailBranch, "dupsampling": DUpsampling}
 BRANCH_FIELDS = {
     "semantic": ("semantic", "classes"),
-    "error": ("semantic", "classes", "error_width", "residual", "error_features", "grid_stride"),
+    "error": ("semantic", "classes", "error_width", "residual", "error_features", "error_kernel", "grid_stride"),
     "detail": ("semantic", "classes", "detail_width", "residual", "decoder", "grid_stride"),
     "localization": ("semantic", "classes", "things", "localization_width", "box_scale", "grid_stride"),
 }
@@ -44,6 +44,7 @@ class CascadeConfig:
         detail_frozen: Whether those of the detail branch are: then its stage 3 can be evaluated sparsely.
         decoder: What labels again, a key of `DECODERS`: the detail branch, or what it is compared with.
         error_features: What the error-prediction branch sees beside P_sb, one of `error_branch.FEATURES`.
+        error_kernel: Side of its first kernel: 3, as the paper has it, or 1, of which two fifths of its work are left.
         grid_stride: Input pixels from one grid pixel to the next: 4, as the paper has it, or 2 or 1 for a network that
             tells thinner things apart. `low` lies at it, `mid` at twice as much, `deep` and `high` at four times.
         things: Classes that have instances, in rising order, for which there is a localization head; none: no head.
@@ -60,6 +61,7 @@ class CascadeConfig:
     detail_frozen: bool = False
     decoder: str = "gau"
     error_features: str = "image"
+    error_kernel: int = 3
     grid_stride: int = GRID_STRIDE
     things: tuple[int, ...] = ()
     localization_width: int = 32
@@ -75,6 +77,7 @@ class CascadeConfig:
         strides = sorted(IMAGE_STRIDES)
         require(self, "grid_stride", self.grid_stride in strides, f"one of {', '.join(map(str, strides))}")
         require(self, "error_width", self.error_width >= 2, "2 or more")
+        require(self, "error_kernel", self.error_kernel in (1, 3), "3 or 1")
         require(self, "detail_width", self.detail_width >= 1, "1 or more")
         object.__setattr__(self, "things", tuple(self.things))  # JSON and TOML have lists
         is_rising = list(self.things) == sorted({each for each in self.things if 0 <= each < self.classes})
@@ -149,6 +152,7 @@ class Cascade(nn.Module):
             self.semantic,
             config.error_width,
             features=config.error_features,
+            kernel=config.error_kernel,
             grid_stride=config.grid_stride,
             residual=config.residual,
             frozen=config.error_frozen,

@@ -30,6 +30,7 @@ class ErrorBranch(nn.Module):
         grid_stride: A key of `IMAGE_STRIDES`.
         residual: Correct the semantic logits; else one logit is learned from nothing, as the paper has it.
         frozen: Whether its norms are frozen.
+        kernel: Side of the kernel with which it first looks at what it sees: 3, as the paper has it, or 1.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class ErrorBranch(nn.Module):
         residual: bool,
         frozen: bool = False,
         grid_stride: int = GRID_STRIDE,
+        kernel: int = 3,
     ) -> None:
         super().__init__()
         self.features, self.residual = features, residual
@@ -53,7 +55,14 @@ class ErrorBranch(nn.Module):
             channels = 2 * width
         else:
             channels = semantic.classes + 1 + semantic.low_channels
-        self.gau = GAU(channels, semantic.high_channels, width, align_corners=semantic.align_corners, frozen=frozen)
+        self.gau = GAU(
+            channels,
+            semantic.high_channels,
+            width,
+            align_corners=semantic.align_corners,
+            frozen=frozen,
+            kernel=kernel,
+        )
         self.head = nn.Conv2d(width, semantic.classes if residual else 1, 1)
         if residual:
             nn.init.zeros_(self.head.weight)

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from errseg_rt.networks.norms import norm
 
 
-def conv_norm(inputs: int, outputs: int, stride: int = 1, *, frozen: bool = False) -> nn.Sequential:
-    """3x3 convolution without bias, then a norm."""
-    conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+def conv_norm(inputs: int, outputs: int, stride: int = 1, *, kernel: int = 3, frozen: bool = False) -> nn.Sequential:
+    """Convolution of an odd kernel without bias, then a norm."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
     return nn.Sequential(conv, norm(outputs, frozen=frozen))
 
 
@@ -23,15 +23,23 @@ class GAU(nn.Module):
         width: Channels of the result.
         align_corners: How H is laid over L when it is enlarged.
         frozen: Whether its norms are frozen.
+        kernel: Side of the convolution of L: 3, as its authors have it, or 1.
     """
 
     def __init__(
-        self, low_channels: int, high_channels: int, width: int, *, align_corners: bool, frozen: bool = False
+        self,
+        low_channels: int,
+        high_channels: int,
+        width: int,
+        *,
+        align_corners: bool,
+        frozen: bool = False,
+        kernel: int = 3,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.attend = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(high_channels, width, 1), nn.ReLU())
-        self.low = conv_norm(low_channels, width, frozen=frozen)
+        self.low = conv_norm(low_channels, width, kernel=kernel, frozen=frozen)
         self.project = nn.Conv2d(high_channels, width, 1)
         first, second = (conv_norm(width, width, frozen=frozen) for _ in range(2))
         self.fuse = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())

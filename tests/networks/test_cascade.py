@@ -190,6 +190,7 @@ def test_grid_is_a_quarter_rounded_up(size):
         ({"classes": 256}, "classes: wanted 2 to 255, got 256"),
         ({"error_width": 1}, "error_width: wanted 2 or more, got 1"),
         ({"error_width": 2.5}, "error_width: wanted a whole number, got 2.5"),
+        ({"error_kernel": 2}, "error_kernel: wanted 3 or 1, got 2"),
         ({"detail_width": 0}, "detail_width: wanted 1 or more, got 0"),
     ],
     ids=str,

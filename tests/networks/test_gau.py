@@ -19,8 +19,8 @@ def test_conv_norm_has_no_bias_before_the_norm():
     assert isinstance(conv_norm(3, 8, frozen=True)[1], FrozenNorm)
 
 
-def gau_by_definition(weights, low, high, groups, align_corners):
-    """`x = up(project(H)) + ReLU(conv1x1(mean(H))) * GN(conv3x3(L))`, then twice `ReLU(GN(conv3x3(x)))`."""
+def gau_by_definition(weights, low, high, groups, align_corners, kernel=3):
+    """`x = up(project(H)) + ReLU(conv1x1(mean(H))) * GN(conv(L))`, then twice `ReLU(GN(conv3x3(x)))`."""
 
     def norm(x, name):
         parts = x.unflatten(1, (groups, -1))
@@ -34,14 +34,14 @@ def gau_by_definition(weights, low, high, groups, align_corners):
 
     gate = conv(high.mean(dim=(2, 3), keepdim=True), "attend.1").clamp_min(0)
     up = F.interpolate(conv(high, "project"), size=low.shape[2:], mode="bilinear", align_corners=align_corners)
-    x = up + gate * norm(conv(low, "low.0", 1), "low.1")
+    x = up + gate * norm(conv(low, "low.0", kernel // 2), "low.1")
     x = norm(conv(x, "fuse.0.0", 1), "fuse.0.1").clamp_min(0)
     return norm(conv(x, "fuse.2.0", 1), "fuse.2.1").clamp_min(0)
 
 
-def random_gau(width, align_corners=True, seed=0, frozen=False):
+def random_gau(width, align_corners=True, seed=0, frozen=False, kernel=3):
     torch.manual_seed(seed)
-    gau = GAU(5, 6, width, align_corners=align_corners, frozen=frozen).double()
+    gau = GAU(5, 6, width, align_corners=align_corners, frozen=frozen, kernel=kernel).double()
     for module in gau.modules():
         if isinstance(module, nn.GroupNorm | FrozenNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -51,13 +51,13 @@ def random_gau(width, align_corners=True, seed=0, frozen=False):
 
 @pytest.mark.parametrize("align_corners", [True, False], ids=["aligned", "half_pixel"])
 @pytest.mark.parametrize("sizes", [((9, 13), (5, 7)), ((8, 6), (8, 6)), ((7, 10), (1, 1))], ids=str)
-@pytest.mark.parametrize("width", [8, 12])
-def test_gau_equals_its_formula(width, sizes, align_corners):
-    gau = random_gau(width, align_corners)
+@pytest.mark.parametrize(("width", "kernel"), [(8, 3), (12, 3), (8, 1)])
+def test_gau_equals_its_formula(width, kernel, sizes, align_corners):
+    gau = random_gau(width, align_corners, kernel=kernel)
     low = torch.randn(2, 5, *sizes[0], dtype=torch.float64)
     high = torch.randn(2, 6, *sizes[1], dtype=torch.float64)
     with torch.no_grad():
-        wanted = gau_by_definition(gau.state_dict(), low, high, width // 4, align_corners)
+        wanted = gau_by_definition(gau.state_dict(), low, high, width // 4, align_corners, kernel)
         torch.testing.assert_close(gau(low, high), wanted, rtol=1e-9, atol=1e-9)
 
 
