@@ -19,7 +19,7 @@ from errseg_rt.system.forks import keep_in_forks
 
 _SHARED = "session.use_env_allocators"
 _SHRINK = "memory.enable_memory_arena_shrinkage"
-# Each region of the arena is twice as large as the last one up to here, by default up to 1 GiB. A process that sees frames
+# Each region of the arena is twice as large as the last, up to here, by default up to 1 GiB. A process that sees frames
 # of 1024x2048 takes 6 % less memory with it, and no more time; regions of just what was asked for fit no other size.
 _LARGEST_DOUBLED = {"max_power_of_two_extend_bytes": 16 << 20}
 # y = x of one number: a graph is what can be run, and only a run gives memory back.
