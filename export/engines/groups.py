@@ -39,8 +39,8 @@ def join_narrow_groups(graph: onnx.GraphProto) -> None:
             continue
         node.input[1], attribute.i = f"{old}.{groups}_to_{groups // count}", groups // count
         if node.input[1] not in weights:  # unless another node reads the same
-            wide = _wide(numpy_helper.to_array(weights[old]), groups, count)
-            weights[node.input[1]] = numpy_helper.from_array(wide, node.input[1])
+            joined = wide(numpy_helper.to_array(weights[old]), groups, count)
+            weights[node.input[1]] = numpy_helper.from_array(joined, node.input[1])
             graph.initializer.append(weights[node.input[1]])
         replaced.add(old)
     left = replaced - set(_read(graph))
@@ -58,14 +58,14 @@ def _joined(groups: int, channels: int, outputs: int) -> int:
     return next((count for count in divisors if count * channels >= FEWEST_CHANNELS), groups)
 
 
-def _wide(weight: npt.NDArray[np.generic], groups: int, count: int) -> npt.NDArray[np.generic]:
-    """The weight `[O, count * c, ...]` of joined groups, from `[O, c, ...]`."""
+def wide(weight: npt.NDArray[np.generic], groups: int, count: int) -> npt.NDArray[np.generic]:
+    """The weight `[O, count * c, ...]` of groups joined by `count`, from `[O, c, ...]` of all `groups`."""
     outputs, channels = weight.shape[:2]
-    wide = np.zeros((outputs, count * channels, *weight.shape[2:]), weight.dtype)
+    result = np.zeros((outputs, count * channels, *weight.shape[2:]), weight.dtype)
     for group, rows in enumerate(np.split(np.arange(outputs), groups)):
         first = group % count * channels
-        wide[rows, first : first + channels] = weight[rows]
-    return wide
+        result[rows, first : first + channels] = weight[rows]
+    return result
 
 
 def _read(graph: onnx.GraphProto) -> Iterator[str]:
