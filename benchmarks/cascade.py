@@ -1,8 +1,11 @@
-"""What does the cascade add to its semantic branch, and do budgets and deadlines hold?
+"""What does the cascade cost: over its semantic branch, and beside a plain network? And do budgets and deadlines hold?
 
     python -m benchmarks.cascade --frames camvid/val/images cityscapes/leftImg8bit/train/aachen
 
-Without `--frames`, rendered streets stand in for real ones.
+Without `--frames`, rendered streets stand in for real ones. Whoever has labels of a plain network pays for its
+post-processing: `vs_plain_network` is the time of a whole cascade, as a share of the time from a frame to labels by the
+semantic branch alone in ONNX Runtime, then torch or NumPy and OpenCV. Of each frame all are timed in turn, on the same
+threads.
 """
 
 from __future__ import annotations
@@ -14,22 +17,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnx.utils
 
+from benchmarks.plain_network import Frame, PlainNetwork, image_of, semantic_graph
 from benchmarks.report import Row, finish
 from errseg_rt import Runtime
 from errseg_rt.datasets.inputs import find_images
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
 from errseg_rt.frames.reading import read_frame
-from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.scenes import StreetScene
+from errseg_rt.system.cores import usable_cores
 
-Frame = npt.NDArray[np.uint8]
 SIZES = {"480x360": (360, 480), "1024x2048": (1024, 2048)}
 SEEDS = 4
 SHARE = 0.1  # the budget that is tried, of the dense stage
 ROOM = 1.1  # the deadline that is tried, over the median frame without one
+LEAST_ALIKE = 0.97  # share of labels that the plain network and the semantic branch must have in common on a frame
+WARM_UP = 2  # rounds that do not count
 
 
 def main() -> None:
@@ -37,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", nargs="*", default=[], help="folders of real frames")
     parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--varied", type=int, default=200, help="frames that limits are tried on")
+    parser.add_argument("--varied", type=int, default=200, help="frames that limits are tried on; 0: none")
     args, rest = parser.parse_known_args()
     frames = _frames(args.frames)
     rows: list[Row] = []
@@ -45,38 +48,62 @@ def main() -> None:
         runtime.warm_up()
         for name, size in SIZES.items():
             same = [frame for frame in frames if frame.shape[:2] == size]
-            rows += overhead(runtime, name, same, args.pairs) if same else []
+            rows += against(runtime, name, same, args.pairs, usable_cores()) if same else []
     small = [frame for frame in frames if frame.shape[:2] == SIZES["480x360"]]
-    rows += limits(small, args.varied) if small else []
+    rows += limits(small, args.varied) if small and args.varied else []
     finish(rows, "cascade", rest)
 
 
-def overhead(runtime: Runtime, name: str, frames: Sequence[Frame], pairs: int) -> list[Row]:
-    """Everything behind the semantic branch, as a share of it: error prediction, refinement, fusion."""
-    semantic = OnnxRuntimeEngine(semantic_graph(runtime), "semantic")
-    shares, alone, parts, flagged = [], [], [], []
-    for index in range(pairs + 2):
+def against(runtime: Runtime, name: str, frames: Sequence[Frame], rounds: int, threads: int) -> list[Row]:
+    """The whole cascade beside its semantic branch alone, and beside that as a network with the usual post-processing.
+
+    Raises:
+        RuntimeError: The plain network gives other labels.
+    """
+    spec, plain = runtime.manifest.input, PlainNetwork(runtime, threads)
+    semantic = OnnxRuntimeEngine(semantic_graph(runtime), "semantic", threads=threads)
+    alike = {way: _alike(runtime, plain, way, frames[0]) for way in plain.ways}
+    taken, laps, flagged = [], [], []
+    for index in range(rounds + WARM_UP):
         frame = frames[index % len(frames)]
-        image = _input(runtime, frame)
-        took = _milliseconds(lambda image=image: semantic.run({"image": image}))  # type: ignore[misc]
-        segmentation = runtime.segment(frame)
-        if index < 2:
-            continue
-        timings = {step: took for step, took in segmentation.timings.items() if step != "preprocess"}
-        alone.append(took)
-        parts.append(timings)
-        flagged.append(segmentation.flagged_share)
-        shares.append(sum(timings.values()) / took - 1)
-    low, middle, high = (float(q) for q in np.quantile(shares, (0.1, 0.5, 0.9)))
-    laps = {lap: float(np.median([part[lap] for part in parts])) for lap in parts[0]}
-    note = (
-        f"semantic branch alone {np.median(alone):.1f} ms; whole cascade "
-        + ", ".join(f"{lap} {value:.1f} ms" for lap, value in laps.items())
-        + f"; {100 * np.mean(flagged):.1f} % flagged at t = {runtime.threshold}"
-    )
-    return [
-        Row(f"cascade/overhead@{name}", 100 * middle, "%", quantiles=(100 * low, 100 * middle, 100 * high), note=note)
-    ]
+        image = image_of(frame, spec, threads)
+        alone, _ = _timed(semantic.run, {"image": image})
+        others = [_timed(plain.labels, frame, way)[0] for way in plain.ways]
+        whole, segmentation = _timed(runtime.segment, frame)
+        if index >= WARM_UP:
+            taken.append([alone, *others, whole])
+            laps.append(segmentation.timings)
+            flagged.append(segmentation.flagged_share)
+    wall, processor = np.moveaxis(1000 * np.array(taken), 2, 0)  # ms [rounds, semantic, each way, cascade], each
+    steps = {step: np.array([lap[step] for lap in laps]) for step in laps[0]}
+    added = 100 * (sum(took for step, took in steps.items() if step != "preprocess") / wall[:, 0] - 1)
+    note = f"semantic branch alone {np.median(wall[:, 0]):.1f} ms; whole cascade "
+    note += ", ".join(f"{step} {np.median(took):.1f} ms" for step, took in steps.items())
+    note += f"; {100 * np.mean(flagged):.1f} % flagged at t = {runtime.threshold}"
+    rows = [_row(f"cascade/overhead@{name}", added, "%", note)]
+    for column, way in enumerate(plain.ways, 1):
+        ours, theirs = (np.median(wall[:, each]) for each in (-1, column))
+        note = (
+            f"cascade {ours:.1f} ms, plain network {theirs:.1f} ms, {threads} threads, {rounds} rounds; "
+            f"{np.median(processor[:, -1] / processor[:, column]):.3f} in processor time; {alike[way]:.2%} of labels "
+            "as the semantic branch's in the cascade"
+        )
+        rows.append(_row(f"cascade/vs_plain_network/{way}@{name}", wall[:, -1] / wall[:, column], "of its time", note))
+    return rows
+
+
+def _alike(runtime: Runtime, plain: PlainNetwork, way: str, frame: Frame) -> float:
+    """Share of labels in common: the ways round differently, and OpenCV knows no aligned corners."""
+    wanted = runtime.segment(frame, semantic=True).semantic_labels
+    share = float((plain.labels(frame, way) == wanted).mean())
+    if share < LEAST_ALIKE:
+        raise RuntimeError(f"{way}: {share:.2%} of labels are the semantic branch's; nothing was timed")
+    return share
+
+
+def _row(name: str, values: npt.NDArray[np.float64], unit: str, note: str) -> Row:
+    low, middle, high = (float(q) for q in np.quantile(values, (0.1, 0.5, 0.9)))
+    return Row(name, middle, unit, quantiles=(low, middle, high), note=note)
 
 
 def limits(frames: Sequence[Frame], count: int) -> list[Row]:
@@ -121,23 +148,11 @@ def _frames(folders: Sequence[str]) -> list[Frame]:
     ]
 
 
-def semantic_graph(runtime: Runtime) -> bytes:
-    """The part of the front graph that the semantic logits need."""
-    model = onnx.load_from_string(runtime.bundle.read("graphs/front.onnx"))
-    part: Any = onnx.utils.Extractor(model).extract_model(["image"], ["logits"])
-    data: bytes = part.SerializeToString()
-    return data
-
-
-def _input(runtime: Runtime, frame: Frame) -> npt.NDArray[np.float32]:
-    spec, size = runtime.manifest.input, (frame.shape[0], frame.shape[1])
-    return preprocess(frame, spec.content_size(size), spec.input_size(size), mean=spec.mean, std=spec.std)
-
-
-def _milliseconds(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return 1000 * (time.perf_counter() - start)
+def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[tuple[float, float], Any]:
+    """Wall and processor time in seconds, and what the function gives."""
+    wall, processor = time.perf_counter(), time.process_time()
+    result = function(*arguments)
+    return (time.perf_counter() - wall, time.process_time() - processor), result
 
 
 if __name__ == "__main__":

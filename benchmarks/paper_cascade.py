@@ -27,7 +27,7 @@ import torch
 from onnx import helper, numpy_helper
 from safetensors.torch import save
 
-from benchmarks.cascade import semantic_graph
+from benchmarks.plain_network import semantic_graph
 from benchmarks.report import Row, finish
 from errseg_rt import Runtime
 from errseg_rt.bundle.bundle import WEIGHTS, write_bundle

@@ -12,6 +12,7 @@ import torch
 
 from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.errors import DataError
+from errseg_rt.export.engines.groups import join_narrow_groups
 from errseg_rt.export.joined import BranchesGraph, join, sample_of
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.graphs import GRAPHS, FrontGraph, RefineGraph
@@ -26,7 +27,7 @@ _GRID = (25, 33)  # likewise
 def export_graphs(
     cascade: Cascade, spec: InputSpec | None = None, names: Collection[str] = tuple(GRAPHS)
 ) -> dict[str, bytes]:
-    """The front and the refine graph of a cascade, which hand on logits, not probabilities.
+    """The front and the refine graph of a cascade, which hand on logits, not probabilities, with narrow groups joined.
 
     Args:
         cascade: Moved to eval mode; its weights stay as they are.
@@ -40,7 +41,16 @@ def export_graphs(
     if spec is None:
         spec = getattr(cascade.semantic, "input", InputSpec(plus_one=True))
     if isinstance(cascade.semantic, FrozenNetwork):
-        return _around(cascade, cascade.semantic, spec, names)
+        models = _around(cascade, cascade.semantic, spec, names)
+    else:
+        models = _whole(cascade, spec, names)
+    for model in models.values():
+        join_narrow_groups(model.graph)
+    return {name: bytes(model.SerializeToString()) for name, model in models.items()}
+
+
+def _whole(cascade: Cascade, spec: InputSpec, names: Collection[str]) -> dict[str, onnx.ModelProto]:
+    """The graphs of a cascade that torch exports as a whole."""
     is_fixed = spec.size is not None
     image = torch.zeros(1 if is_fixed else 2, 3, *sample_size(spec))
     with torch.no_grad():
@@ -58,9 +68,11 @@ def sample_size(spec: InputSpec) -> Size:
     return replace(spec, scale=1.0, enlarge_up_to=0, work_pixels=0).input_size(_SAMPLE)
 
 
-def _around(cascade: Cascade, network: FrozenNetwork, spec: InputSpec, names: Collection[str]) -> dict[str, bytes]:
+def _around(
+    cascade: Cascade, network: FrozenNetwork, spec: InputSpec, names: Collection[str]
+) -> dict[str, onnx.ModelProto]:
     """The graphs around a frozen network's own."""
-    graphs: dict[str, bytes] = {}
+    graphs: dict[str, onnx.ModelProto] = {}
     if "front" in names:
         branches = BranchesGraph(cascade, network)
         behind = _export(branches, sample_of(network, spec), "front", is_fixed=spec.size is not None)
@@ -79,7 +91,7 @@ def _export(
     name: str,
     *,
     is_fixed: bool = False,
-) -> bytes:
+) -> onnx.ModelProto:
     inputs = graph.input_shapes()
     # The grid's sides are shared by logits and low, so dynamic sizes are inferred rather than named one by one.
     dynamic = tuple(
@@ -109,10 +121,10 @@ def _export(
     return _without_traces(program.model_proto)
 
 
-def _without_traces(model: onnx.ModelProto) -> bytes:
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model without the exporter's notes on where each node came from, a sixth of a small model's bytes."""
     del model.graph.value_info[:]
     for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    return bytes(model.SerializeToString())
+    return model

@@ -55,7 +55,7 @@ def sample_of(network: FrozenNetwork, spec: InputSpec) -> tuple[Tensor, ...]:
     return sample if spec.size else tuple(tensor.repeat(2, 1, 1, 1) for tensor in sample)
 
 
-def join(network: FrozenNetwork, branches: bytes) -> bytes:
+def join(network: FrozenNetwork, branches: onnx.ModelProto) -> onnx.ModelProto:
     """One graph of a network's and of what reads its taps.
 
     Args:
@@ -65,8 +65,7 @@ def join(network: FrozenNetwork, branches: bytes) -> bytes:
     Raises:
         DataError: Their operators have no version in common.
     """
-    front, back = onnx.load_model_from_string(network.graph), onnx.load_model_from_string(branches)
-    front, back = _same_opset(front, back, network.note.file)
+    front, back = _same_opset(onnx.load_model_from_string(network.graph), branches, network.note.file)
     back = compose.add_prefix(back, _BRANCHES)
     pairs = [(TAP + name, _BRANCHES + TAP + name) for name in TAPS]
     outputs = [value.name for value in back.graph.output]
@@ -85,7 +84,7 @@ def join(network: FrozenNetwork, branches: bytes) -> bytes:
     joined.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
     joined.ir_version = max(front.ir_version, back.ir_version)
     onnx.checker.check_model(joined)
-    return bytes(joined.SerializeToString())
+    return joined
 
 
 def _same_opset(front: onnx.ModelProto, back: onnx.ModelProto, file: str) -> tuple[onnx.ModelProto, onnx.ModelProto]:

@@ -112,9 +112,9 @@ class _LiteASPP(nn.Module):
         gate = torch.sigmoid(self._1x1_BL(_pool(os16)))
         gate = F.interpolate(gate, size=os16.shape[2:], mode="bilinear", align_corners=False)
         high = self._1x1_TL(os16) * gate
-        up = F.interpolate(high, size=os8.shape[2:], mode="bilinear", align_corners=False)
-        logits = self._1x1_TR(up) + self._1x1_BR(os8)
-        return logits, high
+        # The authors enlarge first: interpolation and 1x1 convolution commute, and 128 channels are more than classes.
+        up = F.interpolate(self._1x1_TR(high), size=os8.shape[2:], mode="bilinear", align_corners=False)
+        return up + self._1x1_BR(os8), high
 
 
 def _pool(x: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from errseg_rt.export.engines.groups import FEWEST_CHANNELS, join_narrow_groups
 from errseg_rt.export.engines.precision import fp32_nodes
 
 _SHARE = 0.5  # of the newest frame in the moving average of the ranges: an outlier in one frame does not widen them
-_FEWEST_CHANNELS = 16  # of a group: below, int8 took 1.5 to 5 times as long (onnxruntime 1.31, AVX-512 VNNI)
 _LEAST_WORK = 12  # products per value read or written, to begin int8 with: 1x1 of 16 to 16 channels (8) gained nothing
 _PAIR = 127  # steps that two weights of a channel may be worth: rounded up, they are 128 at most, and 255 * 128 < 2**15
 _ONNXRUNTIME_OPS = ["Add", "AveragePool", "Concat", "Conv", "MaxPool", "Mul", "Relu", "Resize"]
@@ -28,7 +28,7 @@ def quantise(model: bytes, feeds: Sequence[Mapping[str, npt.NDArray[Any]]], engi
 
     What stays fp32 in fp16 graphs stays fp32 here. For onnxruntime, activations are uint8 with a zero point, since its
     kernels for processors are fast in that; whatever lies between two convolutions is quantised too, and narrow groups
-    are merged. TensorRT takes symmetric int8 alone, and fuses best where only the inputs of convolutions are quantised.
+    are joined. TensorRT takes symmetric int8 alone, and fuses best where only the inputs of convolutions are quantised.
 
     On x86-64 without VNNI, onnxruntime adds products of uint8 and int8 two by two in 16 bits, and what does not fit is
     cut off. Weights take steps so large that this cannot happen: a graph computes the same on every processor.
@@ -52,7 +52,7 @@ def quantise(model: bytes, feeds: Sequence[Mapping[str, npt.NDArray[Any]]], engi
     is_cpu = engine == "onnxruntime"
     options: dict[str, Any] = {"CalibMovingAverage": True, "CalibMovingAverageConstant": _SHARE}
     if is_cpu:
-        _merge_narrow_groups(proto.graph)
+        join_narrow_groups(proto.graph)  # of a bundle whose exporter left them as they were
         fp32 = {node.name for node in proto.graph.node} - _gaining(proto.graph, fp32)
         options["TensorQuantOverrides"] = _round_weights(proto.graph, fp32)
     else:
@@ -73,36 +73,6 @@ def quantise(model: bytes, feeds: Sequence[Mapping[str, npt.NDArray[Any]]], engi
             extra_options=options,
         )
         return path.read_bytes()
-
-
-def _merge_narrow_groups(graph: onnx.GraphProto) -> None:
-    """Join groups of few channels into wider ones, with zeros between them, but depthwise ones.
-
-    The function is the same, also in int8, where zero is exact. onnxruntime gathers the inputs of each group anew: two
-    groups of 8 or 12 channels took three to five times as long as one group of both.
-    """
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        attribute = next((each for each in node.attribute if each.name == "group"), None)
-        if node.op_type != "Conv" or attribute is None:
-            continue
-        weight, groups = numpy_helper.to_array(weights[node.input[1]]), attribute.i
-        outputs, channels = weight.shape[:2]
-        is_depthwise = channels == 1 and groups == outputs
-        if groups == 1 or is_depthwise or channels >= _FEWEST_CHANNELS:
-            continue
-        divisors = (count for count in range(2, groups) if groups % count == 0)
-        joined = next((count for count in divisors if count * channels >= _FEWEST_CHANNELS), groups)
-        merged = np.zeros((outputs, joined * channels, *weight.shape[2:]), weight.dtype)
-        for group, rows in enumerate(np.split(np.arange(outputs), groups)):
-            first = group % joined * channels
-            merged[rows, first : first + channels] = weight[rows]
-        node.input[1], attribute.i = f"{node.name}.merged", groups // joined
-        graph.initializer.append(numpy_helper.from_array(merged, node.input[1]))
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def _gaining(graph: onnx.GraphProto, fp32: set[str]) -> set[str]:
@@ -135,7 +105,8 @@ def _gains(node: onnx.NodeProto, weight: Sequence[int]) -> bool:
     groups = next((each.i for each in node.attribute if each.name == "group"), 1)
     outputs, channels = weight[:2]
     products = outputs * int(np.prod(weight[1:]))
-    return channels >= _FEWEST_CHANNELS and products >= _LEAST_WORK * (groups * channels + outputs)
+    # In narrower groups, int8 took 1.5 to 5 times as long (onnxruntime 1.31, AVX-512 VNNI).
+    return channels >= FEWEST_CHANNELS and products >= _LEAST_WORK * (groups * channels + outputs)
 
 
 def _round_weights(graph: onnx.GraphProto, fp32: set[str]) -> dict[str, list[dict[str, Any]]]:

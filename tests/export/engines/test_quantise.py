@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
-from errseg_rt.export.engines.quantise import _merge_narrow_groups, _round_weights, quantise
+from errseg_rt.export.engines.quantise import _round_weights, quantise
 from errseg_rt.export.engines.tensorrt.operators import refused
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.scenes import StreetScene
@@ -86,40 +86,6 @@ def test_onnxruntime_computes_what_was_decided(quantised, tmp_path) -> None:
     decided = Counter(has_int8_weight(node, made) for node in model.graph.node if node.op_type == "Conv")
     assert kinds["Conv"] + kinds["FusedConv"] == decided[False]
     assert kinds["QLinearConv"] == decided[True]
-
-
-@pytest.mark.parametrize(
-    ("groups", "channels", "outputs", "merged_groups"),
-    [
-        (2, 8, 16, 1),
-        (3, 7, 9, 1),  # too few for one group even when all are joined
-        (6, 5, 12, 1),  # 5 groups would do, and do not divide 6
-        (8, 4, 24, 2),
-        (5, 1, 5, 5),  # depthwise
-        (5, 1, 10, 1),  # depthwise, two outputs each
-        (2, 16, 4, 2),  # wide enough
-        (1, 3, 8, 1),
-    ],
-)
-def test_narrow_groups_are_merged(groups: int, channels: int, outputs: int, merged_groups: int) -> None:
-    """The graph stays the same function."""
-    generator = np.random.default_rng(groups)
-    weight = generator.standard_normal((outputs, channels, 3, 3)).astype(np.float32)
-    x = generator.standard_normal((1, groups * channels, 7, 5)).astype(np.float32)
-    conv = onnx.helper.make_node("Conv", ["x", "w"], ["y"], "conv", group=groups)
-    values = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
-    weights = [onnx.numpy_helper.from_array(weight, "w")]
-    graph = onnx.helper.make_graph([conv], "g", values[:1], values[1:], weights)
-    opsets = [onnx.helper.make_opsetid("", 18)]
-    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=opsets)
-    before = OnnxRuntimeEngine(model.SerializeToString(), "before", threads=1).run({"x": x})["y"]
-    _merge_narrow_groups(model.graph)
-    assert [each.i for each in model.graph.node[0].attribute if each.name == "group"] == [merged_groups]
-    assert [list(each.dims) for each in model.graph.initializer] == [
-        [outputs, groups * channels // merged_groups, 3, 3]
-    ]
-    after = OnnxRuntimeEngine(model.SerializeToString(), "after", threads=1).run({"x": x})["y"]
-    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_are_symmetric_channel_by_channel(quantised) -> None:
