@@ -73,7 +73,7 @@ def calibrate_final(
 
 @triton.jit
 def interpolate(value, knots, knot_count, step):
-    """Interpolate between the last knot that is not above a value, and the next one; pixels may differ in their knots."""
+    """Interpolate between the last knot not above a value, and the next one; each pixel may have knots of its own."""
     lower = tl.zeros_like(value).to(tl.int32)
     while step > 0:
         middle = lower + step

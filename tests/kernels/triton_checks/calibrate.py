@@ -189,7 +189,9 @@ def test_what_the_final_label_needs_goes_together(missing):
 
 def test_bad_knots_of_the_final_label_are_named():
     with pytest.raises(ValueError, match=r"detail_knots must be .*, got \[2, 0\]"):
-        run_final(torch.zeros(3, 4), torch.zeros(2, 1), torch.zeros(2, 3, 4), torch.zeros(3, 4).bool(), torch.zeros(2, 0))
+        run_final(
+            torch.zeros(3, 4), torch.zeros(2, 1), torch.zeros(2, 3, 4), torch.zeros(3, 4).bool(), torch.zeros(2, 0)
+        )
 
 
 @pytest.mark.parametrize(
