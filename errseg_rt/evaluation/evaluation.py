@@ -14,8 +14,9 @@ from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.bundle.contract import BRANCHES
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.calibration import fit_calibrations
-from errseg_rt.evaluation.error_maps import P_EP, ErrorMaps, GridErrors
+from errseg_rt.evaluation.error_maps import P_EP, ErrorMaps, GivenLabels, GridErrors
 from errseg_rt.evaluation.frame_errors import FrameErrors
+from errseg_rt.evaluation.label_errors import LabelErrors
 from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.evaluation.labels import View, coarsened, multi_scale_labels, native_labels
 from errseg_rt.evaluation.sweep import ThresholdSweep, flagged_share
@@ -36,8 +37,8 @@ class Evaluation:
         threads: CPU threads of fusion.
         branches: Which branches the cascade has, of `errseg_rt.bundle.contract.BRANCHES`. Without a detail branch the
             fused labels are the semantic ones, and there is no t to try.
-        calibrations: Of `p_ep` and of the baselines, by name: what error probabilities of frames are made by. None: the
-            errors of frames are not scored.
+        calibrations: Of `p_ep`, of the baselines, and of the detail branch's doubt, by name, as `calibrations_of` gives
+            them: what error probabilities of frames are made by. None: the errors of frames are not scored.
         coarse: For truth of coarser classes than the branches', the one that each of these counts as, `uint8 [256]`,
             `IGNORE` for one that is always wrong; see `Merge.to_coarse`. None: they are the same.
 
@@ -50,6 +51,7 @@ class Evaluation:
         folds: Error maps, by fold.
         sweep: What the other t do.
         frame_errors: Expected and true error of every frame; None without `calibrations`, or an error map.
+        label_errors: The same of both labels, pixel by pixel; None also without a detail branch, or a map of P_ep.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class Evaluation:
         self.folds = [ErrorMaps() for _ in range(folds)]
         is_foretold = calibrations is not None and "error" in branches
         self.frame_errors = FrameErrors(classes, calibrations or {}) if is_foretold else None
+        is_told = is_foretold and "detail" in branches and P_EP in (calibrations or {})
+        self.label_errors = LabelErrors(classes, calibrations or {}) if is_told else None
         tried = thresholds if "detail" in branches else ()
         self.sweep = ThresholdSweep(classes, tried, row_work=row_work, threads=threads, coarse=coarse)
 
@@ -110,11 +114,14 @@ class Evaluation:
             scores.add(truth, coarsened(multi_scale_labels(views, threshold, threads), self._coarse))
         self.flagged.append(flagged_share(flagged, branches))
         if errors:
-            self.folds[fold].add(errors)
+            given = GivenLabels.of(errors, branches, flagged, self._coarse)
+            self.folds[fold].add(errors, given)
+            if self.label_errors is not None and given is not None:
+                self.label_errors.add(errors, given)
             self.sweep.add(truth, branches, errors)
         if self.frame_errors is not None:
             found, valid = coarsened(fused, self._coarse), truth != IGNORE
-            self.frame_errors.add(branches, found, found != truth, valid)
+            self.frame_errors.add(branches, found, found != truth, valid, flagged)
 
     @property
     def frames_with_truth(self) -> int:
@@ -127,7 +134,9 @@ class Evaluation:
         return ErrorMaps.sum(self.folds)
 
     def calibrations(self) -> dict[str, Calibration]:
-        """The maps from logit to error probability that these frames bear out, of P_ep and every baseline by name.
+        """The maps from logit to error probability that these frames bear out, by name.
+
+        They are of P_ep, of every baseline, and where pixels were flagged of the detail branch's doubt.
 
         Raises:
             ValueError: No frame has a valid pixel.
@@ -145,6 +154,10 @@ class Evaluation:
         if "detail" not in self._branches:
             ways = {name: scores for name, scores in ways.items() if not name.startswith("fused")}
         rows = self.sweep.rows(self.semantic.confusion)
+        told = {
+            "frame_errors": self.frame_errors and self.frame_errors.to_dict(classes.names),
+            "label_errors": self.label_errors and self.label_errors.to_dict(self.errors, classes.names),
+        }
         return {
             "frames": len(self.flagged),
             "threshold": self.threshold,
@@ -152,7 +165,7 @@ class Evaluation:
             **{name: scores.to_dict(classes) for name, scores in ways.items()},
             "gain": self._gain() if "detail" in self._branches else None,
             "errors": self.errors.to_dict(calibrations or {}) if "error" in self._branches else None,
-            **({} if self.frame_errors is None else {"frame_errors": self.frame_errors.to_dict(classes.names)}),
+            **{name: scores for name, scores in told.items() if scores is not None},
             "thresholds": [asdict(row) for row in rows],
         }
 
