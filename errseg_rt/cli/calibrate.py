@@ -49,13 +49,13 @@ if TYPE_CHECKING:
     from errseg_rt.bundle.manifest import Manifest
 
 _KEPT = (
-    "on frames that it was not fitted on, a new map {}is no better than the bundle's in both calibration error and Brier "
-    "score: none is proposed, and a new bundle keeps the old one"
+    "on frames that it was not fitted on, a new map {}is no better than the bundle's in both calibration error and "
+    "Brier score: none is proposed, and a new bundle keeps the old one"
 )
 _OF_DETAIL = "of the labels given again "
 _OTHER_T = (
-    "the map of the labels given again was fitted to what t = {} flags, and the new bundle takes t = {}: calibrate that "
-    "once more"
+    "the map of the labels given again was fitted to what t = {} flags, and the new bundle takes t = {}: calibrate "
+    "that once more"
 )
 _FEW_FRAMES = "frames with true labels: {}, too few for the map, t and budget to mean much; give {} or more"
 
@@ -87,8 +87,8 @@ def calibrate(
     """Fit the maps to error probability on labelled frames, and propose t and a budget.
 
     One is of P_ep, for the labels of the semantic branch; the other, for labels that the detail branch has given, is of
-    its own doubt. The frames should be new to the bundle: on those it was trained with, it errs too little. Without --out, the bundle
-    is left as it is and the figures are only shown.
+    its own doubt. The frames should be new to the bundle: on those it was trained with, it errs too little. Without
+    --out, the bundle is left as it is and the figures are only shown.
     """
     from errseg_rt.bundle.bundle import check_replaceable
     from errseg_rt.datasets.doubts import doubts
@@ -185,7 +185,7 @@ def calibrate(
             "is_better": None if is_few else P_EP not in kept,
             "baselines": {name: new[name] for name in BASELINES},
         },
-        "detail_calibration": _of_detail(old[DETAIL], new[DETAIL], DETAIL not in kept),
+        "detail_calibration": _of_detail(old.get(DETAIL), new.get(DETAIL), DETAIL not in kept),
         "proposal": asdict(proposal) if proposal else None,
         "thresholds": scores["thresholds"],
         "failed": done.failed,
@@ -220,10 +220,11 @@ def calibrate(
     report_failures(done.failed, outputs.faults)
 
 
-def _of_detail(old: Mapping[str, Any], new: Mapping[str, Any], is_better: bool) -> dict[str, Any] | None:
-    """What is known of both maps of the labels given again; None where there were none."""
-    if old["ece"] is None:
+def _of_detail(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, is_better: bool) -> dict[str, Any] | None:
+    """What is known of both maps of the labels given again; None where no pixel was flagged."""
+    if old is None:
         return None
+    new = new or dict.fromkeys(old)
     return {"old": old, "new": new, "is_better": None if new["ece"] is None else is_better}
 
 

@@ -75,29 +75,32 @@ def cross_validated(folds: Sequence[ErrorMaps]) -> dict[str, Worth]:
     Folds are judged apart. Where one is too sure and the next too doubtful, their pixels together would seem right.
 
     Returns:
-        By the names in `SCORES`, and `DETAIL`; None where fewer than two folds hold pixels, for `DETAIL` flagged ones.
+        By the names in `SCORES`, and `DETAIL` where pixels were flagged; None where fewer than two folds hold pixels.
     """
 
-    def judged(name: str, of: Callable[[ErrorMaps], ErrorHistogram]) -> Worth:
+    def judged(of: Callable[[ErrorMaps], ErrorHistogram]) -> Worth:
         parts = [part for part in map(of, folds) if part.counts.any()]
         if len(parts) < 2:
             return asdict(Reliability(None, None))
         others = (_sum(other for other in parts if other is not part) for part in parts)
         return _mean_over(parts, map(fit_calibration, others))
 
-    return {name: judged(name, of) for name, of in _HISTOGRAMS.items()}
+    return {name: judged(of) for name, of in _HISTOGRAMS.items() if name != DETAIL or _any_given(folds)}
 
 
 def reliability_over(folds: Sequence[ErrorMaps], calibrations: Mapping[str, Calibration]) -> dict[str, Worth]:
     """The same of given maps, to hold against those of `cross_validated`.
 
     Returns:
-        By the names of the maps; None where no fold holds pixels. `DETAIL` is always among them: without a map of the
-        detail branch's doubt, P_ep's is read for the labels given again.
+        By the names of the maps; None where no fold holds pixels. `DETAIL` is among them where pixels were flagged:
+        without a map of the detail branch's doubt, P_ep's is read for the labels given again.
     """
-    maps = {name: (_HISTOGRAMS[name], each) for name, each in calibrations.items()}
-    if P_EP in calibrations:
-        maps.setdefault(DETAIL, (lambda fold: fold.reread, calibrations[P_EP]))
+    maps = {name: (_HISTOGRAMS[name], each) for name, each in calibrations.items() if name != DETAIL}
+    if _any_given(folds):
+        if DETAIL in calibrations:
+            maps[DETAIL] = _HISTOGRAMS[DETAIL], calibrations[DETAIL]
+        elif P_EP in calibrations:
+            maps[DETAIL] = (lambda fold: fold.reread), calibrations[P_EP]
     return {name: _mean_over([of(fold) for fold in folds], repeat(each)) for name, (of, each) in maps.items()}
 
 
@@ -120,6 +123,11 @@ _HISTOGRAMS: dict[str, Callable[[ErrorMaps], ErrorHistogram]] = {
     DETAIL: lambda fold: fold.given,
 }
 """What each map is fitted to and judged on."""
+
+
+def _any_given(folds: Sequence[ErrorMaps]) -> bool:
+    """Whether a pixel of them was labelled again."""
+    return any(fold.given.counts.any() for fold in folds)
 
 
 def _sum(histograms: Iterable[ErrorHistogram]) -> ErrorHistogram:

@@ -40,15 +40,15 @@ class GridErrors:
 
     Attributes:
         valid: Which grid pixels they are: those with a true label, `bool [h, w]`.
-        truth: Their true labels, `uint8 [N]`.
         wrong: Whether the semantic label differs from the true one (eq. 1), `bool [N]`.
         logits: Error logit, and the logits of the baseline scores, by name, `[N]` each.
+        truth: True labels, `uint8 [N]`.
     """
 
     valid: npt.NDArray[np.bool_]
-    truth: npt.NDArray[np.uint8]
     wrong: npt.NDArray[np.bool_]
     logits: Mapping[str, npt.NDArray[np.floating]]
+    truth: npt.NDArray[np.uint8]
 
     @classmethod
     def of(
@@ -71,7 +71,7 @@ class GridErrors:
         semantic = branches.logits[:, valid]
         scores = {P_EP: branches.error_logit[valid], **baseline_logits(semantic)}
         labels, true = semantic.argmax(axis=0), on_grid[valid]
-        return cls(valid, true, (labels if coarse is None else coarse[labels]) != true, scores)
+        return cls(valid, (labels if coarse is None else coarse[labels]) != true, scores, true)
 
     @property
     def hard(self) -> npt.NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Whether error probabilities are right: of the semantic label and of the final one, where pixels were flagged or not."""
+"""Whether error probabilities are right: of the semantic and of the final label, where pixels were flagged or not."""
 
 from __future__ import annotations
 

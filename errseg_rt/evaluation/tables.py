@@ -144,7 +144,7 @@ def _label_errors(labels: Mapping[str, Any]) -> list[Figures]:
 
 
 def _frames(frames: Mapping[str, Any]) -> list[Figures]:
-    scored = {"error map": frames, **frames["baselines"]}
+    scored = {"error_map": frames, **frames["baselines"]}
     told = {name: [scores[key] for key in ("correlation", "slope")] for name, scores in scored.items()}
     rates = {name: [scores["expected"], frames["true"], scores["difference"]] for name, scores in scored.items()}
     rates["a constant"] = [frames["true"], frames["true"], frames["constant"]]

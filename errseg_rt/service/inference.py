@@ -75,7 +75,8 @@ def inference_routes(service: Service) -> APIRouter:
 
         def segment(given: tensors.Inference) -> Segmentation:
             is_semantic = any(name.startswith("semantic_") for name in given.asked)
-            asked = {"confidence": "confidence" in given.asked, "semantic": is_semantic, **given.limits}
+            asked: dict[str, Any] = {"confidence": "confidence" in given.asked, "semantic": is_semantic}
+            asked |= given.limits
             try:
                 return runtime.segment(given.frame, color=given.color, **asked)
             except ValueError as error:
