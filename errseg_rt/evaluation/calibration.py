@@ -109,13 +109,14 @@ def not_better(old: Mapping[str, Worth], new: Mapping[str, Worth]) -> list[str]:
 
     Args:
         old: Of the old maps, by the names of those that there are.
-        new: Of the new ones, by all names.
+        new: Of the new ones; of one that is not among them nothing is known.
     """
 
     def is_no_less(was: float | None, now: float | None) -> bool:
         return was is not None and now is not None and now >= was
 
-    return [name for name, worth in old.items() if any(is_no_less(worth[key], new[name][key]) for key in worth)]
+    both = {name: (worth, new[name]) for name, worth in old.items() if name in new}
+    return [name for name, (was, now) in both.items() if any(is_no_less(was[key], now[key]) for key in was)]
 
 
 _HISTOGRAMS: dict[str, Callable[[ErrorMaps], ErrorHistogram]] = {
