@@ -102,6 +102,9 @@ class Evaluation:
             raise ValueError("the error logits hold NaN")
         geometry, threads = branches.geometry, self._threads
         flagged = branches.flagged(self.threshold)
+        given = GivenLabels.of(errors, branches, flagged, self._coarse) if errors else None
+        if given and np.isnan(given.doubt).any():
+            raise ValueError("the detail logits hold NaN")
         semantic = fuse_labels(branches.logits, None, None, geometry, threads=threads).labels
         fused = semantic
         if branches.detail_logits is not None:
@@ -114,7 +117,6 @@ class Evaluation:
             scores.add(truth, coarsened(multi_scale_labels(views, threshold, threads), self._coarse))
         self.flagged.append(flagged_share(flagged, branches))
         if errors:
-            given = GivenLabels.of(errors, branches, flagged, self._coarse)
             self.folds[fold].add(errors, given)
             if self.label_errors is not None and given is not None:
                 self.label_errors.add(errors, given)

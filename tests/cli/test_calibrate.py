@@ -64,7 +64,13 @@ def test_reports_and_leaves_the_bundle_alone(cli, data: Path, tmp_path: Path) ->
     # Few small pixels are flagged: whether so many frames make a better map of them is for the report to say.
     assert of_detail["is_better"] == all(of_detail["new"][key] < of_detail["old"][key] for key in ("ece", "brier"))
     assert len(report["notes"]) == (not of_detail["is_better"])
-    for text in ("P_ep, the bundle's map", "margin, a new map", "labels given again, by 1 - max P_db", "Thresholds on P_ep", f"{FRAMES} frames"):
+    for text in (
+        "P_ep, the bundle's map",
+        "margin, a new map",
+        "labels given again, by 1 - max P_db",
+        "Thresholds on P_ep",
+        f"{FRAMES} frames",
+    ):
         assert text in done.out
     assert files_of(Bundle.open("camvid").folder) == embedded
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]

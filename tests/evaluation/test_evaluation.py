@@ -169,8 +169,9 @@ def test_json_holds_numbers_or_null(sample, classes: ClassSet, case) -> None:
         (lambda truth, branches: (truth[:-1], branches), "must be of the frame's size"),
         (lambda truth, branches: (np.full_like(truth, 9), branches), "id 9 is not one of 4 classes"),
         (lambda truth, branches: (branches.error_logit.fill(np.nan), (truth, branches))[1], "hold NaN"),
+        (lambda truth, branches: (branches.detail_logits.fill(np.nan), (truth, branches))[1], "detail logits hold NaN"),
     ],
-    ids=["size", "class", "nan"],
+    ids=["size", "class", "nan", "nan_of_detail"],
 )
 def test_a_bad_frame_counts_for_nothing(sample, classes: ClassSet, change, message) -> None:
     evaluation = evaluated([sample(0)], thresholds=(0.5,))
