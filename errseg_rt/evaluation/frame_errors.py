@@ -86,12 +86,12 @@ class FrameErrors:
             names: Of the classes.
 
         Returns:
-            `true`, the mean of the frames' error rates; `constant`, how far they are from it in the mean, which is what
-            knowing nothing of a frame costs; for the error map, and below `baselines` for each of these, `expected`
-            (mean), `correlation`, `slope` (of the true over the expected rates: 1 where a frame that is said to have one
-            point more has it) and `difference` (mean absolute). Below `precision`, for each class, the `expected` and the
-            `true` share of right pixels among those with its label, and the mean absolute `difference` frame by frame,
-            each frame counting by these pixels.
+            `true`, the mean of the frames' error rates; `constant`, how far they are from it in the mean, which is
+            what knowing nothing of a frame costs; for the error map, and below `baselines` for each of these,
+            `expected` (mean), `correlation`, `slope` (of the true over the expected rates: 1 where a frame that is
+            said to have one point more has it) and `difference` (mean absolute). Below `precision`, for each class,
+            the `expected` and the `true` share of right pixels among those with its label, and the mean absolute
+            `difference` frame by frame, each frame counting by these pixels.
         """
         true = np.array([rate for rate in self._true if rate is not None])
         expected = np.array(self._expected).reshape(-1, len(SCORES))
