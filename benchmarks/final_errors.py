@@ -217,10 +217,10 @@ def both(elsewhere: Map, flagged: Map) -> Map:
 
 
 def at_threshold(pixels: Pixels, threshold: float, shipped: Map) -> dict[str, float]:
-    """What the shipped map says of what another t than the bundle's would flag."""
+    """What the shipped maps say of what another t than the bundle's flags: that of P_ep below the bundle's."""
     flagged = pixels.p_ep > np.log(threshold / (1 - threshold))
-    others = replace(pixels, flagged=flagged, wrong=np.where(flagged, pixels.detail_wrong, pixels.semantic_wrong))
-    return _worth(shipped(others)[flagged], others.wrong[flagged])
+    mapped = replace(pixels, flagged=flagged & pixels.flagged)
+    return _worth(shipped(mapped)[flagged], pixels.detail_wrong[flagged])
 
 
 def cross_validated(held: Pixels, fit: Callable[[Pixels], Map]) -> Values:

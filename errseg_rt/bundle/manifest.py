@@ -15,6 +15,7 @@ from errseg_rt.bundle.contract import BRANCHES, GRID_STRIDE
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.bundle.instance_spec import InstanceSpec, instance_spec_of
 from errseg_rt.errors import BundleError
+from errseg_rt.kernels.select.checks import level
 from errseg_rt.system.json_text import parse_json
 
 FORMAT_VERSION = 5
@@ -52,7 +53,9 @@ class Manifest:
         is_calibrated: Whether the calibration was fitted on frames; else it is the word of what gives the logit.
         has_detail: Whether there is a detail branch: pixels are flagged, and labelled again.
         detail_calibration: From the doubt of the detail branch, the logit of 1 - max P_db, to the probability that its
-            label is wrong, where a pixel was flagged at t; None: `calibration` is all that is known of that label.
+            label is wrong, where P_ep is above `detail_threshold`; None: `calibration` is all that is known of it.
+        detail_threshold: What P_ep of the pixels exceeds that it was fitted to; what a lower t flags besides has
+            `calibration`, as the detail branch mends little there. None: t.
         instances: Which classes have instances, and how those are found; None: the bundle has no boxes to find them by.
         baseline_calibrations: The same for the scores that P_ep is held against, by their names in
             `errseg_rt.evaluation.error_maps`; empty where none were fitted.
@@ -75,6 +78,7 @@ class Manifest:
     is_calibrated: bool = True
     has_detail: bool = True
     detail_calibration: Calibration | None = None
+    detail_threshold: float | None = None
     instances: InstanceSpec | None = None
     baseline_calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -95,13 +99,18 @@ class Manifest:
             raise ValueError(
                 f"instances are of class {self.instances.classes[-1]}, and there are {len(self.classes)} classes"
             )
-        for name in ("threshold", "lowest_threshold"):
-            if not 0 < getattr(self, name) < 1:
+        for name in ("threshold", "lowest_threshold", "detail_threshold"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         for path in self.files:
             parts = PurePosixPath(path)
             if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path or not parts.parts:
                 raise ValueError(f"file {path!r} is named outside the bundle's folder")
+
+    @property
+    def detail_level(self) -> float:
+        """The error logit above which `detail_calibration` counts, a float32."""
+        return level(self.detail_threshold or self.threshold)
 
     @property
     def has_errors(self) -> bool:

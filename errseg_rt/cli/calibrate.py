@@ -53,10 +53,6 @@ _KEPT = (
     "Brier score: none is proposed, and a new bundle keeps the old one"
 )
 _OF_DETAIL = "of the labels given again "
-_OTHER_T = (
-    "the map of the labels given again was fitted to what t = {} flags, and the new bundle takes t = {}: calibrate "
-    "that once more"
-)
 _FEW_FRAMES = "frames with true labels: {}, too few for the map, t and budget to mean much; give {} or more"
 
 
@@ -206,8 +202,6 @@ def calibrate(
             _write(opened, new_manifest, out)
             which = "its old" if P_EP in kept else "the new"
             written = f"{out}: the bundle with {which} calibration, t = {threshold or manifest.threshold}"
-            if new_manifest.detail_calibration is not None and new_manifest.threshold != manifest.threshold:
-                warnings.append(_OTHER_T.format(manifest.threshold, new_manifest.threshold))
     _print_calibration(answer)  # after the files: whoever reads may have gone
     for table in figures_of(scores):
         if table.name == "thresholds":

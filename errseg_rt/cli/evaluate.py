@@ -161,6 +161,7 @@ def evaluate(
             threads=runtime.options.cores,
             branches=manifest.branches,
             calibrations=calibrations,
+            detail_threshold=manifest.detail_threshold or manifest.threshold,
             coarse=coarse,
         )
         done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip, instances=instances)

@@ -169,6 +169,8 @@ def recalibrated(
     old = calibrations_of(manifest)
     fitted = {name: each for name, each in fit_calibrations(pixels).items() if name not in kept}
     maps = old | fitted
+    fitted_at = manifest.threshold if DETAIL in fitted else manifest.detail_threshold or manifest.threshold
+    is_other = DETAIL in maps and fitted_at != (threshold or manifest.threshold)
     notes = {key: note for name, key in {P_EP: "calibration", DETAIL: "detail_calibration"}.items() if name in fitted}
     return replace(
         manifest,
@@ -176,6 +178,7 @@ def recalibrated(
         calibration=maps[P_EP],
         is_calibrated=P_EP in fitted or manifest.is_calibrated,
         detail_calibration=maps.get(DETAIL),
+        detail_threshold=fitted_at if is_other else None,
         baseline_calibrations={baseline: maps[baseline] for baseline in BASELINES},
         threshold=threshold or manifest.threshold,
         lowest_threshold=min(manifest.lowest_threshold, *THRESHOLDS),

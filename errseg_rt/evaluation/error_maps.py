@@ -82,10 +82,11 @@ class GridErrors:
 
 @dataclass(frozen=True, eq=False)
 class GivenLabels:
-    """The N valid grid pixels of a frame with both of their labels, of which F were flagged.
+    """The N valid grid pixels of a frame with both of their labels.
 
     Attributes:
         flagged: Which the detail branch labelled again, `bool [N]`.
+        above: Those of them that have a map of its doubt, `bool [N]`.
         doubt: Logit of 1 - max P_db of these, `float64 [F]`.
         semantic: Labels of the semantic branch, `[N]`.
         final: Labels that a user gets, `[N]`.
@@ -93,6 +94,7 @@ class GivenLabels:
     """
 
     flagged: npt.NDArray[np.bool_]
+    above: npt.NDArray[np.bool_]
     doubt: Logits
     semantic: npt.NDArray[np.integer]
     final: npt.NDArray[np.integer]
@@ -104,19 +106,18 @@ class GivenLabels:
         errors: GridErrors,
         branches: Branches,
         flagged: npt.NDArray[np.bool_],  # [h, w]
+        above: npt.NDArray[np.bool_],  # [h, w]
         coarse: npt.NDArray[np.uint8] | None = None,  # [256]
     ) -> GivenLabels | None:
         """Of a frame's errors and what the branches say of it; None without a detail branch. `coarse` as there."""
         if branches.detail_logits is None:
             return None
-        at = flagged[errors.valid]
-        detail = branches.detail_logits[:, errors.valid & flagged]
-        semantic = branches.logits[:, errors.valid].argmax(axis=0)
-        final = semantic.copy()
-        final[at] = detail.argmax(axis=0)
+        valid, doubt = errors.valid, doubt_reference(branches.detail_logits[:, errors.valid & above])
+        semantic, detail = (logits[:, valid].argmax(axis=0) for logits in (branches.logits, branches.detail_logits))
+        final = np.where(flagged[valid], detail, semantic)
         if coarse is not None:
             semantic, final = coarse[semantic], coarse[final]
-        return cls(at, doubt_reference(detail), semantic, final, final != errors.truth)
+        return cls(flagged[valid], above[valid], doubt, semantic, final, final != errors.truth)
 
 
 class ErrorMaps:
@@ -126,14 +127,15 @@ class ErrorMaps:
         histograms: By the names in `SCORES`, errors of the semantic labels.
         elsewhere: Pixels that were not flagged, by P_ep; both labels are one there.
         flagged: Those that were, by P_ep, errors of the semantic labels.
-        reread: The same pixels, by P_ep, errors of the final labels.
-        given: The same pixels and errors, by the doubt of the detail branch.
+        given: Those of them that have a map of the detail branch's doubt, by that, errors of the final labels.
+        reread: The same pixels and errors, by P_ep.
+        below: The other flagged ones, by P_ep, errors of the final labels.
         hard: Number of hard errors.
     """
 
     def __init__(self) -> None:
         self.histograms = {name: ErrorHistogram() for name in SCORES}
-        self.elsewhere, self.flagged, self.reread, self.given = (ErrorHistogram() for _ in range(4))
+        self.elsewhere, self.flagged, self.given, self.reread, self.below = (ErrorHistogram() for _ in range(5))
         self.hard = 0
 
     def add(self, errors: GridErrors, labels: GivenLabels | None = None) -> None:
@@ -143,11 +145,12 @@ class ErrorMaps:
         self.hard += int(errors.hard.sum())
         if labels is None:
             return
-        p_ep, at = errors.logits[P_EP], labels.flagged
-        self.elsewhere.add(p_ep[~at], errors.wrong[~at])
-        self.flagged.add(p_ep[at], errors.wrong[at])
-        self.reread.add(p_ep[at], labels.wrong[at])
-        self.given.add(labels.doubt, labels.wrong[at])
+        p_ep, flagged, above = errors.logits[P_EP], labels.flagged, labels.above
+        self.elsewhere.add(p_ep[~flagged], errors.wrong[~flagged])
+        self.flagged.add(p_ep[flagged], errors.wrong[flagged])
+        self.given.add(labels.doubt, labels.wrong[above])
+        self.reread.add(p_ep[above], labels.wrong[above])
+        self.below.add(p_ep[flagged & ~above], labels.wrong[flagged & ~above])
 
     @property
     def pixels(self) -> tuple[int, int]:
@@ -173,7 +176,7 @@ class ErrorMaps:
         total = cls()
         for part in parts:
             total.hard += part.hard
-            for region in ("elsewhere", "flagged", "reread", "given"):
+            for region in ("elsewhere", "flagged", "given", "reread", "below"):
                 setattr(total, region, getattr(total, region) + getattr(part, region))
             total.histograms = {name: total.histograms[name] + part.histograms[name] for name in SCORES}
         return total

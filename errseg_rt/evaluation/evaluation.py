@@ -22,6 +22,7 @@ from errseg_rt.evaluation.labels import View, coarsened, multi_scale_labels, nat
 from errseg_rt.evaluation.sweep import ThresholdSweep, flagged_share
 from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import fuse_labels
+from errseg_rt.kernels.select.checks import level
 
 
 class Evaluation:
@@ -39,6 +40,7 @@ class Evaluation:
             fused labels are the semantic ones, and there is no t to try.
         calibrations: Of `p_ep`, of the baselines, and of the detail branch's doubt, by name, as `calibrations_of` gives
             them: what error probabilities of frames are made by. None: the errors of frames are not scored.
+        detail_threshold: P_ep above which the map of the detail branch's doubt counts, or is to be fitted; None: t.
         coarse: For truth of coarser classes than the branches', the one that each of these counts as, `uint8 [256]`,
             `IGNORE` for one that is always wrong; see `Merge.to_coarse`. None: they are the same.
 
@@ -66,9 +68,11 @@ class Evaluation:
         threads: int = 1,
         branches: Sequence[str] = BRANCHES,
         calibrations: Mapping[str, Calibration] | None = None,
+        detail_threshold: float | None = None,
         coarse: npt.NDArray[np.uint8] | None = None,
     ) -> None:
         self.classes, self.threshold, self._threads, self._branches = classes, threshold, threads, branches
+        self._detail_level = level(detail_threshold or threshold)
         self._coarse, is_open = coarse, coarse is not None
         self.semantic, self.fused = (LabelScores(classes, boundary=boundary, void_labels=is_open) for _ in range(2))
         self.native = LabelScores(classes, void_labels=is_open)
@@ -102,7 +106,8 @@ class Evaluation:
             raise ValueError("the error logits hold NaN")
         geometry, threads = branches.geometry, self._threads
         flagged = branches.flagged(self.threshold)
-        given = GivenLabels.of(errors, branches, flagged, self._coarse) if errors else None
+        above = flagged if branches.error_logit is None else flagged & (branches.error_logit > self._detail_level)
+        given = GivenLabels.of(errors, branches, flagged, above, self._coarse) if errors else None
         if given and np.isnan(given.doubt).any():
             raise ValueError("the detail logits hold NaN")
         semantic = fuse_labels(branches.logits, None, None, geometry, threads=threads).labels
@@ -123,7 +128,7 @@ class Evaluation:
             self.sweep.add(truth, branches, errors)
         if self.frame_errors is not None:
             found, valid = coarsened(fused, self._coarse), truth != IGNORE
-            self.frame_errors.add(branches, found, found != truth, valid, flagged)
+            self.frame_errors.add(branches, found, found != truth, valid, above)
 
     @property
     def frames_with_truth(self) -> int:

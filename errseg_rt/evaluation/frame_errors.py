@@ -40,7 +40,7 @@ class FrameErrors:
         labels: npt.NDArray[np.uint8],
         wrong: npt.NDArray[np.bool_],
         valid: npt.NDArray[np.bool_],
-        flagged: npt.NDArray[np.bool_] | None = None,
+        above: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """Count one frame.
 
@@ -49,8 +49,8 @@ class FrameErrors:
             labels: Its labels as a user gets them, `uint8 [H, W]`.
             wrong: Where they are wrong, `bool [H, W]`.
             valid: Where the truth is known, `bool [H, W]`; all else counts nowhere.
-            flagged: Grid pixels that were labelled again, `bool [h, w]`: where there is a map of the detail branch's
-                doubt, that is what their error probability is made by. None: no pixels.
+            above: Grid pixels that were labelled again and have a map of the detail branch's doubt, where there is one:
+                that is what their error probability is made by, `bool [h, w]`. None: no pixels.
         """
         if branches.error_logit is None:
             raise ValueError("there is no error map to score")
@@ -59,9 +59,8 @@ class FrameErrors:
             return
         logits: dict[str, npt.NDArray[np.floating]] = {P_EP: branches.error_logit, **baseline_logits(branches.logits)}
         on_grid = {name: self._probability(name, logits[name]) for name in SCORES}
-        if flagged is not None:
-            of_detail = self._calibrations.get(DETAIL)
-            on_grid[P_EP] = final_probability(branches, flagged, on_grid[P_EP], of_detail)
+        if above is not None:
+            on_grid[P_EP] = final_probability(branches, above, on_grid[P_EP], self._calibrations.get(DETAIL))
         maps = [upsample(each, branches.geometry)[valid] for each in on_grid.values()]
         self._true.append(float(wrong[valid].mean()))
         self._expected.append(tuple(float(each.mean(dtype=np.float64)) for each in maps))

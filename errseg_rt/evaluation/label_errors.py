@@ -41,7 +41,7 @@ class LabelErrors:
         semantic = self._calibrations[P_EP](errors.logits[P_EP])
         final = semantic.copy()
         if DETAIL in self._calibrations:
-            final[labels.flagged] = self._calibrations[DETAIL](labels.doubt)
+            final[labels.above] = self._calibrations[DETAIL](labels.doubt)
         for label, given, probability, wrong in (
             ("semantic", labels.semantic, semantic, errors.wrong),
             ("final", labels.final, final, labels.wrong),
@@ -64,11 +64,12 @@ class LabelErrors:
             their mean absolute difference, classes counting by their pixels. None where there is no pixel.
         """
         p_ep, elsewhere = self._calibrations[P_EP], _rated(errors.elsewhere, self._calibrations[P_EP])
-        again = (errors.given, self._calibrations[DETAIL]) if DETAIL in self._calibrations else (errors.reread, p_ep)
-        flagged = {"semantic": _rated(errors.flagged, p_ep), "final": _rated(*again)}
+        of_detail = self._calibrations.get(DETAIL)
+        above = _rated(errors.reread, p_ep) if of_detail is None else _rated(errors.given, of_detail)
+        flagged = {"semantic": [_rated(errors.flagged, p_ep)], "final": [above, _rated(errors.below, p_ep)]}
         answer = {}
         for label in LABELS:
-            parts = {"flagged": [flagged[label]], "elsewhere": [elsewhere], "all": [flagged[label], elsewhere]}
+            parts = {"flagged": flagged[label], "elsewhere": [elsewhere], "all": [*flagged[label], elsewhere]}
             regions = {
                 name: _reliable(*(np.concatenate(each) for each in zip(*of, strict=True))) for name, of in parts.items()
             }
@@ -77,20 +78,20 @@ class LabelErrors:
 
 
 def final_probability(
-    branches: Branches, flagged: npt.NDArray[np.bool_], semantic: Probability, of_detail: Calibration | None
+    branches: Branches, above: npt.NDArray[np.bool_], semantic: Probability, of_detail: Calibration | None
 ) -> Probability:
     """Error probability of the final labels on the grid, `float32 [h, w]`.
 
     Args:
         branches: What they say of a frame.
-        flagged: Which pixels were labelled again, `bool [h, w]`.
+        above: Which pixels were labelled again and have that map, `bool [h, w]`.
         semantic: That of the semantic labels.
         of_detail: The map of the detail branch's doubt; None: there is none.
     """
     if of_detail is None or branches.detail_logits is None:
         return semantic
     final = semantic.copy()
-    final[flagged] = of_detail(doubt_reference(branches.detail_logits[:, flagged]))
+    final[above] = of_detail(doubt_reference(branches.detail_logits[:, above]))
     return final
 
 

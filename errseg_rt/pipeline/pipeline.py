@@ -70,6 +70,7 @@ class Pipeline:
         self.providers: tuple[str, ...] = getattr(front, "providers", ())
         maps = self.manifest.calibration, self.manifest.detail_calibration
         self._knots, self._detail_knots = (each and place.knots(each.logits, each.probabilities) for each in maps)
+        self._detail_level = self.manifest.detail_level
         self._things = place.things(self.manifest.instances, len(self.manifest.classes))
         self.plan = lru_cache(_SIZES)(_plans(self.manifest, self.spec, self.row_work))
 
@@ -115,7 +116,7 @@ class Pipeline:
         watched = {branch: values for branch, values in watched.items() if values[0] is not None}
         faults = place.finite([values for values, _ in watched.values()], [count for _, count in watched.values()])
         is_final = refined.detail is not None and self._detail_knots is not None
-        of_detail = (refined.detail, refined.where, self._detail_knots) if is_final else ()
+        of_detail = (refined.detail, refined.where, self._detail_knots, self._detail_level) if is_final else ()
         error_probability = None if error_logit is None else place.calibrate(error_logit, self._knots, *of_detail)
         marks.lap("fuse")
 

@@ -55,6 +55,7 @@ def calibrate(
     detail: Logits | None = None,  # [C, h, w] or [n, C]
     where: Flagged | None = None,  # [h, w]
     detail_segments: Segments | None = None,
+    above: float = -np.inf,
 ) -> npt.NDArray[np.float32]:
     """Error probability, `float32` of the shape of the error logits; `calibrate_reference` is the definition.
 
@@ -66,6 +67,7 @@ def calibrate(
         detail: Detail logits, of every pixel or of some, as `fuse_labels` takes them; float32 or float16.
         where: Which pixels take theirs from `detail`, likewise; given with it.
         detail_segments: Of the map of the detail branch's doubt, given with it.
+        above: The error logit that pixels exceed for which that map was made; others have the first one.
 
     Raises:
         ValueError: Another dtype or shape, or only some of the last three.
@@ -80,7 +82,7 @@ def calibrate(
         is_map = detail.ndim == 3
         classes, steps = (len(detail), (1, where.size)) if is_map else (detail.shape[1], (detail.shape[1], 1))
         wide, slot = as_float32(detail).reshape(-1), slots_of(where)
-        _replace(wide, *steps, classes, slot, *detail_segments, probability.reshape(-1))
+        _replace(wide, *steps, classes, slot, values, np.float32(above), *detail_segments, probability.reshape(-1))
     return probability
 
 
@@ -137,21 +139,24 @@ def _replace(
     class_step,
     classes,
     slot,  # [h * w] int32, negative where nothing is replaced
+    values,  # [h * w] float32, error logits
+    above,  # nothing is replaced either where they do not exceed this
     begins,
     logits,
     probabilities,
     slopes,
     probability,  # [h * w]
 ):
-    """Write the probabilities of the pixels that have a slot."""
+    """Write the probabilities of the pixels that have a slot, and an error logit above a limit."""
     pixels, starts = np.empty(_SCANNED, np.uint32), np.empty(_VALUES, np.uint64)
     found, lines = np.empty(_VALUES, np.int32), np.empty((classes, _VALUES), np.float32)
     scratch = np.empty((3, _VALUES), np.float32)
     for begin in range(0, len(slot), _SCANNED):
-        scanned, total = slot[begin : begin + _SCANNED], np.uint64(0)
+        scanned, limited = slot[begin : begin + _SCANNED], values[begin : begin + _SCANNED]
+        total = np.uint64(0)
         for i in range(len(scanned)):
             pixels[total] = begin + i
-            total += np.uint64(scanned[i] >= 0)
+            total += np.uint64((scanned[i] >= 0) & (limited[i] > above))
         for first in range(0, int(total), _VALUES):
             block = pixels[first : min(first + _VALUES, int(total))]
             count = len(block)

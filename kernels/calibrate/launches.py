@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from errseg_rt.kernels.launch import Launch, Launcher, cdiv, next_power_of_2
@@ -16,6 +17,7 @@ def enqueue_calibrate(
     detail: Any | None = None,  # [C, h, w], or [m, C]
     where: Any | None = None,  # [h, w], bool for a map, int32 for rows
     detail_knots: Any | None = None,  # [2, k]
+    above: float = -math.inf,
 ) -> Any:  # [h, w] float32
     """Error probability in float32; `errseg_rt.kernels.calibrate.reference` is the definition.
 
@@ -28,6 +30,7 @@ def enqueue_calibrate(
         detail: Detail logits, of every pixel or of some, as `fuse_labels` takes them.
         where: Which pixels take theirs from `detail`, likewise; given with it.
         detail_knots: Those of the map of the detail branch's doubt, given with it.
+        above: The error logit that pixels exceed for which that map was made; others have the first one.
 
     Raises:
         ValueError: An operand has another shape, or gaps, or only some of the last three are given.
@@ -50,7 +53,7 @@ def enqueue_calibrate(
         kernel, constants = "calibrate.calibrate_final", {
             "CLASSES": int(detail.shape[1 if as_rows else 0]), "AS_ROWS": as_rows, "PIXELS": PIXELS,
         }  # fmt: skip
-        operands = *operands, detail, where, int(detail.shape[0]), detail_knots, more
+        operands = *operands, detail, where, int(detail.shape[0]), detail_knots, more, float(above)
         count = max(count, more)
     arguments = (*operands, next_power_of_2(count) // 2, probability)
     launcher.launch(Launch(kernel, (cdiv(pixels, PIXELS),), arguments, constants, WARPS))

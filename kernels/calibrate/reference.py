@@ -35,6 +35,7 @@ def calibrate_final_reference(
     detail: npt.NDArray[np.floating],  # [C, h, w] or [n, C]
     where: npt.NDArray[np.bool_] | npt.NDArray[np.int32],  # [h, w]
     detail_knots: tuple[Knots, Knots],
+    above: float = -np.inf,
 ) -> Values:
     """Error probability of the final label, `[h, w]`: by the detail branch's own doubt where it gave the label.
 
@@ -44,9 +45,10 @@ def calibrate_final_reference(
         detail: Detail logits, of every pixel or of some, as `fuse_labels` takes them.
         where: Which pixels take theirs from `detail`, likewise.
         detail_knots: Those of the map of the doubt, see `doubt_reference`.
+        above: The error logit that pixels exceed for which that map was made; others have the first one.
     """
     probability = calibrate_reference(error_logit, *knots)
-    flagged = where if where.dtype == bool else where >= 0
+    flagged = (where if where.dtype == bool else where >= 0) & (error_logit > above)
     logits = detail[:, flagged] if where.dtype == bool else detail[where[flagged]].T
     probability[flagged] = calibrate_reference(doubt_reference(logits), *detail_knots)
     return probability

@@ -26,7 +26,7 @@ def calibrate(
     tl.store(probability + pixel, interpolate(value, knots, knot_count, step), mask=in_grid)
 
 
-@triton.jit(do_not_specialize=["pixels", "knot_count", "detail_rows", "detail_knot_count", "step"])
+@triton.jit(do_not_specialize=["pixels", "knot_count", "detail_rows", "detail_knot_count", "above", "step"])
 def calibrate_final(
     error_logit,  # [pixels]
     pixels,
@@ -37,13 +37,14 @@ def calibrate_final(
     detail_rows,
     detail_knots,  # [2, detail_knot_count] float32, likewise
     detail_knot_count,
+    above,  # float32, the error logit that pixels exceed for which these were made
     step,  # of the search, the first one: that of the longer map
     probability,  # [pixels] float32, written
     CLASSES: tl.constexpr,
     AS_ROWS: tl.constexpr,
     PIXELS: tl.constexpr,  # of a tile
 ):
-    """The same, but by the detail branch's doubt and the map of that where it gave the label."""
+    """The same, but by the detail branch's doubt and the map of that where it gave the label, and the map is for it."""
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     in_grid = pixel < pixels
     value = tl.load(error_logit + pixel, mask=in_grid, other=0).to(tl.float32)
@@ -54,6 +55,7 @@ def calibrate_final(
     else:
         is_detail = tl.load(where + pixel, mask=in_grid, other=0).to(tl.int1)
         at, class_step = detail + pixel, pixels
+    is_detail = is_detail & (value > above)
     # A tile in which nothing was labelled again looks at no class.
     classes = tl.max(is_detail.to(tl.int32), axis=0) * CLASSES
     peak, others = tl.full((PIXELS,), LOWEST, tl.float32), tl.zeros((PIXELS,), tl.float32)

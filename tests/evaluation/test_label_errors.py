@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.classes import IGNORE, ClassSet
@@ -22,7 +22,7 @@ DETAIL_MAP = Calibration((-3.0, 1.0), (0.1, 0.6))
 T = 0.6
 
 
-def pixels(samples, maps, coarse=None):
+def pixels(samples, maps, coarse=None, above_t=T):
     """Of all valid grid pixels: flagged, semantic label, final label, true one, both probabilities."""
     parts = []
     for truth, branches in samples:
@@ -35,7 +35,8 @@ def pixels(samples, maps, coarse=None):
         by_p_ep = np.interp(branches.error_logit, P_EP_MAP.logits, P_EP_MAP.probabilities)
         top = softmax(branches.detail_logits.astype(np.float64), axis=0).max(axis=0)
         of_detail = np.interp(np.log(1 - top) - np.log(top), DETAIL_MAP.logits, DETAIL_MAP.probabilities)
-        given = np.where(flagged, of_detail, by_p_ep) if DETAIL in maps else by_p_ep
+        above = flagged & (expit(branches.error_logit.astype(np.float64)) > above_t)
+        given = np.where(above, of_detail, by_p_ep) if DETAIL in maps else by_p_ep
         parts.append([each[on_grid != IGNORE] for each in (flagged, semantic, final, on_grid, by_p_ep, given)])
     return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
@@ -49,11 +50,12 @@ def evaluated(samples, maps, **how) -> Evaluation:
 
 @pytest.mark.parametrize("has_map", [True, False], ids=["own_map", "p_eps_map"])
 @pytest.mark.parametrize("coarse", [None, [1, 1, 2, 255]], ids=["same_classes", "merged"])
-def test_figures_are_those_of_the_pixels(sample, classes: ClassSet, has_map, coarse) -> None:
+@pytest.mark.parametrize("above", [None, 0.3, 0.8])
+def test_figures_are_those_of_the_pixels(sample, classes: ClassSet, has_map, coarse, above) -> None:
     samples, maps = [sample(seed) for seed in range(6)], {P_EP: P_EP_MAP, **({DETAIL: DETAIL_MAP} if has_map else {})}
     table = None if coarse is None else np.array(coarse + [IGNORE] * 252, np.uint8)
-    told = evaluated(samples, maps, coarse=table).to_dict(classes)["label_errors"]
-    flagged, semantic, final, truth, by_p_ep, given = pixels(samples, maps, table)
+    told = evaluated(samples, maps, coarse=table, detail_threshold=above).to_dict(classes)["label_errors"]
+    flagged, semantic, final, truth, by_p_ep, given = pixels(samples, maps, table, above or T)
     assert 0 < flagged.sum() < flagged.size
     for label, labels, probability in (("semantic", semantic, by_p_ep), ("final", final, given)):
         wrong = labels != truth

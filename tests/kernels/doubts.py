@@ -23,15 +23,16 @@ def detail_of(rng, grid, classes, kind, share=0.4, gain=4.0):
     return rows, where
 
 
-def assert_final(found, error_logit, knots, detail, where, detail_knots, rounding, off=4e-6):
+def assert_final(found, error_logit, knots, detail, where, detail_knots, rounding, above=-np.inf, off=4e-6):
     """Hold error probabilities of final labels against the definition.
 
     Args:
+        above: The error logit that pixels exceed for which the map of the doubt was made.
         off: How far, as a share of it and of 1, a doubt in float32 may be off: powers, their sum and its logarithm are
             each rounded. The map is monotone, so that the probability lies between those of the doubts at both ends.
     """
     plain = calibrate_reference(error_logit, *knots)
-    flagged = where if where.dtype == bool else where >= 0
+    flagged = (where if where.dtype == bool else where >= 0) & (error_logit > above)
     np.testing.assert_allclose(found[~flagged], plain[~flagged], rtol=0, atol=rounding)
     doubt = doubt_reference(detail[:, flagged] if where.dtype == bool else detail[where[flagged]].T)
     is_known, reach = ~np.isnan(doubt), off * (1 + np.abs(np.where(np.isinf(doubt), 0, doubt)))
@@ -39,5 +40,6 @@ def assert_final(found, error_logit, knots, detail, where, detail_knots, roundin
     np.testing.assert_array_equal(np.isnan(found[flagged]), ~is_known)
     assert (found[flagged][is_known] >= low[is_known] - rounding).all()
     assert (found[flagged][is_known] <= high[is_known] + rounding).all()
-    wanted = calibrate_final_reference(error_logit, knots, detail, where, detail_knots)
-    np.testing.assert_allclose(wanted[flagged], calibrate_reference(doubt, *detail_knots), rtol=0, atol=0)
+    wanted = calibrate_final_reference(error_logit, knots, detail, where, detail_knots, above)
+    np.testing.assert_array_equal(wanted[flagged], calibrate_reference(doubt, *detail_knots))
+    np.testing.assert_array_equal(wanted[~flagged], plain[~flagged])

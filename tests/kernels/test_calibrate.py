@@ -99,11 +99,11 @@ def test_other_dtypes_are_named(dtype):
         calibrate(np.zeros((2, 2), dtype), Segments.of((0.0,), (0.5,)))
 
 
-def assert_final_equals_reference(error_logit, knots, detail, where, detail_knots):
+def assert_final_equals_reference(error_logit, knots, detail, where, detail_knots, above=-np.inf):
     kept = [array.copy() for array in (error_logit, detail, where)]
-    found = calibrate(error_logit, Segments.of(*knots), detail, where, Segments.of(*detail_knots))
+    found = calibrate(error_logit, Segments.of(*knots), detail, where, Segments.of(*detail_knots), above)
     assert (found.dtype, found.shape) == (np.float32, error_logit.shape)
-    assert_final(found, error_logit, knots, detail, where, detail_knots, ROUNDING)
+    assert_final(found, error_logit, knots, detail, where, detail_knots, ROUNDING, above)
     for array, was in zip((error_logit, detail, where), kept, strict=True):
         np.testing.assert_array_equal(array, was)
 
@@ -115,14 +115,16 @@ def assert_final_equals_reference(error_logit, knots, detail, where, detail_knot
     kind=st.sampled_from(KINDS),
     share=st.sampled_from([0.0, 0.3, 1.0]),
     gain=st.sampled_from([0.1, 4.0, 40.0]),
+    above=st.sampled_from([-np.inf, 0.5, np.inf]),
     dtype=st.sampled_from([np.float16, np.float32]),
     seed=st.integers(0, 2**16),
 )
-def test_the_final_label_by_definition(grid, classes, kind, share, gain, dtype, seed):
+def test_the_final_label_by_definition(grid, classes, kind, share, gain, above, dtype, seed):
     rng = np.random.default_rng(seed)
     detail, where = detail_of(rng, grid, classes, kind, share, gain)
     error_logit = rng.normal(scale=5, size=grid).astype(dtype)
-    assert_final_equals_reference(error_logit, monotone(rng, 20), detail.astype(dtype), where, monotone(rng, 9))
+    maps = monotone(rng, 20), monotone(rng, 9)
+    assert_final_equals_reference(error_logit, maps[0], detail.astype(dtype), where, maps[1], above)
 
 
 @pytest.mark.parametrize("grid", [(0, 0), (0, 5), (1, 1), (1, 511), (513, 1), (64, 65), (97, 131)], ids=str)
@@ -133,6 +135,13 @@ def test_the_final_label_of_sizes(grid, kind, share):
     detail, where = detail_of(rng, grid, 11, kind, share)
     error_logit = rng.normal(scale=5, size=grid).astype(np.float32)
     assert_final_equals_reference(error_logit, monotone(rng, 32), detail, where, monotone(rng, 32))
+
+
+def test_an_error_logit_at_the_limit_does_not_exceed_it():
+    error_logit = np.array([[0.25, np.nextafter(np.float32(0.25), np.float32(1)), np.nan]], np.float32)
+    detail, where = np.zeros((2, 1, 3), np.float32), np.ones((1, 3), bool)
+    found = calibrate(error_logit, Segments.of((0.0,), (0.1,)), detail, where, Segments.of((0.0,), (0.9,)), 0.25)
+    np.testing.assert_array_equal(found, np.array([[0.1, 0.9, np.nan]], np.float32))
 
 
 def test_no_rows():

@@ -65,7 +65,7 @@ def calibrate_final(dtype: torch.dtype, layout: str) -> Call:
         "map": (torch.empty((19, *GRID), dtype=dtype), torch.empty(GRID, dtype=torch.bool)),
         "rows": (torch.empty((5, 19), dtype=dtype), torch.empty(GRID, dtype=torch.int32)),
     }[layout]
-    return lambda launcher: enqueue_calibrate(launcher, error_logit, knots, detail, where, knots)
+    return lambda launcher: enqueue_calibrate(launcher, error_logit, knots, detail, where, knots, 1.4)
 
 
 def finite(dtype: torch.dtype, counted: bool) -> Call:

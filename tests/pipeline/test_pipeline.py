@@ -74,7 +74,10 @@ def without_map(bundle):
 
 
 @pytest.mark.parametrize("detail", ["sparse", "dense"])
-def test_the_error_probability_is_of_the_final_label(bundle, engines, street, detail) -> None:
+@pytest.mark.parametrize("limit", [0.8, 0.3])
+def test_the_error_probability_is_of_the_final_label(bundle, engines, street, detail, limit) -> None:
+    if limit != bundle.manifest.threshold:
+        bundle = replace(bundle, manifest=replace(bundle.manifest, detail_threshold=limit))
     way = Direct(Pipeline(bundle, *engines, Cpu(2), detail=detail))
     result, branches = way.submit(street, EVERYTHING, Limits(0.5)).result(), way.branches(street)
     assert 0 < result.refined < result.flagged.size
@@ -86,8 +89,12 @@ def test_the_error_probability_is_of_the_final_label(bundle, engines, street, de
     of_detail = manifest.detail_calibration
     final = np.interp(np.log(1 - p_db) - np.log(p_db), of_detail.logits, of_detail.probabilities)
     np.testing.assert_allclose(result.semantic_error_probability, semantic, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(result.error_probability, np.where(flagged, final, semantic), rtol=0, atol=1e-5)
-    assert np.abs(result.error_probability - semantic)[flagged].max() > 0.05
+    # What a lower t than the bundle's flags besides has no map of the detail branch's doubt.
+    above = flagged & (branches.error_logit > np.log(limit / (1 - limit)))
+    assert 0 < above.sum() <= flagged.sum()
+    assert (above.sum() < flagged.sum()) == (limit > 0.5)
+    np.testing.assert_allclose(result.error_probability, np.where(above, final, semantic), rtol=0, atol=1e-5)
+    assert np.abs(result.error_probability - semantic)[above].max() > 0.05
     assert result.expected_error == pytest.approx(result.error_map().mean(), abs=1e-6)
     assert not np.array_equal(result.error_map(), result.semantic_error_map())
 

@@ -124,16 +124,16 @@ def test_one_code_serves_all_maps_and_sizes():
     assert len({launch.code for launch in recorder.launches}) == 2
 
 
-def run_final(error_logit, knots, detail, where, detail_knots):
+def run_final(error_logit, knots, detail, where, detail_knots, above=-np.inf):
     operands = (each.to(DEVICE) for each in (error_logit, knots, detail, where, detail_knots))
-    return launches.enqueue_calibrate(TorchLauncher(DEVICE), *operands).cpu()
+    return launches.enqueue_calibrate(TorchLauncher(DEVICE), *operands, above).cpu()
 
 
-def assert_final_equals_reference(error_logit, knots, detail, where, detail_knots):
-    found = run_final(error_logit, knots, detail, where, detail_knots)
+def assert_final_equals_reference(error_logit, knots, detail, where, detail_knots, above=-np.inf):
+    found = run_final(error_logit, knots, detail, where, detail_knots, above)
     assert found.dtype == torch.float32
     floats = error_logit.float().numpy(), tuple(knots.double().numpy()), detail.float().numpy()
-    assert_final(found.numpy(), *floats, where.numpy(), tuple(detail_knots.double().numpy()), 5e-7)
+    assert_final(found.numpy(), *floats, where.numpy(), tuple(detail_knots.double().numpy()), 5e-7, above)
 
 
 @given(
@@ -142,14 +142,15 @@ def assert_final_equals_reference(error_logit, knots, detail, where, detail_knot
     kind=st.sampled_from(KINDS),
     share=st.sampled_from([0.0, 0.3, 1.0]),
     counts=st.sampled_from([(1, 9), (9, 1), (32, 32), (5, 70)]),
+    above=st.sampled_from([-np.inf, 0.5]),
     dtype=st.sampled_from(DTYPES),
     seed=st.integers(0, 2**16),
 )
 @settings(max_examples=25, deadline=None, derandomize=True)
-def test_the_final_label_by_definition(grid, classes, kind, share, counts, dtype, seed):
+def test_the_final_label_by_definition(grid, classes, kind, share, counts, above, dtype, seed):
     detail, where = map(torch.from_numpy, detail_of(np.random.default_rng(seed), grid, classes, kind, share))
     knots, detail_knots = (monotone(seed + count, count) for count in counts)
-    assert_final_equals_reference(normal(seed, grid, dtype), knots, detail.to(dtype), where, detail_knots)
+    assert_final_equals_reference(normal(seed, grid, dtype), knots, detail.to(dtype), where, detail_knots, above)
 
 
 @pytest.mark.parametrize("grid", [(0, 5), (1, 1), (1, 513), (37, 41)], ids=str)
