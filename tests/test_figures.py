@@ -79,9 +79,10 @@ def _of_the_label_you_get() -> Iterator[str]:
     rendered = results("bundle_scores")["sets"]["rendered"]["label_errors"]["final"]["flagged"]
     yield f"says {100 * rendered['expected']:.1f} % of the flagged pixels and {100 * rendered['true']:.1f} % are wrong"
     other = {name: {t: off(each) for t, each in by_t.items()} for name, by_t in found["other_t"].items()}
-    low, high = ([other[name][t] for name in ("held_out", "val")] for t in ("0.5", "0.9"))
-    yield f"too high by {low[0]:.1f} points held out and by {low[1]:.1f} on val, among what 0.9"
-    yield f"too low by {-high[0]:.1f} and by {-high[1]:.1f}."
+    least, low, high = ([other[name][t] for name in ("held_out", "val")] for t in ("0.3", "0.5", "0.9"))
+    yield f"is off by {least[0]:+.2f} points held out (where it was fitted) and {least[1]:+.2f} on val"
+    yield f"of what 0.5 flags by {low[0]:+.2f} and {low[1]:+.2f},"
+    yield f"of what 0.9 flags by {high[0]:+.2f} and {high[1]:+.2f}."
     for name in ("held_out", "val"):
         scores = found[name]["as shipped"]["flagged"]["brier"], found[name]["P_ep's map, read for the final label"]
         assert scores[0] < scores[1]["flagged"]["brier"]
