@@ -45,7 +45,7 @@ def tables() -> Iterator[tuple[str, list[str]]]:
     bundle: Mapping[str, Score] = _sets("bundle_scores")
     yield "The embedded bundle", gains(bundle)
     for name in ("held_out", "val"):
-        for made in (classes, thresholds, errors, frames, precision):
+        for made in (classes, thresholds, errors, frames, precision, labels):
             yield f"{name}: {made.__name__}", made(bundle[name])
     found = json.loads((RESULTS / "final_errors.json").read_text(encoding="utf-8"))
     for name in ("held_out", "val"):
@@ -154,10 +154,10 @@ def errors(score: Score) -> list[str]:
 
 
 def frames(score: Score) -> list[str]:
-    """How well the error of a frame is foretold, by P_ep and by what is there for free."""
+    """How well the error of a frame is foretold, by the error map and by what is there for free."""
     told = score["frame_errors"]
     rows = [["a constant", f"{100 * told['true']:.2f}", "", "", f"{100 * told['constant']:.2f}"]]
-    for name, figures in {"P_ep": told, **told["baselines"]}.items():
+    for name, figures in {"the error map": told, **told["baselines"]}.items():
         rates = [f"{100 * figures[key]:.2f}" for key in ("expected", "difference")]
         rows.append(
             [_NAMED.get(name, name), rates[0], f"{figures['correlation']:.2f}", f"{figures['slope']:.2f}", rates[1]]
@@ -176,6 +176,18 @@ def precision(score: Score) -> list[str]:
         for key, title in (("expected", "expected"), ("true", "true"), ("difference", "off by in a frame, points"))
     ]
     return _table(["precision, %", *names], rows)
+
+
+def labels(score: Score) -> list[str]:
+    """How right the error probability of either label is, by region."""
+    rows = []
+    for label, of in score["label_errors"].items():
+        for region in ("flagged", "elsewhere", "all"):
+            found = of[region]
+            shares = [f"{100 * found[key]:.2f}" for key in ("expected", "true", "ece", "worst_decile")]
+            rows.append([f"{label}, {region}", *shares, f"{found['brier']:.4f}", ""])
+        rows[-1][-1] = f"{100 * of['class_error']:.2f}"
+    return _table(["errors of the label, %", "expected", "true", "ece", "worst decile", "Brier", "by class"], rows)
 
 
 def norms(score: Score) -> list[str]:

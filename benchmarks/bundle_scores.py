@@ -15,8 +15,7 @@ from typing import Any
 
 from benchmarks.report import RESULTS
 from errseg_rt.datasets import LabelledFrames, open_dataset
-from errseg_rt.evaluation import THRESHOLDS, Evaluation, evaluate_frames
-from errseg_rt.evaluation.error_maps import P_EP
+from errseg_rt.evaluation import THRESHOLDS, Evaluation, calibrations_of, evaluate_frames
 from errseg_rt.places.driver import gpu_name
 from errseg_rt.runtime import Runtime
 from errseg_rt.system.atomic import write_json
@@ -55,7 +54,7 @@ def sets(data: Path) -> dict[str, LabelledFrames]:
 def scores_of(runtime: Runtime, frames: LabelledFrames, title: str) -> dict[str, Any]:
     """All scores of some frames."""
     manifest = runtime.manifest
-    calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
+    calibrations = calibrations_of(manifest)
     evaluation = Evaluation(
         len(manifest.classes),
         runtime.threshold,

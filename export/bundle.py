@@ -49,6 +49,8 @@ def export_bundle(
     try:
         recipe = _recipe(notes)
         calibration = Calibration.from_dict(notes["calibration"])
+        of_detail = notes.get("detail_calibration")
+        detail_calibration = None if of_detail is None else Calibration.from_dict(of_detail)
         baselines = {
             baseline: Calibration.from_dict(table) for baseline, table in notes.get("baseline_calibrations", {}).items()
         }
@@ -68,6 +70,7 @@ def export_bundle(
         threshold=recipe.deployed.threshold,
         lowest_threshold=min(recipe.threshold, recipe.deployed.threshold),
         calibration=calibration,
+        detail_calibration=detail_calibration,
         baseline_calibrations=baselines,
         cascade=_shape(cascade),
         grid_stride=cascade.config.grid_stride,

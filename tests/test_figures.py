@@ -37,7 +37,7 @@ def rows(name: str) -> dict[str, dict[str, Any]]:
 def test_tables_of_accuracy_are_those_of_its_json() -> None:
     document = (DOCS / "accuracy.md").read_text(encoding="utf-8")
     tables = list(accuracy_tables.tables())
-    assert len(tables) == 19
+    assert len(tables) == 21
     missing = [line for _, lines in tables for line in lines if line not in document]
     assert missing == []
 
@@ -57,6 +57,36 @@ def of_accuracy() -> Iterator[str]:
     yield f"AUPR +{gains[0]:.0f} % held out and +{gains[2]:.0f} % on val (the bar was +10 %)"
     yield f"AUROC +{gains[1]:.3f} and +{gains[3]:.3f} (the bar, +0.02, is missed"
     yield f"error probability is off by {100 * val['errors']['ece']:.1f} points on val"
+    yield from _of_the_label_you_get()
+
+
+def _of_the_label_you_get() -> Iterator[str]:
+    found = results("final_errors")
+    held, val = (found[name]["as shipped"] for name in ("held_out", "val"))
+    read = found["val"]["P_ep's map, read for the final label"]
+
+    def off(scores: Any) -> float:
+        return 100 * (scores["expected"] - scores["true"])
+
+    tenths = [100 * each["flagged"]["worst_decile"] for each in (held, val, read)]
+
+    yield f"where flagged it is off by {off(held['flagged']):.1f} points (the aim was 2)"
+    yield f"in its worst tenth by {tenths[0]:.1f} (3)"
+    yield f"by class by {100 * held['class_error']:.2f} (1.2), over all pixels by {100 * held['all']['ece']:.2f} (0.2)"
+    yield f"too low by {-off(val['flagged']):.1f} points, in its worst tenth by {tenths[1]:.1f}"
+    yield f"by class by {100 * val['class_error']:.2f} and over all pixels by {-off(val['all']):.2f}."
+    yield f"too high by {off(read['flagged']):.1f} and in its worst tenth by {tenths[2]:.1f}"
+    yield f"so that by class ({100 * read['class_error']:.2f})"
+    rendered = results("bundle_scores")["sets"]["rendered"]["label_errors"]["final"]["flagged"]
+    yield f"says {100 * rendered['expected']:.1f} % of the flagged pixels and {100 * rendered['true']:.1f} % are wrong"
+    other = {name: {t: off(each) for t, each in by_t.items()} for name, by_t in found["other_t"].items()}
+    least, low, high = ([other[name][t] for name in ("held_out", "val")] for t in ("0.3", "0.5", "0.9"))
+    yield f"is off by {least[0]:+.2f} points held out (where it was fitted) and {least[1]:+.2f} on val"
+    yield f"of what 0.5 flags by {low[0]:+.2f} and {low[1]:+.2f},"
+    yield f"of what 0.9 flags by {high[0]:+.2f} and {high[1]:+.2f}."
+    for name in ("held_out", "val"):
+        scores = found[name]["as shipped"]["flagged"]["brier"], found[name]["P_ep's map, read for the final label"]
+        assert scores[0] < scores[1]["flagged"]["brier"]
 
 
 def of_benchmarks() -> Iterator[str]:

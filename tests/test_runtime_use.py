@@ -124,7 +124,7 @@ def test_a_frame_over_the_limit_on_work_is_seen_as_if_reduced_by_hand(runtime: R
         return replace(runtime.bundle, manifest=replace(runtime.manifest, input=spec))
 
     with Runtime(limited(4000), threads=1, threshold=0.2) as bounded, Runtime(limited(0), threads=1) as free:
-        result = bounded.segment(frame)
+        result = bounded.segment(frame, semantic=True)
         content = result.geometry.content_size
         branches = free.branches(cv2.resize(frame, content[::-1], interpolation=cv2.INTER_AREA))
         assert bounded.segment(frame[:50, :80]).scale == 1.0
@@ -132,7 +132,7 @@ def test_a_frame_over_the_limit_on_work_is_seen_as_if_reduced_by_hand(runtime: R
     assert result.labels.shape == result.error_map().shape == (height, width)
     assert result.scale == pytest.approx((content[0] * content[1] / (height * width)) ** 0.5)
     assert result.flagged.any()
-    np.testing.assert_array_equal(result.error_probability, runtime.manifest.calibration(branches.error_logit))
+    np.testing.assert_array_equal(result.semantic_error_probability, runtime.manifest.calibration(branches.error_logit))
     back = replace(branches.geometry, output_size=(height, width))
     wanted = fuse_labels_reference(branches.logits, branches.detail_logits, result.flagged, back)
     # Two classes may tie within float32's rounding in a pixel or two.

@@ -265,6 +265,6 @@ def test_a_gpu_launches_what_was_compiled_ahead(tmp_path: Path, errors, precisio
         frame, bounds = gpu.lasting((72, 104, 3), "uint8"), gpu.lasting((2,), "int64")
         outcome = pipeline.run(frame, Ask("rgb", True, True), bounds, gpu.marks())
     assert set(outcome.arrays()) == {"labels", "faults", "confidence", "semantic_labels"} | (
-        {"error_probability"} if errors else set()
+        {"error_probability", "semantic_error_probability"} if errors else set()
     )
     assert outcome.watched == ("semantic", "error")[: 1 + errors]

@@ -15,9 +15,10 @@ from errseg_rt.bundle.contract import BRANCHES, GRID_STRIDE
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.bundle.instance_spec import InstanceSpec, instance_spec_of
 from errseg_rt.errors import BundleError
+from errseg_rt.kernels.select.checks import level
 from errseg_rt.system.json_text import parse_json
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 ERROR_SOURCES = ("branch", "max_softmax", "none")
 """Where the error logit of a front graph comes from: a trained branch, or 1 - max P_sb, or from nowhere."""
 
@@ -47,10 +48,14 @@ class Manifest:
         align_corners: How the grid lies on the input.
         threshold: t of eq. 4, as trained.
         lowest_threshold: The lowest t the cascade was evaluated at.
-        calibration: From error logit to error probability.
+        calibration: From error logit to the probability that the semantic label is wrong.
         error: Where the error logit comes from, one of `ERROR_SOURCES`.
         is_calibrated: Whether the calibration was fitted on frames; else it is the word of what gives the logit.
         has_detail: Whether there is a detail branch: pixels are flagged, and labelled again.
+        detail_calibration: From the doubt of the detail branch, the logit of 1 - max P_db, to the probability that its
+            label is wrong, where P_ep is above `detail_threshold`; None: `calibration` is all that is known of it.
+        detail_threshold: What P_ep of the pixels exceeds that it was fitted to; what a lower t flags besides has
+            `calibration`, as the detail branch mends little there. None: t.
         instances: Which classes have instances, and how those are found; None: the bundle has no boxes to find them by.
         baseline_calibrations: The same for the scores that P_ep is held against, by their names in
             `errseg_rt.evaluation.error_maps`; empty where none were fitted.
@@ -72,6 +77,8 @@ class Manifest:
     error: str = "branch"
     is_calibrated: bool = True
     has_detail: bool = True
+    detail_calibration: Calibration | None = None
+    detail_threshold: float | None = None
     instances: InstanceSpec | None = None
     baseline_calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -86,17 +93,24 @@ class Manifest:
             raise ValueError(f"impossible values: {self.error = }, {self.is_calibrated = }, {self.has_detail = }")
         if self.has_detail and not self.has_errors:
             raise ValueError("a detail branch labels again what an error map flags, and there is none")
+        if self.detail_calibration is not None and not self.has_detail:
+            raise ValueError("there is a calibration of a detail branch, and no detail branch")
         if self.instances is not None and self.instances.classes[-1] >= len(self.classes):
             raise ValueError(
                 f"instances are of class {self.instances.classes[-1]}, and there are {len(self.classes)} classes"
             )
-        for name in ("threshold", "lowest_threshold"):
-            if not 0 < getattr(self, name) < 1:
+        for name in ("threshold", "lowest_threshold", "detail_threshold"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         for path in self.files:
             parts = PurePosixPath(path)
             if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path or not parts.parts:
                 raise ValueError(f"file {path!r} is named outside the bundle's folder")
+
+    @property
+    def detail_level(self) -> float:
+        """The error logit above which `detail_calibration` counts, a float32."""
+        return level(self.detail_threshold or self.threshold)
 
     @property
     def has_errors(self) -> bool:
@@ -150,11 +164,12 @@ class Manifest:
             classes = table.pop("classes")
             colors = tuple((int(r), int(g), int(b)) for r, g, b in classes["colors"])
             spec: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.pop("input").items()}
-            baselines = table.pop("baseline_calibrations", {})
+            baselines, of_detail = table.pop("baseline_calibrations", {}), table.pop("detail_calibration", None)
             return cls(
                 classes=ClassSet(tuple(classes["names"]), colors),
                 input=InputSpec(**spec),
                 calibration=Calibration.from_dict(table.pop("calibration")),
+                detail_calibration=None if of_detail is None else Calibration.from_dict(of_detail),
                 instances=instance_spec_of(table.pop("instances", None)),
                 baseline_calibrations={name: Calibration.from_dict(knots) for name, knots in baselines.items()},
                 files={path: FileRecord(**record) for path, record in table.pop("files").items()},

@@ -49,9 +49,10 @@ if TYPE_CHECKING:
     from errseg_rt.bundle.manifest import Manifest
 
 _KEPT = (
-    "on frames that it was not fitted on, a new map is no better than the bundle's in both calibration error and Brier "
-    "score: none is proposed, and a new bundle keeps the old one"
+    "on frames that it was not fitted on, a new map {}is no better than the bundle's in both calibration error and "
+    "Brier score: none is proposed, and a new bundle keeps the old one"
 )
+_OF_DETAIL = "of the labels given again "
 _FEW_FRAMES = "frames with true labels: {}, too few for the map, t and budget to mean much; give {} or more"
 
 
@@ -79,16 +80,24 @@ def calibrate(
     ignore_orientation: IgnoreOrientationOption = False,
     json_file: JsonFileOption = None,
 ) -> None:
-    """Fit the map from P_ep to error probability on labelled frames, and propose t and a budget.
+    """Fit the maps to error probability on labelled frames, and propose t and a budget.
 
-    The frames should be new to the bundle: on those it was trained with, it errs too little. Without --out, the bundle
-    is left as it is and the figures are only shown.
+    One is of P_ep, for the labels of the semantic branch; the other, for labels that the detail branch has given, is of
+    its own doubt. The frames should be new to the bundle: on those it was trained with, it errs too little. Without
+    --out, the bundle is left as it is and the figures are only shown.
     """
     from errseg_rt.bundle.bundle import check_replaceable
     from errseg_rt.datasets.doubts import doubts
     from errseg_rt.evaluation.bootstrap import FEWEST_FRAMES
-    from errseg_rt.evaluation.calibration import FOLDS, cross_validated, not_better, recalibrated, reliability_over
-    from errseg_rt.evaluation.error_maps import P_EP
+    from errseg_rt.evaluation.calibration import (
+        FOLDS,
+        calibrations_of,
+        cross_validated,
+        not_better,
+        recalibrated,
+        reliability_over,
+    )
+    from errseg_rt.evaluation.error_maps import BASELINES, DETAIL, P_EP
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.run import evaluate_frames
     from errseg_rt.evaluation.sweep import THRESHOLDS, propose
@@ -149,13 +158,13 @@ def calibrate(
     if not any(pixels.pixels):
         report_failures(done.failed)
         raise DataError(f"{data}: no pixel has a true label; there is nothing to calibrate on")
-    old = reliability_over(evaluation.folds, {P_EP: manifest.calibration, **manifest.baseline_calibrations})
+    old = reliability_over(evaluation.folds, calibrations_of(manifest))
     # Maps of so few frames, judged by fewer, say nothing of a map of them all.
     is_few = evaluation.frames_with_truth < FEWEST_FRAMES
     new = cross_validated(() if is_few else evaluation.folds)
     kept = not_better(old, new)
     notes = [_FEW_FRAMES.format(evaluation.frames_with_truth, FEWEST_FRAMES)] if is_few else []
-    notes += [_KEPT] if P_EP in kept else []
+    notes += [_KEPT.format(words) for name, words in {P_EP: "", DETAIL: _OF_DETAIL}.items() if name in kept]
     first = frames.label_map.first_id
     warnings = doubts(evaluation.semantic.confusion.counts, classes, bundle, first)
     proposal = propose(evaluation.sweep, evaluation.semantic.confusion)
@@ -170,8 +179,9 @@ def calibrate(
             "old": old[P_EP],
             "new": new[P_EP],
             "is_better": None if is_few else P_EP not in kept,
-            "baselines": {k: v for k, v in new.items() if k != P_EP},
+            "baselines": {name: new[name] for name in BASELINES},
         },
+        "detail_calibration": _of_detail(old.get(DETAIL), new.get(DETAIL), DETAIL not in kept),
         "proposal": asdict(proposal) if proposal else None,
         "thresholds": scores["thresholds"],
         "failed": done.failed,
@@ -204,6 +214,14 @@ def calibrate(
     report_failures(done.failed, outputs.faults)
 
 
+def _of_detail(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, is_better: bool) -> dict[str, Any] | None:
+    """What is known of both maps of the labels given again; None where no pixel was flagged."""
+    if old is None:
+        return None
+    new = new or dict.fromkeys(old)
+    return {"old": old, "new": new, "is_better": None if new["ece"] is None else is_better}
+
+
 def _print_calibration(answer: Mapping[str, Any]) -> None:
     calibration = answer["calibration"]
     rows = {
@@ -211,6 +229,9 @@ def _print_calibration(answer: Mapping[str, Any]) -> None:
         "P_ep, a new map": calibration["new"],
         **{f"{name}, a new map": row for name, row in calibration["baselines"].items()},
     }
+    if of_detail := answer["detail_calibration"]:
+        rows["labels given again, the bundle's map"] = of_detail["old"]
+        rows["labels given again, by 1 - max P_db"] = of_detail["new"]
     cells = [
         [name, *("-" if row[key] is None else f"{row[key]:.5f}" for key in ("ece", "brier"))]
         for name, row in rows.items()

@@ -109,7 +109,7 @@ def evaluate(
     reported at the end, and the others are scored.
     """
     from errseg_rt.datasets.doubts import doubts
-    from errseg_rt.evaluation.error_maps import P_EP
+    from errseg_rt.evaluation.calibration import calibrations_of
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.instance_scores import InstanceScores
     from errseg_rt.evaluation.plots import check_plots, plot_curves
@@ -151,7 +151,7 @@ def evaluate(
         frames = open_frames(data, classes, reading=reading, things=things, **labelled)
         instances = InstanceScores(len(classes), things) if things and frames.has_instances else None
         warm_up(runtime)
-        calibrations = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
+        calibrations = calibrations_of(manifest)
         evaluation = Evaluation(
             len(classes),
             runtime.threshold,
@@ -161,6 +161,7 @@ def evaluate(
             threads=runtime.options.cores,
             branches=manifest.branches,
             calibrations=calibrations,
+            detail_threshold=manifest.detail_threshold or manifest.threshold,
             coarse=coarse,
         )
         done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip, instances=instances)

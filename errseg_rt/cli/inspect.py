@@ -13,6 +13,8 @@ from rich.markdown import Markdown
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.cli.options import JsonOption, print_table
 
+_OF_FINAL = "of the label you get"
+_OF_SEMANTIC = "of the semantic label, also where another is given: errseg-rt calibrate fits a map of that"
 _SOURCES = {
     "branch": "of the error-prediction branch",
     "max_softmax": "1 minus the largest class probability of the network itself",
@@ -48,6 +50,7 @@ def inspect(
     ]
     if manifest.has_detail:
         facts.append(["threshold t", f"{manifest.threshold} (lowest evaluated {manifest.lowest_threshold})"])
+        facts.append(["error probability", _OF_SEMANTIC if manifest.detail_calibration is None else _OF_FINAL])
     else:
         facts.append(["detail branch", "none: no pixel is labelled again"])
     if network := manifest.cascade.get("network"):

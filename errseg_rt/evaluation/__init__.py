@@ -8,7 +8,14 @@ from errseg_rt.system.lazy import lazy
 
 if TYPE_CHECKING:
     from errseg_rt.evaluation.bootstrap import PairedDifference, paired_bootstrap
-    from errseg_rt.evaluation.calibration import FOLDS, cross_validated, not_better, recalibrated, reliability_over
+    from errseg_rt.evaluation.calibration import (
+        FOLDS,
+        calibrations_of,
+        cross_validated,
+        not_better,
+        recalibrated,
+        reliability_over,
+    )
     from errseg_rt.evaluation.evaluation import Evaluation
     from errseg_rt.evaluation.instance_scores import InstanceScores
     from errseg_rt.evaluation.labels import View
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "bootstrap": ("PairedDifference", "paired_bootstrap"),
-    "calibration": ("FOLDS", "cross_validated", "not_better", "recalibrated", "reliability_over"),
+    "calibration": ("FOLDS", "calibrations_of", "cross_validated", "not_better", "recalibrated", "reliability_over"),
     "evaluation": ("Evaluation",),
     "instance_scores": ("InstanceScores",),
     "labels": ("View",),
@@ -34,6 +41,7 @@ __all__ = [
     "PairedDifference",
     "Proposal",
     "View",
+    "calibrations_of",
     "cross_validated",
     "evaluate_frames",
     "not_better",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import repeat
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.manifest import Manifest
-from errseg_rt.evaluation.error_maps import BASELINES, P_EP, SCORES, ErrorMaps
+from errseg_rt.evaluation.error_maps import BASELINES, DETAIL, P_EP, SCORES, ErrorMaps
 from errseg_rt.evaluation.error_scores import Reliability, reliability
 from errseg_rt.evaluation.histogram import ErrorHistogram, equal_mass
 from errseg_rt.evaluation.sweep import THRESHOLDS
@@ -54,12 +54,19 @@ def fit_calibration(histogram: ErrorHistogram, knots: int = KNOTS) -> Calibratio
 
 
 def fit_calibrations(pixels: ErrorMaps) -> dict[str, Calibration]:
-    """The map of each score, by the names in `SCORES`.
+    """The map of each score, by the names in `SCORES`, and by `DETAIL` that of the labels given again, if any were.
 
     Raises:
         ValueError: There is no pixel.
     """
-    return {name: fit_calibration(histogram) for name, histogram in pixels.histograms.items()}
+    maps = {name: fit_calibration(histogram) for name, histogram in pixels.histograms.items()}
+    return maps | ({DETAIL: fit_calibration(pixels.given)} if pixels.given.counts.any() else {})
+
+
+def calibrations_of(manifest: Manifest) -> dict[str, Calibration]:
+    """The maps that a bundle has, by the same names."""
+    maps = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
+    return maps | ({} if manifest.detail_calibration is None else {DETAIL: manifest.detail_calibration})
 
 
 def cross_validated(folds: Sequence[ErrorMaps]) -> dict[str, Worth]:
@@ -68,23 +75,33 @@ def cross_validated(folds: Sequence[ErrorMaps]) -> dict[str, Worth]:
     Folds are judged apart. Where one is too sure and the next too doubtful, their pixels together would seem right.
 
     Returns:
-        By the names in `SCORES`; None where fewer than two folds hold pixels.
+        By the names in `SCORES`, and `DETAIL` where pixels were flagged; None where fewer than two folds hold pixels.
     """
-    folds = [fold for fold in folds if any(fold.pixels)]
-    if len(folds) < 2:
-        return {name: asdict(Reliability(None, None)) for name in SCORES}
-    maps = [fit_calibrations(ErrorMaps.sum(other for other in folds if other is not fold)) for fold in folds]
-    return {name: _mean_over(folds, name, (fitted[name] for fitted in maps)) for name in SCORES}
+
+    def judged(of: Callable[[ErrorMaps], ErrorHistogram]) -> Worth:
+        parts = [part for part in map(of, folds) if part.counts.any()]
+        if len(parts) < 2:
+            return asdict(Reliability(None, None))
+        others = (_sum(other for other in parts if other is not part) for part in parts)
+        return _mean_over(parts, map(fit_calibration, others))
+
+    return {name: judged(of) for name, of in _HISTOGRAMS.items() if name != DETAIL or _any_given(folds)}
 
 
 def reliability_over(folds: Sequence[ErrorMaps], calibrations: Mapping[str, Calibration]) -> dict[str, Worth]:
     """The same of given maps, to hold against those of `cross_validated`.
 
     Returns:
-        By the names of the maps; None where no fold holds pixels.
+        By the names of the maps; None where no fold holds pixels. `DETAIL` is among them where pixels were flagged:
+        without a map of the detail branch's doubt, P_ep's is read for the labels given again.
     """
-    folds = [fold for fold in folds if any(fold.pixels)]
-    return {name: _mean_over(folds, name, repeat(each)) for name, each in calibrations.items()}
+    maps = {name: (_HISTOGRAMS[name], each) for name, each in calibrations.items() if name != DETAIL}
+    if _any_given(folds):
+        if DETAIL in calibrations:
+            maps[DETAIL] = _HISTOGRAMS[DETAIL], calibrations[DETAIL]
+        elif P_EP in calibrations:
+            maps[DETAIL] = (lambda fold: fold.reread), calibrations[P_EP]
+    return {name: _mean_over([of(fold) for fold in folds], repeat(each)) for name, (of, each) in maps.items()}
 
 
 def not_better(old: Mapping[str, Worth], new: Mapping[str, Worth]) -> list[str]:
@@ -92,21 +109,38 @@ def not_better(old: Mapping[str, Worth], new: Mapping[str, Worth]) -> list[str]:
 
     Args:
         old: Of the old maps, by the names of those that there are.
-        new: Of the new ones, by all names.
+        new: Of the new ones; of one that is not among them nothing is known.
     """
 
     def is_no_less(was: float | None, now: float | None) -> bool:
         return was is not None and now is not None and now >= was
 
-    return [name for name, worth in old.items() if any(is_no_less(worth[key], new[name][key]) for key in worth)]
+    both = {name: (worth, new[name]) for name, worth in old.items() if name in new}
+    return [name for name, (was, now) in both.items() if any(is_no_less(was[key], now[key]) for key in was)]
 
 
-def _mean_over(folds: Sequence[ErrorMaps], name: str, maps: Iterable[Calibration]) -> Worth:
+_HISTOGRAMS: dict[str, Callable[[ErrorMaps], ErrorHistogram]] = {
+    **{name: lambda fold, name=name: fold.histograms[name] for name in SCORES},  # type: ignore[misc]
+    DETAIL: lambda fold: fold.given,
+}
+"""What each map is fitted to and judged on."""
+
+
+def _any_given(folds: Sequence[ErrorMaps]) -> bool:
+    """Whether a pixel of them was labelled again."""
+    return any(fold.given.counts.any() for fold in folds)
+
+
+def _sum(histograms: Iterable[ErrorHistogram]) -> ErrorHistogram:
+    return sum(histograms, ErrorHistogram())
+
+
+def _mean_over(folds: Sequence[ErrorHistogram], maps: Iterable[Calibration]) -> Worth:
     """Mean over folds, a fold counting by its pixels, so that the mean of Brier scores is that of all pixels."""
-    if not folds:
+    counted = [(fold, each) for fold, each in zip(folds, maps, strict=False) if fold.counts.any()]
+    if not counted:
         return asdict(Reliability(None, None))
-    worths = [asdict(reliability(fold.histograms[name], each)) for fold, each in zip(folds, maps, strict=False)]
-    pixels = [sum(fold.pixels) for fold in folds]
+    worths, pixels = [asdict(reliability(*each)) for each in counted], [fold.counts.sum() for fold, _ in counted]
     return {key: float(np.average([worth[key] for worth in worths], weights=pixels)) for key in worths[0]}
 
 
@@ -132,16 +166,21 @@ def recalibrated(
     Raises:
         ValueError: There is no pixel.
     """
-    old = {P_EP: manifest.calibration, **manifest.baseline_calibrations}
-    maps = {**fit_calibrations(pixels), **{score: old[score] for score in kept}}
-    is_new = P_EP not in kept
+    old = calibrations_of(manifest)
+    fitted = {name: each for name, each in fit_calibrations(pixels).items() if name not in kept}
+    maps = old | fitted
+    fitted_at = manifest.threshold if DETAIL in fitted else manifest.detail_threshold or manifest.threshold
+    is_other = DETAIL in maps and fitted_at != (threshold or manifest.threshold)
+    notes = {key: note for name, key in {P_EP: "calibration", DETAIL: "detail_calibration"}.items() if name in fitted}
     return replace(
         manifest,
         name=name,
         calibration=maps[P_EP],
-        is_calibrated=is_new or manifest.is_calibrated,
+        is_calibrated=P_EP in fitted or manifest.is_calibrated,
+        detail_calibration=maps.get(DETAIL),
+        detail_threshold=fitted_at if is_other else None,
         baseline_calibrations={baseline: maps[baseline] for baseline in BASELINES},
         threshold=threshold or manifest.threshold,
         lowest_threshold=min(manifest.lowest_threshold, *THRESHOLDS),
-        provenance={**manifest.provenance, "calibration": note} if is_new else manifest.provenance,
+        provenance={**manifest.provenance, **notes},
     )

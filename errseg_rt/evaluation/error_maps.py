@@ -1,4 +1,4 @@
-"""Where the semantic branch is wrong, and what foretold it: P_ep, and what the branch says for free of its own doubts.
+"""Where labels are wrong, and what foretold it: P_ep, and what a branch says for free of its own doubts.
 
 Each score grows with doubt and is kept as its logit, that of a baseline computed without ever forming the score: near
 0, where most pixels lie, the score itself saturates into ties. As a logit it takes the same calibration map as P_ep.
@@ -20,11 +20,14 @@ from errseg_rt.datasets.truth import truth_on_grid
 from errseg_rt.evaluation.error_scores import error_scores
 from errseg_rt.evaluation.histogram import ErrorHistogram
 from errseg_rt.frames.branches import Branches
+from errseg_rt.kernels.calibrate.reference import doubt_reference
 
 P_EP = "p_ep"
 BASELINES = ("max_softmax", "entropy", "margin")
 """The baselines that an error-prediction branch must beat."""
 SCORES = (P_EP, *BASELINES)
+DETAIL = "detail"
+"""The doubt of the detail branch, 1 - max P_db, where it gave the label: it foretells that label's errors."""
 RHO = 0.95
 """Largest P_sb above which an error is hard (Gong et al. 2021, section 3.3)."""
 
@@ -39,11 +42,13 @@ class GridErrors:
         valid: Which grid pixels they are: those with a true label, `bool [h, w]`.
         wrong: Whether the semantic label differs from the true one (eq. 1), `bool [N]`.
         logits: Error logit, and the logits of the baseline scores, by name, `[N]` each.
+        truth: True labels, `uint8 [N]`.
     """
 
     valid: npt.NDArray[np.bool_]
     wrong: npt.NDArray[np.bool_]
     logits: Mapping[str, npt.NDArray[np.floating]]
+    truth: npt.NDArray[np.uint8]
 
     @classmethod
     def of(
@@ -65,8 +70,8 @@ class GridErrors:
         valid = on_grid != IGNORE
         semantic = branches.logits[:, valid]
         scores = {P_EP: branches.error_logit[valid], **baseline_logits(semantic)}
-        labels = semantic.argmax(axis=0)
-        return cls(valid, (labels if coarse is None else coarse[labels]) != on_grid[valid], scores)
+        labels, true = semantic.argmax(axis=0), on_grid[valid]
+        return cls(valid, (labels if coarse is None else coarse[labels]) != true, scores, true)
 
     @property
     def hard(self) -> npt.NDArray[np.bool_]:
@@ -75,23 +80,77 @@ class GridErrors:
         return hard
 
 
+@dataclass(frozen=True, eq=False)
+class GivenLabels:
+    """The N valid grid pixels of a frame with both of their labels.
+
+    Attributes:
+        flagged: Which the detail branch labelled again, `bool [N]`.
+        above: Those of them that have a map of its doubt, `bool [N]`.
+        doubt: Logit of 1 - max P_db of these, `float64 [F]`.
+        semantic: Labels of the semantic branch, `[N]`.
+        final: Labels that a user gets, `[N]`.
+        wrong: Whether those differ from the true ones, `bool [N]`.
+    """
+
+    flagged: npt.NDArray[np.bool_]
+    above: npt.NDArray[np.bool_]
+    doubt: Logits
+    semantic: npt.NDArray[np.integer]
+    final: npt.NDArray[np.integer]
+    wrong: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        errors: GridErrors,
+        branches: Branches,
+        flagged: npt.NDArray[np.bool_],  # [h, w]
+        above: npt.NDArray[np.bool_],  # [h, w]
+        coarse: npt.NDArray[np.uint8] | None = None,  # [256]
+    ) -> GivenLabels | None:
+        """Of a frame's errors and what the branches say of it; None without a detail branch. `coarse` as there."""
+        if branches.detail_logits is None:
+            return None
+        valid, doubt = errors.valid, doubt_reference(branches.detail_logits[:, errors.valid & above])
+        semantic, detail = (logits[:, valid].argmax(axis=0) for logits in (branches.logits, branches.detail_logits))
+        final = np.where(flagged[valid], detail, semantic)
+        if coarse is not None:
+            semantic, final = coarse[semantic], coarse[final]
+        return cls(flagged[valid], above[valid], doubt, semantic, final, final != errors.truth)
+
+
 class ErrorMaps:
     """Counts the pixels of frames by each score: P_ep and the baselines.
 
     Attributes:
-        histograms: By the names in `SCORES`.
+        histograms: By the names in `SCORES`, errors of the semantic labels.
+        elsewhere: Pixels that were not flagged, by P_ep; both labels are one there.
+        flagged: Those that were, by P_ep, errors of the semantic labels.
+        given: Those of them that have a map of the detail branch's doubt, by that, errors of the final labels.
+        reread: The same pixels and errors, by P_ep.
+        below: The other flagged ones, by P_ep, errors of the final labels.
         hard: Number of hard errors.
     """
 
     def __init__(self) -> None:
         self.histograms = {name: ErrorHistogram() for name in SCORES}
+        self.elsewhere, self.flagged, self.given, self.reread, self.below = (ErrorHistogram() for _ in range(5))
         self.hard = 0
 
-    def add(self, errors: GridErrors) -> None:
-        """Count the pixels of one frame."""
+    def add(self, errors: GridErrors, labels: GivenLabels | None = None) -> None:
+        """Count the pixels of one frame; `labels` where there is a detail branch."""
         for name, histogram in self.histograms.items():
             histogram.add(errors.logits[name], errors.wrong)
         self.hard += int(errors.hard.sum())
+        if labels is None:
+            return
+        p_ep, flagged, above = errors.logits[P_EP], labels.flagged, labels.above
+        self.elsewhere.add(p_ep[~flagged], errors.wrong[~flagged])
+        self.flagged.add(p_ep[flagged], errors.wrong[flagged])
+        self.given.add(labels.doubt, labels.wrong[above])
+        self.reread.add(p_ep[above], labels.wrong[above])
+        self.below.add(p_ep[flagged & ~above], labels.wrong[flagged & ~above])
 
     @property
     def pixels(self) -> tuple[int, int]:
@@ -117,6 +176,8 @@ class ErrorMaps:
         total = cls()
         for part in parts:
             total.hard += part.hard
+            for region in ("elsewhere", "flagged", "given", "reread", "below"):
+                setattr(total, region, getattr(total, region) + getattr(part, region))
             total.histograms = {name: total.histograms[name] + part.histograms[name] for name in SCORES}
         return total
 

@@ -14,13 +14,15 @@ from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.bundle.contract import BRANCHES
 from errseg_rt.evaluation.bootstrap import paired_bootstrap
 from errseg_rt.evaluation.calibration import fit_calibrations
-from errseg_rt.evaluation.error_maps import P_EP, ErrorMaps, GridErrors
+from errseg_rt.evaluation.error_maps import P_EP, ErrorMaps, GivenLabels, GridErrors
 from errseg_rt.evaluation.frame_errors import FrameErrors
+from errseg_rt.evaluation.label_errors import LabelErrors
 from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.evaluation.labels import View, coarsened, multi_scale_labels, native_labels
 from errseg_rt.evaluation.sweep import ThresholdSweep, flagged_share
 from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import fuse_labels
+from errseg_rt.kernels.select.checks import level
 
 
 class Evaluation:
@@ -36,8 +38,9 @@ class Evaluation:
         threads: CPU threads of fusion.
         branches: Which branches the cascade has, of `errseg_rt.bundle.contract.BRANCHES`. Without a detail branch the
             fused labels are the semantic ones, and there is no t to try.
-        calibrations: Of `p_ep` and of the baselines, by name: what error probabilities of frames are made by. None: the
-            errors of frames are not scored.
+        calibrations: Of `p_ep`, of the baselines, and of the detail branch's doubt, by name, as `calibrations_of` gives
+            them: what error probabilities of frames are made by. None: the errors of frames are not scored.
+        detail_threshold: P_ep above which the map of the detail branch's doubt counts, or is to be fitted; None: t.
         coarse: For truth of coarser classes than the branches', the one that each of these counts as, `uint8 [256]`,
             `IGNORE` for one that is always wrong; see `Merge.to_coarse`. None: they are the same.
 
@@ -50,6 +53,7 @@ class Evaluation:
         folds: Error maps, by fold.
         sweep: What the other t do.
         frame_errors: Expected and true error of every frame; None without `calibrations`, or an error map.
+        label_errors: The same of both labels, pixel by pixel; None also without a detail branch, or a map of P_ep.
     """
 
     def __init__(
@@ -64,9 +68,11 @@ class Evaluation:
         threads: int = 1,
         branches: Sequence[str] = BRANCHES,
         calibrations: Mapping[str, Calibration] | None = None,
+        detail_threshold: float | None = None,
         coarse: npt.NDArray[np.uint8] | None = None,
     ) -> None:
         self.classes, self.threshold, self._threads, self._branches = classes, threshold, threads, branches
+        self._detail_level = level(detail_threshold or threshold)
         self._coarse, is_open = coarse, coarse is not None
         self.semantic, self.fused = (LabelScores(classes, boundary=boundary, void_labels=is_open) for _ in range(2))
         self.native = LabelScores(classes, void_labels=is_open)
@@ -75,6 +81,8 @@ class Evaluation:
         self.folds = [ErrorMaps() for _ in range(folds)]
         is_foretold = calibrations is not None and "error" in branches
         self.frame_errors = FrameErrors(classes, calibrations or {}) if is_foretold else None
+        is_told = is_foretold and "detail" in branches and P_EP in (calibrations or {})
+        self.label_errors = LabelErrors(classes, calibrations or {}) if is_told else None
         tried = thresholds if "detail" in branches else ()
         self.sweep = ThresholdSweep(classes, tried, row_work=row_work, threads=threads, coarse=coarse)
 
@@ -98,6 +106,10 @@ class Evaluation:
             raise ValueError("the error logits hold NaN")
         geometry, threads = branches.geometry, self._threads
         flagged = branches.flagged(self.threshold)
+        above = flagged if branches.error_logit is None else flagged & (branches.error_logit > self._detail_level)
+        given = GivenLabels.of(errors, branches, flagged, above, self._coarse) if errors else None
+        if given and np.isnan(given.doubt).any():
+            raise ValueError("the detail logits hold NaN")
         semantic = fuse_labels(branches.logits, None, None, geometry, threads=threads).labels
         fused = semantic
         if branches.detail_logits is not None:
@@ -110,11 +122,13 @@ class Evaluation:
             scores.add(truth, coarsened(multi_scale_labels(views, threshold, threads), self._coarse))
         self.flagged.append(flagged_share(flagged, branches))
         if errors:
-            self.folds[fold].add(errors)
+            self.folds[fold].add(errors, given)
+            if self.label_errors is not None and given is not None:
+                self.label_errors.add(errors, given)
             self.sweep.add(truth, branches, errors)
         if self.frame_errors is not None:
             found, valid = coarsened(fused, self._coarse), truth != IGNORE
-            self.frame_errors.add(branches, found, found != truth, valid)
+            self.frame_errors.add(branches, found, found != truth, valid, above)
 
     @property
     def frames_with_truth(self) -> int:
@@ -127,7 +141,9 @@ class Evaluation:
         return ErrorMaps.sum(self.folds)
 
     def calibrations(self) -> dict[str, Calibration]:
-        """The maps from logit to error probability that these frames bear out, of P_ep and every baseline by name.
+        """The maps from logit to error probability that these frames bear out, by name.
+
+        They are of P_ep, of every baseline, and where pixels were flagged of the detail branch's doubt.
 
         Raises:
             ValueError: No frame has a valid pixel.
@@ -145,6 +161,10 @@ class Evaluation:
         if "detail" not in self._branches:
             ways = {name: scores for name, scores in ways.items() if not name.startswith("fused")}
         rows = self.sweep.rows(self.semantic.confusion)
+        told = {
+            "frame_errors": self.frame_errors and self.frame_errors.to_dict(classes.names),
+            "label_errors": self.label_errors and self.label_errors.to_dict(self.errors, classes.names),
+        }
         return {
             "frames": len(self.flagged),
             "threshold": self.threshold,
@@ -152,7 +172,7 @@ class Evaluation:
             **{name: scores.to_dict(classes) for name, scores in ways.items()},
             "gain": self._gain() if "detail" in self._branches else None,
             "errors": self.errors.to_dict(calibrations or {}) if "error" in self._branches else None,
-            **({} if self.frame_errors is None else {"frame_errors": self.frame_errors.to_dict(classes.names)}),
+            **{name: scores for name, scores in told.items() if scores is not None},
             "thresholds": [asdict(row) for row in rows],
         }
 

@@ -1,4 +1,4 @@
-"""How well the error of a whole frame, and of a class in it, is foretold: by P_ep, and by what is there for free."""
+"""How well the error of a whole frame, and of a class in it, is foretold: by its error map, and by what is free."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from errseg_rt.bundle.calibration import Calibration
-from errseg_rt.evaluation.error_maps import BASELINES, P_EP, SCORES, baseline_logits
+from errseg_rt.evaluation.error_maps import BASELINES, DETAIL, P_EP, SCORES, baseline_logits
+from errseg_rt.evaluation.label_errors import final_probability
 from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import upsample
 
@@ -22,8 +23,9 @@ class FrameErrors:
 
     Args:
         classes: Number of classes of the labels.
-        calibrations: From the logit of a score to an error probability, by the names in `SCORES`. A score without one
-            is taken as it is: 1 - max P_sb, the entropy over log C, 1 - margin, raw P_ep.
+        calibrations: From the logit of a score to an error probability, by the names in `SCORES`, and `DETAIL`, as
+            `calibrations_of` gives them. A score without one is taken as it is: 1 - max P_sb, the entropy over log C,
+            1 - margin, raw P_ep.
     """
 
     def __init__(self, classes: int, calibrations: Mapping[str, Calibration]) -> None:
@@ -38,6 +40,7 @@ class FrameErrors:
         labels: npt.NDArray[np.uint8],
         wrong: npt.NDArray[np.bool_],
         valid: npt.NDArray[np.bool_],
+        above: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """Count one frame.
 
@@ -46,6 +49,8 @@ class FrameErrors:
             labels: Its labels as a user gets them, `uint8 [H, W]`.
             wrong: Where they are wrong, `bool [H, W]`.
             valid: Where the truth is known, `bool [H, W]`; all else counts nowhere.
+            above: Grid pixels that were labelled again and have a map of the detail branch's doubt, where there is one:
+                that is what their error probability is made by, `bool [h, w]`. None: no pixels.
         """
         if branches.error_logit is None:
             raise ValueError("there is no error map to score")
@@ -53,7 +58,10 @@ class FrameErrors:
             self._true.append(None)
             return
         logits: dict[str, npt.NDArray[np.floating]] = {P_EP: branches.error_logit, **baseline_logits(branches.logits)}
-        maps = [upsample(self._probability(name, logits[name]), branches.geometry)[valid] for name in SCORES]
+        on_grid = {name: self._probability(name, logits[name]) for name in SCORES}
+        if above is not None:
+            on_grid[P_EP] = final_probability(branches, above, on_grid[P_EP], self._calibrations.get(DETAIL))
+        maps = [upsample(each, branches.geometry)[valid] for each in on_grid.values()]
         self._true.append(float(wrong[valid].mean()))
         self._expected.append(tuple(float(each.mean(dtype=np.float64)) for each in maps))
         of, weights = labels[valid], (None, maps[SCORES.index(P_EP)], wrong[valid])
@@ -61,7 +69,7 @@ class FrameErrors:
 
     @property
     def expected(self) -> list[float | None]:
-        """Mean error probability by P_ep of every frame, in 0..1; None for one of void."""
+        """Mean error probability of every frame, in 0..1; None for one of void."""
         known = iter(self._expected)
         return [None if true is None else next(known)[SCORES.index(P_EP)] for true in self._true]
 
@@ -77,12 +85,12 @@ class FrameErrors:
             names: Of the classes.
 
         Returns:
-            `true`, the mean of the frames' error rates; `constant`, how far they are from it in the mean, which is what
-            knowing nothing of a frame costs; for P_ep, and below `baselines` for each of these, `expected` (mean),
-            `correlation`, `slope` (of the true over the expected rates: 1 where a frame that is said to have one point
-            more has it) and `difference` (mean absolute). Below `precision`, for each class, the `expected` and the
-            `true` share of right pixels among those with its label, and the mean absolute `difference` frame by frame,
-            each frame counting by these pixels.
+            `true`, the mean of the frames' error rates; `constant`, how far they are from it in the mean, which is
+            what knowing nothing of a frame costs; for the error map, and below `baselines` for each of these,
+            `expected` (mean), `correlation`, `slope` (of the true over the expected rates: 1 where a frame that is
+            said to have one point more has it) and `difference` (mean absolute). Below `precision`, for each class,
+            the `expected` and the `true` share of right pixels among those with its label, and the mean absolute
+            `difference` frame by frame, each frame counting by these pixels.
         """
         true = np.array([rate for rate in self._true if rate is not None])
         expected = np.array(self._expected).reshape(-1, len(SCORES))

@@ -15,6 +15,7 @@ _RANKING = ("aupr", "auroc", "fpr95", "aurc", "ece", "brier")
 _QUALITY = ("pq", "sq", "rq")
 _INSTANCES = ("ap_r_0.5", "ap_r_0.7", "ap_r_vol", "ap", "ap50", "ap75", "ap_uncut", *_QUALITY)
 _FRAMES = ("correlation", "slope")
+_RIGHT = ("expected", "true", "ece", "worst_decile", "brier")
 _SWEEP = ("error_iou", "error_miou", "recall", "precision", "hard_recall", "flagged", "work", "miou", "gain")
 
 
@@ -57,6 +58,8 @@ def figures_of(scores: Mapping[str, Any]) -> list[Figures]:
         tables.append(_errors(scores["errors"]))
     if "frame_errors" in scores:
         tables += _frames(scores["frame_errors"])
+    if "label_errors" in scores:
+        tables += _label_errors(scores["label_errors"])
     if scores["thresholds"]:
         tables.append(_thresholds(scores["thresholds"]))
     if "instances" in scores:
@@ -124,8 +127,24 @@ def _errors(errors: Mapping[str, Any]) -> Figures:
     return Figures("errors", "Errors of the semantic labels", _RANKING, rows, factor=1, digits=4)
 
 
+def _label_errors(labels: Mapping[str, Any]) -> list[Figures]:
+    regions = ("flagged", "elsewhere", "all")
+    rows = {
+        f"{label}, {region}": [of[region][key] for key in _RIGHT] for label, of in labels.items() for region in regions
+    }
+    columns = [f"{label}_{key}" for label in labels for key in ("expected", "true")]
+    names = next(iter(labels.values()))["classes"]
+    by_class = {
+        name: [of["classes"][name][key] for of in labels.values() for key in ("expected", "true")] for name in names
+    }
+    return [
+        Figures("label_errors", "Error probability, by the label it is of", _RIGHT, rows, factor=1, digits=4),
+        Figures("class_errors", "Errors among the labels of a class (%)", columns, by_class),
+    ]
+
+
 def _frames(frames: Mapping[str, Any]) -> list[Figures]:
-    scored = {"p_ep": frames, **frames["baselines"]}
+    scored = {"error_map": frames, **frames["baselines"]}
     told = {name: [scores[key] for key in ("correlation", "slope")] for name, scores in scored.items()}
     rates = {name: [scores["expected"], frames["true"], scores["difference"]] for name, scores in scored.items()}
     rates["a constant"] = [frames["true"], frames["true"], frames["constant"]]

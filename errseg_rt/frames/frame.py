@@ -29,7 +29,7 @@ class Ask(NamedTuple):
     Attributes:
         color: Its channel order, `"bgr"` or `"rgb"`.
         confidence: Also the fused probability of each label.
-        semantic: Also the labels of the semantic branch alone.
+        semantic: Also the labels of the semantic branch alone, and their error probability.
         instances: Also its instances, where the bundle has boxes to find them by.
     """
 

@@ -28,8 +28,9 @@ class Segmentation:
 
     Attributes:
         labels: Fused class ids, `uint8 [H, W]`.
-        error_probability: Calibrated probability that the semantic label is wrong, on the grid, `float32 [h, w]`; None
-            where the bundle has no error map.
+        error_probability: Calibrated probability that the label is wrong, on the grid, `float32 [h, w]`; of a bundle
+            without a map for the detail branch's labels that the semantic one is. None where the bundle has no error
+            map.
         flagged: Grid pixels with P_ep > t, cut to the budget: those that the detail branch labelled again,
             `bool [h, w]`; none where the bundle has no detail branch.
         classes: What the ids mean.
@@ -41,6 +42,8 @@ class Segmentation:
         work: Work of refinement, as a share of the dense stage's multiply-adds, in 0..1.
         confidence: Fused probability of the winning class, `float32 [H, W]`; None unless asked for.
         semantic_labels: Class ids of the semantic branch alone, `uint8 [H, W]`; None unless asked for.
+        semantic_error_probability: Calibrated probability that the semantic label is wrong, on the grid,
+            `float32 [h, w]`; None unless semantic labels were asked for, or where the bundle has no error map.
         instances: Which pixels belong to which object; None where the bundle has no boxes, or they were not asked for.
     """
 
@@ -54,6 +57,7 @@ class Segmentation:
     work: float = 1.0
     confidence: npt.NDArray[np.float32] | None = None
     semantic_labels: npt.NDArray[np.uint8] | None = None
+    semantic_error_probability: npt.NDArray[np.float32] | None = None
     instances: Instances | None = None
 
     def __repr__(self) -> str:
@@ -167,6 +171,16 @@ class Segmentation:
         if self.error_probability is None:
             raise ValueError("the bundle has no error map: its network gives labels alone")
         return upsample(self.error_probability, self.geometry)
+
+    def semantic_error_map(self) -> npt.NDArray[np.float32]:
+        """The same of the semantic labels.
+
+        Raises:
+            ValueError: The bundle has no error map, or semantic labels were not asked for.
+        """
+        if self.semantic_error_probability is None:
+            raise ValueError("the result holds no errors of semantic labels; ask segment for these, by semantic=True")
+        return upsample(self.semantic_error_probability, self.geometry)
 
     def flagged_map(self) -> npt.NDArray[np.bool_]:
         """Flagged pixels at frame size, `bool [H, W]`: those that a flagged grid pixel says most about."""

@@ -20,7 +20,7 @@ from errseg_rt.places.place import Place
 
 _ARRAYS = (
     "labels", "error_probability", "flagged", "counts", "left_out", "faults", "confidence", "semantic_labels",
-    "instance_map", "instance_classes", "instance_scores", "instance_count",
+    "semantic_error_probability", "instance_map", "instance_classes", "instance_scores", "instance_count",
 )  # fmt: skip
 _WORDS = {
     "semantic": "the semantic branch",
@@ -40,8 +40,9 @@ class Outcome:
         geometry: How the frame lies on the grid.
         row_work: Multiply-adds of a pixel in F1, F2 and F3; None where the whole stage was computed.
         labels: Fused class ids, `uint8 [H, W]`.
-        error_probability: Calibrated probability that the semantic label is wrong, on the grid, `float32 [h, w]`; None
-            where the bundle has no error map.
+        error_probability: Calibrated probability that the label is wrong, on the grid, `float32 [h, w]`; of a bundle
+            without a map for the detail branch's labels that the semantic one is. None where the bundle has no error
+            map.
         flagged: Grid pixels that the detail branch labelled again, `bool [h, w]`; this and the next two are None where
             the bundle has no detail branch.
         counts: How many pixels F1, F2 and F3 have, `int32 [3]`; the last is that of the flagged ones.
@@ -51,6 +52,8 @@ class Outcome:
         watched: Names of these branches; on a CPU others were looked at before anything was decided by them.
         confidence: Fused probability of the winning class, `float32 [H, W]`; None unless asked for.
         semantic_labels: Class ids of the semantic branch alone, `uint8 [H, W]`; None unless asked for.
+        semantic_error_probability: Calibrated probability that the semantic label is wrong, on the grid,
+            `float32 [h, w]`; None unless semantic labels were asked for.
         instance_map: Whose each pixel is, `int32 [H, W]`, 0 for nobody's; this and the next three are None where the
             bundle has no boxes, or instances were not asked for.
         instance_classes: Class ids of the instances, `int32 [most]`, as far as their count.
@@ -71,6 +74,7 @@ class Outcome:
     watched: tuple[str, ...] = BRANCHES
     confidence: Any | None = None
     semantic_labels: Any | None = None
+    semantic_error_probability: Any | None = None
     instance_map: Any | None = None
     instance_classes: Any | None = None
     instance_scores: Any | None = None
@@ -129,6 +133,7 @@ class Outcome:
             work=here.work,
             confidence=here.confidence,
             semantic_labels=here.semantic_labels,
+            semantic_error_probability=here.semantic_error_probability,
             instances=here._instances(),
         )
 

@@ -68,7 +68,9 @@ class Pipeline:
         self.row_work = self.refinement.row_work if self.refinement else (0, 0, 0)
         self._front, self._pace = front, Pace()
         self.providers: tuple[str, ...] = getattr(front, "providers", ())
-        self._knots = place.knots(self.manifest.calibration.logits, self.manifest.calibration.probabilities)
+        maps = self.manifest.calibration, self.manifest.detail_calibration
+        self._knots, self._detail_knots = (each and place.knots(each.logits, each.probabilities) for each in maps)
+        self._detail_level = self.manifest.detail_level
         self._things = place.things(self.manifest.instances, len(self.manifest.classes))
         self.plan = lru_cache(_SIZES)(_plans(self.manifest, self.spec, self.row_work))
 
@@ -113,7 +115,9 @@ class Pipeline:
         watched["detail"] = refined.detail, refined.count
         watched = {branch: values for branch, values in watched.items() if values[0] is not None}
         faults = place.finite([values for values, _ in watched.values()], [count for _, count in watched.values()])
-        error_probability = None if error_logit is None else place.calibrate(error_logit, self._knots)
+        is_final = refined.detail is not None and self._detail_knots is not None
+        of_detail = (refined.detail, refined.where, self._detail_knots, self._detail_level) if is_final else ()
+        error_probability = None if error_logit is None else place.calibrate(error_logit, self._knots, *of_detail)
         marks.lap("fuse")
 
         found = None
@@ -123,9 +127,10 @@ class Pipeline:
             )
             marks.lap("instances")
 
-        semantic_labels = None
+        semantic_labels, semantic_error_probability = None, None
         if ask.semantic:
             semantic_labels = place.fuse_labels(logits, None, None, plan.geometry).labels
+            semantic_error_probability = place.calibrate(error_logit, self._knots) if is_final else error_probability
             marks.lap("semantic")
         outcome = Outcome(
             place=place,
@@ -141,6 +146,7 @@ class Pipeline:
             watched=tuple(watched),
             confidence=fused.confidence,
             semantic_labels=semantic_labels,
+            semantic_error_probability=semantic_error_probability,
             instance_map=found and found.map,
             instance_classes=found and found.classes,
             instance_scores=found and found.scores,

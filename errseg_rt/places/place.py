@@ -92,7 +92,7 @@ class Place(Protocol):
 
     @property
     def calibrate(self) -> Operation:
-        """Error probabilities, with what `knots` gave."""
+        """Error probabilities, with what `knots` gave; of the final labels, where it is given detail logits."""
         ...
 
     @property

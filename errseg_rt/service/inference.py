@@ -21,7 +21,7 @@ def inference_routes(service: Service) -> APIRouter:
     """The routes below `/v2`."""
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
     runtime = service.runtime
-    outputs = [name for name in tensors.OUTPUTS if name != "error_map" or runtime.manifest.has_errors]
+    outputs = [name for name in tensors.OUTPUTS if name not in tensors.ERROR_MAPS or runtime.manifest.has_errors]
 
     def check(model: str, version: str = "1") -> None:
         if (model, version) != (service.model, "1"):
@@ -74,8 +74,8 @@ def inference_routes(service: Service) -> APIRouter:
             return tensors.parsed(tensors.inflated(body, encoding, most), length, runtime.options.max_pixels)
 
         def segment(given: tensors.Inference) -> Segmentation:
-            wants = {name: f"{name}_labels" if name == "semantic" else name for name in ("confidence", "semantic")}
-            asked: dict[str, Any] = {name: output in given.asked for name, output in wants.items()}
+            is_semantic = any(name.startswith("semantic_") for name in given.asked)
+            asked: dict[str, Any] = {"confidence": "confidence" in given.asked, "semantic": is_semantic}
             asked |= given.limits
             try:
                 return runtime.segment(given.frame, color=given.color, **asked)

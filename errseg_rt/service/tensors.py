@@ -26,9 +26,12 @@ OUTPUTS: Mapping[str, str] = {
     "error_map": "FP32",
     "flagged": "BOOL",
     "semantic_labels": "UINT8",
+    "semantic_error_map": "FP32",
     "confidence": "FP32",
 }
 """Outputs, all `[H, W]`, and their types."""
+ERROR_MAPS = ("error_map", "semantic_error_map")
+"""Those of a bundle that has an error map."""
 USUAL = ("labels", "error_map")
 """Outputs of a request that names none."""
 _DTYPES: Mapping[str, np.dtype[Any]] = {
@@ -214,10 +217,10 @@ def _output(name: str, result: Segmentation) -> npt.NDArray[Any]:
         return result.labels
     if name == "flagged":
         return result.flagged_map()
-    if name == "error_map":
+    if name in ERROR_MAPS:
         if result.error_probability is None:
-            raise RefusalError(400, "there is no output error_map: the bundle's network gives labels alone")
-        return result.error_map()
+            raise RefusalError(400, f"there is no output {name}: the bundle's network gives labels alone")
+        return result.error_map() if name == "error_map" else result.semantic_error_map()
     tensor = result.semantic_labels if name == "semantic_labels" else result.confidence
     assert tensor is not None
     return tensor

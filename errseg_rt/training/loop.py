@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from errseg_rt.datasets import LabelledFrames
 from errseg_rt.errors import DataError
-from errseg_rt.evaluation.error_maps import BASELINES, P_EP
+from errseg_rt.evaluation.error_maps import BASELINES, DETAIL, P_EP
 from errseg_rt.evaluation.instance_scores import InstanceScores
 from errseg_rt.frames.reading import Reading
 from errseg_rt.networks.cascade import BRANCH_FIELDS, Cascade
@@ -332,6 +332,7 @@ def _notes(cascade: Cascade, recipe: Recipe, sets: Mapping[str, LabelledFrames])
     return {
         "recipe": asdict(recipe),
         "calibration": asdict(fitted[P_EP]),
+        **({"detail_calibration": asdict(fitted[DETAIL])} if DETAIL in fitted else {}),
         "baseline_calibrations": {name: asdict(fitted[name]) for name in BASELINES},
         "metrics": metrics,
         "finished": datetime.now(timezone.utc).date().isoformat(),

@@ -27,6 +27,7 @@ def test_round_trip(manifest: Manifest) -> None:
         manifest,
         files={"a/b.onnx": FileRecord(3, "ab"), "c": FileRecord(0, "cd")},
         baseline_calibrations={"margin": Calibration((-1.0, 2.5), (0.0, 0.75))},
+        detail_calibration=Calibration((-2.0, 0.5), (0.2, 0.6)),
     )
     assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
     assert Manifest.from_json(manifest.to_json().encode(), WHERE) == manifest
@@ -129,6 +130,27 @@ def test_instances_come_back(manifest: Manifest) -> None:
 def test_an_older_manifest_finds_instances_as_the_paper_does(manifest: Manifest) -> None:
     older = changed(manifest, format_version=3, instances={"classes": [1], "overlap": 0.3})
     assert Manifest.from_json(older, WHERE).instances == InstanceSpec((1,), overlap=0.3, hops=0, agreement=False)
+
+
+def test_an_older_manifest_has_no_map_of_the_detail_branchs_labels(manifest: Manifest) -> None:
+    older = changed(manifest, format_version=4, detail_calibration=...)
+    assert Manifest.from_json(older, WHERE) == manifest
+    assert manifest.detail_calibration is None
+
+
+@pytest.mark.parametrize(
+    ("knots", "message"),
+    [({"logits": [0.0, 1.0], "probabilities": [0.5]}, "knots must pair"), ({"logits": [0.0]}, "probabilities"),
+     ({"logits": [1.0, 0.0], "probabilities": [0.1, 0.2]}, "logits of the knots must increase"), (3, "not a manifest")],
+)  # fmt: skip
+def test_a_map_of_the_detail_branchs_labels_that_is_none(manifest: Manifest, knots, message) -> None:
+    with pytest.raises(BundleError, match=message):
+        Manifest.from_json(changed(manifest, detail_calibration=knots), WHERE)
+
+
+def test_a_map_of_a_detail_branch_that_is_not_there(manifest: Manifest) -> None:
+    with pytest.raises(ValueError, match="there is a calibration of a detail branch, and no detail branch"):
+        replace(manifest, has_detail=False, detail_calibration=Calibration((0.0,), (0.5,)))
 
 
 def test_an_older_manifest_has_no_instances(manifest: Manifest) -> None:

@@ -39,7 +39,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def evaluation(data: Path, runtime: Runtime) -> Evaluation:
     """The same frames, counted here."""
-    evaluation = Evaluation(11, 0.7)
+    evaluation = Evaluation(11, runtime.threshold)
     for path in sorted((data / "images").iterdir()):
         truth = cv2.imread(str(data / "labels" / path.name), cv2.IMREAD_UNCHANGED)
         evaluation.add(truth, runtime.branches(cv2.imread(str(path))))
@@ -59,8 +59,18 @@ def test_reports_and_leaves_the_bundle_alone(cli, data: Path, tmp_path: Path) ->
     assert set(report["calibration"]["baselines"]) == {"max_softmax", "entropy", "margin"}
     assert len(report["thresholds"]) == 9
     assert report["calibration"]["is_better"] is True
-    assert report["notes"] == []
-    for text in ("P_ep, the bundle's map", "margin, a new map", "Thresholds on P_ep", f"{FRAMES} frames"):
+    of_detail = report["detail_calibration"]
+    assert 0 < of_detail["old"]["brier"] < 1
+    # Few small pixels are flagged: whether so many frames make a better map of them is for the report to say.
+    assert of_detail["is_better"] == all(of_detail["new"][key] < of_detail["old"][key] for key in ("ece", "brier"))
+    assert len(report["notes"]) == (not of_detail["is_better"])
+    for text in (
+        "P_ep, the bundle's map",
+        "margin, a new map",
+        "labels given again, by 1 - max P_db",
+        "Thresholds on P_ep",
+        f"{FRAMES} frames",
+    ):
         assert text in done.out
     assert files_of(Bundle.open("camvid").folder) == embedded
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
@@ -79,7 +89,7 @@ def test_few_frames_are_said_to_be_few(cli, data: Path, tmp_path: Path) -> None:
     unknown = {"ece": None, "brier": None}
     assert (report["calibration"]["new"], report["calibration"]["baselines"]["margin"]) == (unknown, unknown)
     assert report["calibration"]["old"]["ece"] > 0
-    assert report["calibration"]["is_better"] is None
+    assert report["calibration"]["is_better"] is report["detail_calibration"]["is_better"] is None
     (note,) = report["notes"]
     assert note in done.out
     assert f"{FRAMES - 1}, too few for the map, t and budget to mean much; give {FRAMES} or more" in note
@@ -93,6 +103,7 @@ def test_writes_a_bundle_with_new_maps(cli, data: Path, tmp_path: Path, evaluati
     assert (done.code, done.err) == (0, "")
     old, new = Bundle.open("camvid"), Bundle.open(out)
     maps = evaluation.calibrations()
+    assert new.manifest.detail_calibration in (maps.pop("detail"), old.manifest.detail_calibration)
     assert new.manifest.calibration == maps.pop("p_ep")
     assert new.manifest.baseline_calibrations == maps
     assert (new.manifest.name, new.manifest.threshold) == ("mine", old.manifest.threshold)
@@ -118,11 +129,31 @@ def test_a_map_that_is_no_better_is_not_proposed(cli, data: Path, tmp_path: Path
     calibration = report["calibration"]
     assert any(calibration["new"][key] >= calibration["old"][key] for key in ("ece", "brier"))
     assert calibration["is_better"] is False
-    (note,) = report["notes"]
-    assert "none is proposed, and a new bundle keeps the old one" in note
-    assert note in done.out
+    assert report["detail_calibration"]["is_better"] is False
+    for note in report["notes"]:
+        assert "none is proposed, and a new bundle keeps the old one" in note
+        assert note in done.out
+    assert len(report["notes"]) == 2
     assert "the bundle with its old calibration" in done.out
     assert (new.name, new.calibration, new.provenance) == ("second", old.calibration, old.provenance)
+    assert new.detail_calibration == old.detail_calibration
+
+
+def test_a_bundle_of_before_gets_a_map_of_the_labels_given_again(
+    cli, data: Path, tmp_path: Path, bundle_copy: Path, evaluation: Evaluation
+) -> None:
+    """Its map of P_ep says that all that is flagged is right, which is easy to better."""
+    manifest = json.loads((bundle_copy / "manifest.json").read_text()) | {"format_version": 4}
+    del manifest["detail_calibration"]
+    manifest["calibration"] = {"logits": [0.0], "probabilities": [0.0]}
+    (bundle_copy / "manifest.json").write_text(json.dumps(manifest))
+    out, file = tmp_path / "mine", tmp_path / "report.json"
+    done = cli("calibrate", bundle_copy, "--data", data, "--threads", "1", "-o", out, "--json", file)
+    assert (done.code, done.err) == (0, "")
+    new, report = Bundle.open(out).manifest, json.loads(file.read_text())
+    assert report["detail_calibration"]["is_better"] is True
+    assert new.detail_calibration == evaluation.calibrations()["detail"]
+    assert f"{FRAMES} frames of {data.name}" in new.provenance["detail_calibration"]
 
 
 def test_the_new_bundle_is_calibrated_on_its_frames(cli, data: Path, tmp_path: Path) -> None:
@@ -145,6 +176,7 @@ def test_the_proposed_threshold_is_saved_where_it_is_asked_for(cli, data: Path, 
     proposal, manifest = json.loads(file.read_text())["proposal"], Bundle.open(out).manifest
     assert proposal
     assert proposal["t"] != Bundle.open("camvid").manifest.threshold
+    assert manifest.detail_threshold == Bundle.open("camvid").manifest.threshold  # that of either map
     assert manifest.threshold == proposal["t"]
     assert manifest.lowest_threshold == 0.1
     assert f"t = {proposal['t']}" in done.out

@@ -29,6 +29,7 @@ def test_text_for_a_person(cli) -> None:
         (line,) = (line for line in done.out.splitlines() if name in line and record.sha256[:16] in line)
         assert f"{record.size:,}" in line
     assert f"{manifest.threshold} (lowest evaluated {manifest.lowest_threshold})" in done.out
+    assert "of the label you get" in done.out
 
 
 def test_model_card_and_licence_are_shown(cli, manifest, tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_model_card_and_licence_are_shown(cli, manifest, tmp_path: Path) -> None
 def test_a_folder(cli, tiny_bundle: Path) -> None:
     done = cli("inspect", tiny_bundle)
     assert done.code == 0
-    for text in ("Bundle tiny", str(tiny_bundle), "1.5, enlarging up to 5000 pixels", "multiples of 8", "500"):
+    for text in ("Bundle tiny", "of the semantic label, also", str(tiny_bundle), "1.5, enlarging up to 5000 pixels", "multiples of 8", "500"):
         assert text in done.out
 
 

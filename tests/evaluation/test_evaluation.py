@@ -15,7 +15,7 @@ from errseg_rt.bundle.classes import IGNORE, ClassSet
 from errseg_rt.datasets.scores import ConfusionMatrix
 from errseg_rt.datasets.truth import truth_on_grid
 from errseg_rt.evaluation.bootstrap import FEWEST_FRAMES
-from errseg_rt.evaluation.error_maps import SCORES
+from errseg_rt.evaluation.error_maps import DETAIL, SCORES
 from errseg_rt.evaluation.evaluation import Evaluation
 from errseg_rt.evaluation.labels import View, multi_scale_labels, native_labels
 from errseg_rt.kernels.fuse_labels import fuse_labels
@@ -159,7 +159,7 @@ def test_json_holds_numbers_or_null(sample, classes: ClassSet, case) -> None:
         assert (scores["gain"]["miou"], scores["gain"]["tie"]) == (0, True)
         assert scores["errors"]["brier"] == 0.25
         assert {name: fitted(np.zeros(1)) for name, fitted in evaluation.calibrations().items()} == dict.fromkeys(
-            SCORES, rate
+            (*SCORES, DETAIL), rate
         )
 
 
@@ -169,8 +169,9 @@ def test_json_holds_numbers_or_null(sample, classes: ClassSet, case) -> None:
         (lambda truth, branches: (truth[:-1], branches), "must be of the frame's size"),
         (lambda truth, branches: (np.full_like(truth, 9), branches), "id 9 is not one of 4 classes"),
         (lambda truth, branches: (branches.error_logit.fill(np.nan), (truth, branches))[1], "hold NaN"),
+        (lambda truth, branches: (branches.detail_logits.fill(np.nan), (truth, branches))[1], "detail logits hold NaN"),
     ],
-    ids=["size", "class", "nan"],
+    ids=["size", "class", "nan", "nan_of_detail"],
 )
 def test_a_bad_frame_counts_for_nothing(sample, classes: ClassSet, change, message) -> None:
     evaluation = evaluated([sample(0)], thresholds=(0.5,))

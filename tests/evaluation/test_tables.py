@@ -28,10 +28,10 @@ def test_errors_of_frames_have_tables(sample, classes: ClassSet) -> None:
     scores = evaluation.to_dict(classes)
     told, rates, precision = figures_of(scores)[-3:]
     found = scores["frame_errors"]
-    assert list(told.rows) == ["p_ep", "max_softmax", "entropy", "margin"]
+    assert list(told.rows) == ["error_map", "max_softmax", "entropy", "margin"]
     assert cells(told)["entropy", "slope"] == found["baselines"]["entropy"]["slope"]
     assert cells(told)["p_ep", "correlation"] == found["correlation"]
-    assert rates.rows["p_ep"] == [found["expected"], found["true"], found["difference"]]
+    assert rates.rows["error_map"] == [found["expected"], found["true"], found["difference"]]
     assert rates.rows["a constant"] == [found["true"], found["true"], found["constant"]]
     assert precision.rows["b"] == [found["precision"]["b"][key] for key in ("expected", "true", "difference")]
 

@@ -28,6 +28,7 @@ NOTES = {
         "provenance": {"data": "none at all", "initial_weights": "drawn at random"},
     },
     "calibration": {"logits": [-2.0, 0.0, 2.0], "probabilities": [0.05, 0.2, 0.9]},
+    "detail_calibration": {"logits": [-1.0, 1.0], "probabilities": [0.2, 0.6]},
     "baseline_calibrations": {"entropy": {"logits": [-1.0, 1.0], "probabilities": [0.1, 0.3]}},
     "metrics": {
         "rendered": {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from errseg_rt.bundle.bundle import Bundle
+from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.bundle.instance_spec import InstanceSpec
 from errseg_rt.errors import DataError
 from errseg_rt.export.bundle import export_bundle
@@ -43,6 +44,7 @@ def test_manifest_holds_what_the_training_noted(bundle, cascade, notes):
     assert manifest.align_corners is cascade.semantic.align_corners
     assert manifest.cascade == {**cascade.config.to_dict(), **recipe["cascade"]}
     assert manifest.calibration(np.array([1.0]))[0] == pytest.approx(0.55)
+    assert manifest.detail_calibration == Calibration((-1.0, 1.0), (0.2, 0.6))
     assert {name: curve.probabilities for name, curve in manifest.baseline_calibrations.items()} == {
         "entropy": (0.1, 0.3)
     }
@@ -135,6 +137,13 @@ def test_notes_of_another_kind_are_refused(cascade, tmp_path):
     save_cascade(tmp_path / "cascade.safetensors", cascade, {"metrics": {}, "recipe": {"name": "x"}})
     with pytest.raises(DataError, match="its notes are not those of a training"):
         export_bundle(tmp_path / "cascade.safetensors", tmp_path / "out", "x")
+
+
+def test_a_training_of_before_has_no_map_of_the_labels_given_again(cascade, notes, tmp_path):
+    old = {name: value for name, value in notes.items() if name != "detail_calibration"}
+    save_cascade(tmp_path / "cascade.safetensors", cascade, old)
+    bundle = export_bundle(tmp_path / "cascade.safetensors", tmp_path / "bundle", "old")
+    assert bundle.manifest.detail_calibration is None
 
 
 def test_merges_of_older_versions_are_no_matter_any_more(monkeypatch, cascade, notes, tmp_path):

@@ -16,7 +16,7 @@ def test_segment_is_made_of_them(runtime: Runtime, frame, size) -> None:
     branches, result = runtime.branches(frame), runtime.segment(frame, semantic=True)
     flagged = branches.flagged(runtime.threshold)
     np.testing.assert_array_equal(flagged, result.flagged)
-    np.testing.assert_array_equal(runtime.manifest.calibration(branches.error_logit), result.error_probability)
+    np.testing.assert_array_equal(runtime.manifest.calibration(branches.error_logit), result.semantic_error_probability)
     fused = fuse_labels(branches.logits, branches.detail_logits, flagged, branches.geometry).labels
     # Two classes may tie within rounding, where the refinement is evaluated in another order.
     assert (fused == result.labels).mean() > 0.9999

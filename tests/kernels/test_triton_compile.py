@@ -59,6 +59,15 @@ def calibrate(dtype: torch.dtype) -> Call:
     return lambda launcher: enqueue_calibrate(launcher, error_logit, knots)
 
 
+def calibrate_final(dtype: torch.dtype, layout: str) -> Call:
+    error_logit, knots = torch.zeros(GRID), torch.zeros((2, 30))
+    detail, where = {
+        "map": (torch.empty((19, *GRID), dtype=dtype), torch.empty(GRID, dtype=torch.bool)),
+        "rows": (torch.empty((5, 19), dtype=dtype), torch.empty(GRID, dtype=torch.int32)),
+    }[layout]
+    return lambda launcher: enqueue_calibrate(launcher, error_logit, knots, detail, where, knots, 1.4)
+
+
 def finite(dtype: torch.dtype, counted: bool) -> Call:
     values = torch.zeros((GRID[0] * GRID[1], 19), dtype=dtype)
     count = torch.zeros(3, dtype=torch.int32)[2] if counted else None
@@ -82,6 +91,7 @@ EVERYWHERE = {
     "select": (select(torch.float16, GRID), 96),
     "preprocess": (preprocess((1025, 2049), "float16"), 64),
     "calibrate": (calibrate(torch.float32), 64),
+    "calibrate_final": (calibrate_final(torch.float16, "rows"), 96),
     "finite": (finite(torch.float16, True), 64),
     "instances": (instances(torch.float16, FRAME, "rows", 2), 160),
 }
@@ -94,6 +104,7 @@ ON_ONE = {
     "select_half": (select(torch.bfloat16, GRID), 96),
     "select_of_one_pixel": (select(torch.float32, (1, 1)), 96),
     "calibrate_half": (calibrate(torch.float16), 64),
+    "calibrate_final_map": (calibrate_final(torch.bfloat16, "map"), 96),
     "instances_of_the_best_class": (instances(torch.float32, FRAME, "none", 1), 128),
     "instances_of_one_pixel": (instances(torch.bfloat16, POINT, "none", 1), 128),
     "finite_of_a_map": (finite(torch.float32, False), 64),

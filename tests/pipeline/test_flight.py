@@ -463,6 +463,7 @@ def test_shapes_of_a_whole_frame(detail):
     assert found == {
         "labels": ("torch.uint8", frame), "semantic_labels": ("torch.uint8", frame),
         "confidence": ("torch.float32", frame), "error_probability": ("torch.float32", grid),
+        "semantic_error_probability": ("torch.float32", grid),
         "flagged": ("torch.bool", grid), "counts": ("torch.int32", (3,)), "left_out": ("torch.int32", ()),
         "faults": ("torch.int32", (3,)),
     }  # fmt: skip

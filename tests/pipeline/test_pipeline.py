@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from errseg_rt.bundle.bundle import Bundle
 from errseg_rt.errors import BundleError, EngineError
 from errseg_rt.frames.frame import Ask
+from errseg_rt.kernels.calibrate.reference import calibrate_reference
 from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.select.operands import Bounds
 from errseg_rt.options import Limits
@@ -59,8 +61,67 @@ def test_the_cpu_is_the_definition(bundle, engines, street, size, detail, limits
     # Logits of 30 are float32 sums in another order; a pixel in a frame may tie within that.
     assert (ours.labels != theirs.labels).sum() <= 1
     np.testing.assert_allclose(ours.confidence, theirs.confidence, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(ours.error_probability, theirs.error_probability, rtol=0, atol=1e-6)
+    # The final label's is of the detail branch's logits, the semantic one's of an error logit that both are given.
+    np.testing.assert_allclose(ours.error_probability, theirs.error_probability, rtol=0, atol=1e-5)
+    semantic = ours.semantic_error_probability
+    np.testing.assert_allclose(semantic, theirs.semantic_error_probability, rtol=0, atol=1e-6)
     assert list(ours.timings) == ["preprocess", "front", "select", "refine", "fuse", "semantic"]
+
+
+def without_map(bundle):
+    """As bundles were before there was a map of the detail branch's labels."""
+    return replace(bundle, manifest=replace(bundle.manifest, detail_calibration=None))
+
+
+@pytest.mark.parametrize("detail", ["sparse", "dense"])
+@pytest.mark.parametrize("limit", [0.8, 0.3])
+def test_the_error_probability_is_of_the_final_label(bundle, engines, street, detail, limit) -> None:
+    if limit != bundle.manifest.threshold:
+        bundle = replace(bundle, manifest=replace(bundle.manifest, detail_threshold=limit))
+    way = Direct(Pipeline(bundle, *engines, Cpu(2), detail=detail))
+    result, branches = way.submit(street, EVERYTHING, Limits(0.5)).result(), way.branches(street)
+    assert 0 < result.refined < result.flagged.size
+    flagged, manifest = result.flagged, bundle.manifest
+    semantic = calibrate_reference(
+        branches.error_logit, manifest.calibration.logits, manifest.calibration.probabilities
+    )
+    p_db = softmax(branches.detail_logits.astype(np.float64), axis=0).max(axis=0)
+    of_detail = manifest.detail_calibration
+    final = np.interp(np.log(1 - p_db) - np.log(p_db), of_detail.logits, of_detail.probabilities)
+    np.testing.assert_allclose(result.semantic_error_probability, semantic, rtol=0, atol=1e-5)
+    # What a lower t than the bundle's flags besides has no map of the detail branch's doubt.
+    above = flagged & (branches.error_logit > np.log(limit / (1 - limit)))
+    assert 0 < above.sum() <= flagged.sum()
+    assert (above.sum() < flagged.sum()) == (limit > 0.5)
+    np.testing.assert_allclose(result.error_probability, np.where(above, final, semantic), rtol=0, atol=1e-5)
+    assert np.abs(result.error_probability - semantic)[above].max() > 0.05
+    assert result.expected_error == pytest.approx(result.error_map().mean(), abs=1e-6)
+    assert not np.array_equal(result.error_map(), result.semantic_error_map())
+
+
+@pytest.mark.parametrize("detail", ["sparse", "dense"])
+def test_without_a_map_of_its_own_the_final_label_has_the_semantic_ones(bundle, engines, street, detail) -> None:
+    old, new = (
+        Direct(Pipeline(each, *engines, Cpu(2), detail=detail)).submit(street, EVERYTHING, Limits(0.5)).result()
+        for each in (without_map(bundle), bundle)
+    )
+    assert old.refined == new.refined > 0
+    np.testing.assert_array_equal(old.error_probability, new.semantic_error_probability)
+    np.testing.assert_array_equal(old.error_probability, old.semantic_error_probability)
+    np.testing.assert_array_equal(old.labels, new.labels)
+
+
+def test_where_nothing_is_flagged_both_labels_are_one(bundle, engines, street) -> None:
+    result = Direct(Pipeline(bundle, *engines, Cpu(2))).submit(street, EVERYTHING, Limits(1 - 1e-9)).result()
+    assert result.refined == 0
+    np.testing.assert_array_equal(result.error_probability, result.semantic_error_probability)
+
+
+def test_errors_of_semantic_labels_are_asked_for(bundle, engines, street) -> None:
+    result = Direct(Pipeline(bundle, *engines, Cpu(2))).submit(street, Ask(), Limits(0.7)).result()
+    assert (result.semantic_labels, result.semantic_error_probability) == (None, None)
+    with pytest.raises(ValueError, match="ask segment for these, by semantic=True"):
+        result.semantic_error_map()
 
 
 def test_branches_are_the_definitions(bundle, engines, street) -> None:

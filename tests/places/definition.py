@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from errseg_rt.kernels.calibrate.reference import calibrate_reference
+from errseg_rt.kernels.calibrate.reference import calibrate_final_reference, calibrate_reference
 from errseg_rt.kernels.finite.reference import finite_reference
 from errseg_rt.kernels.fuse_labels.reference import fuse_labels_reference
 from errseg_rt.kernels.instances.reference import instances_reference
@@ -55,7 +55,9 @@ class Definition:
     def instances(self, semantic, detail, flagged, boxes, labels, geometry, things):
         return instances_reference(semantic, detail, flagged, boxes, labels, geometry, things)
 
-    def calibrate(self, error_logit, knots):
+    def calibrate(self, error_logit, knots, *of_detail):
+        if of_detail:
+            return calibrate_final_reference(error_logit, knots, *of_detail).astype(np.float32)
         return calibrate_reference(error_logit, *knots).astype(np.float32)
 
     def finite(self, branches, counts):

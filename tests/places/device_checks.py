@@ -90,6 +90,10 @@ def test_is_the_runtime_on_the_cpu(frame, detail):
     same_but_for_ties(ours, theirs)
     assert ours.work == theirs.work
     np.testing.assert_array_equal(ours.semantic_labels, theirs.semantic_labels)
+    semantic = ours.semantic_error_probability
+    np.testing.assert_allclose(semantic, theirs.semantic_error_probability, rtol=0, atol=1e-3)
+    assert np.abs(ours.error_probability - semantic)[ours.flagged].max() > 0.05
+    np.testing.assert_array_equal(ours.error_probability[~ours.flagged], semantic[~ours.flagged])
     np.testing.assert_allclose(ours.confidence, theirs.confidence, rtol=0, atol=1e-3)
     assert (ours.labels.dtype, ours.labels.shape) == (np.uint8, SIZE)
 

@@ -71,6 +71,7 @@ def test_every_output(client, runtime: Runtime, frame, is_binary) -> None:
     np.testing.assert_array_equal(found["semantic_labels"], want.semantic_labels)
     np.testing.assert_array_equal(found["flagged"], want.flagged_map())
     np.testing.assert_allclose(found["error_map"], want.error_map(), rtol=1e-6)
+    np.testing.assert_allclose(found["semantic_error_map"], want.semantic_error_map(), rtol=1e-6)
     np.testing.assert_allclose(found["confidence"], want.confidence, rtol=1e-6)
     assert (LENGTH in answer.headers) == is_binary
     told = json.loads(answer.content[: int(answer.headers.get(LENGTH, len(answer.content)))])

@@ -155,7 +155,7 @@ def test_the_source_by_keyboard_alone(page, runtime: Runtime) -> None:
     with serving(runtime, source=SceneSource(3, 96, 128, 25)) as found:
         page.goto(found.url)
         is_shown(page, "#state", "Showing scene:3.")
-        is_shown(page, "#recent", "the network is expected to be wrong in")
+        is_shown(page, "#recent", "of the pixels are expected to be wrong")
         page.keyboard.press("w")
         is_shown(page, "#state", "expected to be wrong most")
         worst = page.inner_text("#error-is")

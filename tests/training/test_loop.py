@@ -111,6 +111,10 @@ def test_training_writes_weights_scores_and_calibration(finished, recipe):
     assert (notes["command"], notes["init"], notes["torch"]) == ("errseg-rt train tiny", None, torch.__version__)
     assert Calibration(*map(tuple, notes["calibration"].values())).logits
     assert set(notes["baseline_calibrations"]) == {"max_softmax", "entropy", "margin"}
+    is_flagged = notes["metrics"]["held_out"]["flagged"] > 0
+    assert ("detail_calibration" in notes) == is_flagged
+    if is_flagged:
+        assert Calibration.from_dict(notes["detail_calibration"]).logits
     assert notes["metrics"].keys() == {"held_out", "rendered"}
     for scores in notes["metrics"].values():
         assert scores["frames"] == 2

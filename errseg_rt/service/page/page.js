@@ -65,10 +65,10 @@ function tell() {
   }
   const told = pixelOf(shown, page.status.classes, cross.x, cross.y);
   let text = told.label;
+  if (told.error !== undefined) text += `, wrong with a probability of ${percent(told.error, 0)}`;
   if (told.before !== undefined) {
     text += told.before === told.label ? "; the network alone said so, too" : `; the network alone had said ${told.before}`;
   }
-  if (told.error !== undefined) text += `, which is wrong with a probability of ${percent(told.error, 0)}`;
   $("told").textContent = text;
   $("hint").textContent = text;
   $("hint").hidden = false;
@@ -186,7 +186,7 @@ function hold(isHeld, isWorst = false) {
   [page.isHeld, page.isWorst] = [isHeld, isWorst];
   $("hold").setAttribute("aria-pressed", isHeld && !isWorst);
   $("worst").setAttribute("aria-pressed", isWorst);
-  if (isWorst) say(`The frame of this session in which the network is expected to be wrong most: ${percent(page.worst.head.mean_error_probability)} of its pixels. W again goes on.`);
+  if (isWorst) say(`The frame of this session in which most labels are expected to be wrong: ${percent(page.worst.head.mean_error_probability)} of its pixels. W again goes on.`);
   else if (isHeld) say("Held: frames go on behind this one.");
   if (page.input) page.input.isHeld = isHeld;
   if (!isHeld) page.input?.next?.();
@@ -230,8 +230,8 @@ async function look() {
   if (isFirst) begin();
   const { source, recent } = page.status;
   const doubts = Object.entries(recent.doubtful).filter(([, share]) => share !== null).sort((a, b) => b[1] - a[1]);
-  $("recent").textContent = recent.frames === 0 ? "" : `Of the service's last ${recent.frames === 1 ? "frame" : `${recent.frames} frames`}, the network is expected to be wrong in ${percent(recent.expected_error)} `
-    + `of the pixels${doubts.length ? `, most in ${doubts.slice(0, 3).map(([name, share]) => `${name} (${percent(share, 0)} doubtful)`).join(", ")}` : ""}.`;
+  $("recent").textContent = recent.frames === 0 ? "" : `Of the service's last ${recent.frames === 1 ? "frame" : `${recent.frames} frames`}, the labels of ${percent(recent.expected_error)} of the pixels are expected `
+    + `to be wrong${doubts.length ? `, most in ${doubts.slice(0, 3).map(([name, share]) => `${name} (${percent(share, 0)} doubtful)`).join(", ")}` : ""}.`;
   if (page.kind === "source" && source && !page.isHeld) {
     if (source.state === "lost") say(`${source.name} is lost; it is being opened again (${source.reopened} times so far).`, true);
     if (source.state === "ended") say(`${source.name} has ended${source.fault ? ` (${source.fault})` : ""}; what you see is its last frame.`, Boolean(source.fault));
