@@ -44,7 +44,7 @@ class CascadeConfig:
         detail_frozen: Whether those of the detail branch are: then its stage 3 can be evaluated sparsely.
         decoder: What labels again, a key of `DECODERS`: the detail branch, or what it is compared with.
         error_features: What the error-prediction branch sees beside P_sb, one of `error_branch.FEATURES`.
-        error_kernel: Side of its first kernel: 3, as the paper has it, or 1, of which two fifths of its work are left.
+        error_kernel: Side of its first kernel: 3, as the paper has it, or 1, which halves its work.
         grid_stride: Input pixels from one grid pixel to the next: 4, as the paper has it, or 2 or 1 for a network that
             tells thinner things apart. `low` lies at it, `mid` at twice as much, `deep` and `high` at four times.
         things: Classes that have instances, in rising order, for which there is a localization head; none: no head.
