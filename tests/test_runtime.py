@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from errseg_rt.kernels.calibrate.reference import calibrate_final_reference
 from errseg_rt.kernels.fuse_labels import fuse_labels_reference
 from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.preprocess import preprocess
@@ -25,7 +26,7 @@ def crop(rendered, size) -> np.ndarray:
 
 
 def composed(runtime: Runtime, frame: np.ndarray, threshold: float):
-    """Semantic labels, fused labels, confidence and flagged pixels from the graphs and the definitions alone."""
+    """Semantic and fused labels, flagged pixels and both error maps, from the graphs and the definitions alone."""
     manifest, bundle = runtime.manifest, runtime.bundle
     front_engine, refine_engine = (engine_on_cpu("onnxruntime", bundle, name) for name in ("front", "refine"))
     content, padded = manifest.input.content_size(frame.shape[:2]), manifest.input.input_size(frame.shape[:2])
@@ -38,17 +39,21 @@ def composed(runtime: Runtime, frame: np.ndarray, threshold: float):
     flagged = (error > threshold) & (np.arange(error.shape[0]) < rows)[:, None] & (np.arange(error.shape[1]) < cols)
     semantic = fuse_labels_reference(front["logits"][0], None, None, geometry)
     fused = fuse_labels_reference(front["logits"][0], detail[0], flagged, geometry, confidence=True)
-    return semantic.labels, fused, flagged, front["error_logit"][0, 0]
+    error_logit, of_detail = front["error_logit"][0, 0], manifest.detail_calibration
+    knots, detail_knots = ((each.logits, each.probabilities) for each in (manifest.calibration, of_detail))
+    final = calibrate_final_reference(error_logit, knots, detail[0], flagged, detail_knots, manifest.detail_level)
+    return semantic.labels, fused, flagged, manifest.calibration(error_logit), final
 
 
 @every_size
 @pytest.mark.parametrize("threshold", [0.2, 0.7])
 def test_equals_the_composition_of_definitions(runtime: Runtime, rendered, size, threshold) -> None:
     frame = crop(rendered, size)
-    semantic, fused, flagged, error_logit = composed(runtime, frame, threshold)
+    semantic, fused, flagged, semantic_errors, errors = composed(runtime, frame, threshold)
     result = runtime.segment(frame, confidence=True, semantic=True, threshold=threshold)
     np.testing.assert_array_equal(result.flagged, flagged)
-    np.testing.assert_array_equal(result.error_probability, runtime.manifest.calibration(error_logit))
+    np.testing.assert_array_equal(result.semantic_error_probability, semantic_errors)
+    np.testing.assert_allclose(result.error_probability, errors, rtol=0, atol=1e-4)
     assert (result.labels == fused.labels).mean() >= ALIKE
     assert (result.semantic_labels == semantic).mean() >= ALIKE
     # Probabilities at most 1, made in float32.

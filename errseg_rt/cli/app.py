@@ -21,7 +21,7 @@ COMMANDS = {
     "serve": "Serve frames over HTTP and WebSockets, with the Open Inference Protocol, metrics, and a page at /.",
     "demo": "Render a street, or cells, segment it, and show frame, labels and error map side by side.",
     "evaluate": "Score a bundle on labelled frames: labels, outlines, error map, calibration, and every threshold.",
-    "calibrate": "Fit the map from P_ep to error probability on labelled frames, and propose t and a budget.",
+    "calibrate": "Fit the maps to error probability on labelled frames, and propose t and a budget.",
     "doctor": "Say what is installed, which engines work here, and why others do not.",
     "inspect": "Show a bundle, after checking every one of its files: manifest, model card, licence.",
     "wrap": "Wrap an ONNX file of any network as a bundle: labels, error map and overlays, without training.",

@@ -30,7 +30,7 @@ def test_errors_of_frames_have_tables(sample, classes: ClassSet) -> None:
     found = scores["frame_errors"]
     assert list(told.rows) == ["error_map", "max_softmax", "entropy", "margin"]
     assert cells(told)["entropy", "slope"] == found["baselines"]["entropy"]["slope"]
-    assert cells(told)["p_ep", "correlation"] == found["correlation"]
+    assert cells(told)["error_map", "correlation"] == found["correlation"]
     assert rates.rows["error_map"] == [found["expected"], found["true"], found["difference"]]
     assert rates.rows["a constant"] == [found["true"], found["true"], found["constant"]]
     assert precision.rows["b"] == [found["precision"]["b"][key] for key in ("expected", "true", "difference")]

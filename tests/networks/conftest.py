@@ -97,6 +97,7 @@ def exported():
 
     def export(semantic):
         graph = TapsGraph(semantic.eval())
-        return OnnxRuntimeEngine(_export(graph, (torch.zeros(2, 3, 97, 129),), "taps"), "taps", threads=1)
+        model = _export(graph, (torch.zeros(2, 3, 97, 129),), "taps")
+        return OnnxRuntimeEngine(model.SerializeToString(), "taps", threads=1)
 
     return export
