@@ -56,16 +56,15 @@ def calibrate_final(
         is_detail = tl.load(where + pixel, mask=in_grid, other=0).to(tl.int1)
         at, class_step = detail + pixel, pixels
     is_detail = is_detail & (value > above)
-    # A tile in which nothing was labelled again looks at no class.
-    classes = tl.max(is_detail.to(tl.int32), axis=0) * CLASSES
     peak, others = tl.full((PIXELS,), LOWEST, tl.float32), tl.zeros((PIXELS,), tl.float32)
-    for _ in tl.range(0, classes, loop_unroll_factor=6):
-        logit = tl.load(at, mask=is_detail, other=0).to(tl.float32)
-        at += class_step
-        # The sum of powers over the peak's, without the peak's own: nothing is lost where it is small.
-        power = tl.exp(-tl.abs(logit - peak))
-        others = tl.where(logit > peak, (others + 1) * power, others + power)
-        peak = tl.maximum(logit, peak)
+    if tl.max(is_detail.to(tl.int32), axis=0) > 0:  # a tile in which nothing was labelled again looks at no class
+        for _ in tl.range(0, CLASSES, loop_unroll_factor=6):
+            logit = tl.load(at, mask=is_detail, other=0).to(tl.float32)
+            at += class_step
+            # The sum of powers over the peak's, without the peak's own: nothing is lost where it is small.
+            power = tl.exp(-tl.abs(logit - peak))
+            others = tl.where(logit > peak, (others + 1) * power, others + power)
+            peak = tl.maximum(logit, peak)
     value = tl.where(is_detail, tl.log(others), value)
     # Each pixel searches its own map.
     of_pixel = tl.where(is_detail, detail_knots + tl.zeros_like(pixel), knots + tl.zeros_like(pixel))
