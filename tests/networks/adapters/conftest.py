@@ -58,7 +58,8 @@ def on_every_engine(random_norms):
         heads = [m for m in cascade.semantic.modules() if getattr(m, "out_channels", None) == CLASSES]
         with torch.no_grad():  # else one class wins everywhere, and all ways agree
             heads[-1].bias.sub_(cascade.semantic(sample).logits.mean(dim=(0, 2, 3)))
-        exported = OnnxRuntimeEngine(_export(FrontGraph(cascade), (sample,), "front"), "front", threads=1)
+        graph = _export(FrontGraph(cascade), (sample,), "front").SerializeToString()
+        exported = OnnxRuntimeEngine(graph, "front", threads=1)
         weights = save({key: tensor.contiguous() for key, tensor in cascade.state_dict().items()})
         again = TorchEngine(weights, config.to_dict(), "front") if semantic is None else None
         for size in SIZES:
