@@ -157,7 +157,7 @@ def test_the_source_by_keyboard_alone(page, runtime: Runtime) -> None:
         is_shown(page, "#state", "Showing scene:3.")
         is_shown(page, "#recent", "of the pixels are expected to be wrong")
         page.keyboard.press("w")
-        is_shown(page, "#state", "expected to be wrong most")
+        is_shown(page, "#state", "most labels are expected to be wrong")
         worst = page.inner_text("#error-is")
         assert worst in page.inner_text("#state")
         page.wait_for_timeout(300)
