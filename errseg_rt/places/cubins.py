@@ -61,8 +61,8 @@ class Cubins:
             return self._cubins[code]
         except KeyError:
             raise EngineError(
-                f"the kernel {code} was not compiled when the engine was built: this size of frames needs an "
-                "engine of its own; build it with errseg-rt build-engine --shape HxW"
+                f"the kernel {code} was not compiled when the engine was built: this size of frames, or this version "
+                "of errseg-rt, needs an engine of its own; build it with errseg-rt build-engine --shape HxW"
             ) from None
 
     def to_bytes(self) -> bytes:
