@@ -226,6 +226,7 @@ def of_instances() -> Iterator[str]:
     for found, (key, words) in [
         *itertools.product([results("instance_methods")], names.items()),
         *itertools.product([results("instance_methods_touching")], list(names.items())[:3]),
+        *itertools.product([results("instance_streets")], names.items()),
     ]:
         scores = found["methods"][key]
         figures = [*(scores[name] for name in ("map_r_0.5", "map_r_0.7", "map_r_vol", "map"))]

@@ -135,6 +135,8 @@ ELSEWHERE = {
     "--out runs/cityscapes": _TRAIN,
     "errseg-rt train cityscapes-deeplabv3plus --data cityscapes --init model.ckpt --out runs/deeplab": _TRAIN,
     "errseg-rt train my.toml": _TRAIN,
+    "errseg-rt train camvid-instances -o run --init errseg_rt/zoo/camvid/weights.safetensors": _TRAIN,
+    "errseg-rt export run/cascade.safetensors -o camvid-instances": _TRAIN,
     "errseg-rt train ...": _TRAIN,
     "errseg-rt export CHECKPOINT -o BUNDLE": "wants a training; tests/cli/test_export.py exports a tiny one",
     "errseg-rt export runs/camvid/cascade.safetensors -o bundles/camvid --license LICENSE.md": (
@@ -187,6 +189,9 @@ ELSEWHERE = {
     "python -m benchmarks.instance_methods nuclei --data nuclei/val --tune nuclei/held": _BENCHMARK,
     "python -m benchmarks.instance_picture nuclei --data nuclei/val --name train_0406 -o touching.jpg": _BENCHMARK,
     "pytest -s tests/networks/test_agreement.py": "is a test itself, which runs for some of the networks",
+    "python -m benchmarks.rendered_frames -o streets --frames 30 --size 720 960 --first-seed 20000": _BENCHMARK,
+    "python -m benchmarks.instance_methods camvid-instances --data streets": _BENCHMARK,
+    "python -m benchmarks.instance_picture camvid-instances --data streets --name 20022 -o streets.jpg": _BENCHMARK,
     "python -m benchmarks.service": _BENCHMARK,
     "python -m benchmarks.select": _BENCHMARK,
     "python -m benchmarks.video": _BENCHMARK,
