@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from errseg_rt.kernels.arrays import check_array
 from errseg_rt.kernels.compiled import compiled, inner, writable
-from errseg_rt.kernels.fuse_labels.cpu import as_float32, slots_of
+from errseg_rt.kernels.fuse_labels.cpu import laid_out
 from errseg_rt.kernels.fuse_labels.loops import HALF, LOG_2_HIGH, LOG_2_LOW, ONE, ZERO, exp
 from errseg_rt.kernels.fuse_labels.reference import Flagged, Logits
 
@@ -79,10 +79,9 @@ def calibrate(
     probability = np.empty(error_logit.shape, np.float32)
     _calibrate(values, *segments, probability.reshape(-1))
     if detail is not None and where is not None and detail_segments is not None:
-        is_map = detail.ndim == 3
-        classes, steps = (len(detail), (1, where.size)) if is_map else (detail.shape[1], (detail.shape[1], 1))
-        wide, slot = as_float32(detail).reshape(-1), slots_of(where)
-        _replace(wide, *steps, classes, slot, values, np.float32(above), *detail_segments, probability.reshape(-1))
+        numbers, steps, slots = laid_out(detail, where)
+        classes = len(detail) if detail.ndim == 3 else detail.shape[1]
+        _replace(numbers, *steps, classes, slots, values, np.float32(above), *detail_segments, probability.reshape(-1))
     return probability
 
 

@@ -68,7 +68,7 @@ def upsample(grid_map: Logits, geometry: Geometry, threads: int = 1) -> npt.NDAr
         ValueError: Another rank, shape, dtype or stride, or `threads` below 1.
     """
     check_map("grid_map", grid_map, geometry, FLOATS)
-    values = as_float32(grid_map, threads)
+    values = _float32(grid_map, threads)
     axes = _Axes.of(geometry)
     output = np.empty(geometry.output_size, np.float32)
     share(threads, len(output), lambda begin, end: _upsample(values, axes, begin, end, output))
@@ -97,13 +97,10 @@ class Operands:
     def of(cls, semantic: Logits, detail: Logits | None, flagged: Flagged | None, threads: int) -> Operands:
         """Of operands as `fuse_labels` takes them, which were checked."""
         classes, height, width = semantic.shape
-        maps = as_float32(semantic, threads).reshape(classes, -1)
+        maps = _float32(semantic, threads).reshape(classes, -1)
         if detail is None or flagged is None:
             return cls(width, maps, np.empty(0, np.float32), (0, 0), np.full(height * width, -1, np.int32))
-        wide = as_float32(detail, threads).ravel()
-        if detail.ndim == 2:
-            return cls(width, maps, wide, (classes, 1), slots_of(flagged))
-        return cls(width, maps, wide, (1, height * width), slots_of(flagged))
+        return cls(width, maps, *laid_out(detail, flagged, threads))
 
     def all(self) -> tuple[Any, ...]:
         """In the order in which loops take them."""
@@ -190,15 +187,24 @@ def _upsample(
     upsample_rows(values, *axes.taps, begin, end, np.empty(values.shape[1], np.float32), output)
 
 
-def slots_of(flagged: Flagged) -> npt.NDArray[np.int32]:
-    """Which row or pixel of the detail logits each pixel takes, `int32 [h * w]`, -1 for none."""
-    if flagged.dtype == np.int32:
-        return writable(np.asarray(flagged, np.int32)).ravel()
+def laid_out(
+    detail: Logits, flagged: Flagged, threads: int = 1
+) -> tuple[npt.NDArray[np.float32], tuple[int, int], npt.NDArray[np.int32]]:
+    """Detail logits as loops take them, of a map or of rows that were checked.
+
+    Returns:
+        The logits, `float32` and flat; the steps in them from one pixel or row to the next, and from one class to the
+        next; and which pixel or row each grid pixel takes, `int32 [h * w]`, negative for none.
+    """
+    numbers = _float32(detail, threads).ravel()
+    if detail.ndim == 2:
+        return numbers, (detail.shape[1], 1), writable(np.asarray(flagged, np.int32)).ravel()
     # Or with 0 keeps a pixel's number, with -1 all bits are set.
-    return np.arange(flagged.size, dtype=np.int32) | (writable(flagged).view(np.int8).ravel() - np.int8(1))
+    slots = np.arange(flagged.size, dtype=np.int32) | (writable(flagged).view(np.int8).ravel() - np.int8(1))
+    return numbers, (1, flagged.size), slots
 
 
-def as_float32(logits: Logits, threads: int = 1) -> npt.NDArray[np.float32]:
+def _float32(logits: Logits, threads: int) -> npt.NDArray[np.float32]:
     """The same numbers as float32; an array that is so already is not copied."""
     if logits.dtype == np.float32:
         return writable(np.asarray(logits, np.float32))
