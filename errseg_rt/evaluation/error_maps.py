@@ -20,7 +20,6 @@ from errseg_rt.datasets.truth import truth_on_grid
 from errseg_rt.evaluation.error_scores import error_scores
 from errseg_rt.evaluation.histogram import ErrorHistogram
 from errseg_rt.frames.branches import Branches
-from errseg_rt.kernels.calibrate.reference import doubt_reference
 
 P_EP = "p_ep"
 BASELINES = ("max_softmax", "entropy", "margin")
@@ -43,12 +42,14 @@ class GridErrors:
         wrong: Whether the semantic label differs from the true one (eq. 1), `bool [N]`.
         logits: Error logit, and the logits of the baseline scores, by name, `[N]` each.
         truth: True labels, `uint8 [N]`.
+        labels: Labels of the semantic branch, `[N]`.
     """
 
     valid: npt.NDArray[np.bool_]
     wrong: npt.NDArray[np.bool_]
     logits: Mapping[str, npt.NDArray[np.floating]]
     truth: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.integer]
 
     @classmethod
     def of(
@@ -70,8 +71,8 @@ class GridErrors:
         valid = on_grid != IGNORE
         semantic = branches.logits[:, valid]
         scores = {P_EP: branches.error_logit[valid], **baseline_logits(semantic)}
-        labels, true = semantic.argmax(axis=0), on_grid[valid]
-        return cls(valid, (labels if coarse is None else coarse[labels]) != true, scores, true)
+        labels, true = _coarsened(semantic.argmax(axis=0), coarse), on_grid[valid]
+        return cls(valid, labels != true, scores, true, labels)
 
     @property
     def hard(self) -> npt.NDArray[np.bool_]:
@@ -82,21 +83,19 @@ class GridErrors:
 
 @dataclass(frozen=True, eq=False)
 class GivenLabels:
-    """The N valid grid pixels of a frame with both of their labels.
+    """The N valid grid pixels of a frame with the labels that a user gets.
 
     Attributes:
         flagged: Which the detail branch labelled again, `bool [N]`.
         above: Those of them that have a map of its doubt, `bool [N]`.
         doubt: Logit of 1 - max P_db of these, `float64 [F]`.
-        semantic: Labels of the semantic branch, `[N]`.
-        final: Labels that a user gets, `[N]`.
-        wrong: Whether those differ from the true ones, `bool [N]`.
+        final: These labels, `[N]`.
+        wrong: Whether they differ from the true ones, `bool [N]`.
     """
 
     flagged: npt.NDArray[np.bool_]
     above: npt.NDArray[np.bool_]
     doubt: Logits
-    semantic: npt.NDArray[np.integer]
     final: npt.NDArray[np.integer]
     wrong: npt.NDArray[np.bool_]
 
@@ -107,17 +106,23 @@ class GivenLabels:
         branches: Branches,
         flagged: npt.NDArray[np.bool_],  # [h, w]
         above: npt.NDArray[np.bool_],  # [h, w]
+        doubt: Logits | None,  # [A]
         coarse: npt.NDArray[np.uint8] | None = None,  # [256]
     ) -> GivenLabels | None:
-        """Of a frame's errors and what the branches say of it; None without a detail branch. `coarse` as there."""
-        if branches.detail_logits is None:
+        """Of a frame's errors, what the branches say of it, and the doubt of all pixels that are `above`.
+
+        None without a detail branch. `coarse` as there.
+        """
+        if branches.detail_logits is None or doubt is None:
             return None
-        valid, doubt = errors.valid, doubt_reference(branches.detail_logits[:, errors.valid & above])
-        semantic, detail = (logits[:, valid].argmax(axis=0) for logits in (branches.logits, branches.detail_logits))
-        final = np.where(flagged[valid], detail, semantic)
-        if coarse is not None:
-            semantic, final = coarse[semantic], coarse[final]
-        return cls(flagged[valid], above[valid], doubt, semantic, final, final != errors.truth)
+        valid = errors.valid
+        detail = _coarsened(branches.detail_logits[:, valid].argmax(axis=0), coarse)
+        final = np.where(flagged[valid], detail, errors.labels)
+        return cls(flagged[valid], above[valid], doubt[valid[above]], final, final != errors.truth)
+
+
+def _coarsened(labels: npt.NDArray[np.integer], coarse: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.integer]:
+    return labels if coarse is None else coarse[labels]
 
 
 class ErrorMaps:

@@ -21,6 +21,7 @@ from errseg_rt.evaluation.label_scores import LabelScores
 from errseg_rt.evaluation.labels import View, coarsened, multi_scale_labels, native_labels
 from errseg_rt.evaluation.sweep import ThresholdSweep, flagged_share
 from errseg_rt.frames.branches import Branches
+from errseg_rt.kernels.calibrate.reference import doubt_reference
 from errseg_rt.kernels.fuse_labels import fuse_labels
 from errseg_rt.kernels.select.checks import level
 
@@ -107,7 +108,8 @@ class Evaluation:
         geometry, threads = branches.geometry, self._threads
         flagged = branches.flagged(self.threshold)
         above = flagged if branches.error_logit is None else flagged & (branches.error_logit > self._detail_level)
-        given = GivenLabels.of(errors, branches, flagged, above, self._coarse) if errors else None
+        doubt = None if branches.detail_logits is None else doubt_reference(branches.detail_logits[:, above])
+        given = GivenLabels.of(errors, branches, flagged, above, doubt, self._coarse) if errors else None
         if given and np.isnan(given.doubt).any():
             raise ValueError("the detail logits hold NaN")
         semantic = fuse_labels(branches.logits, None, None, geometry, threads=threads).labels
@@ -128,7 +130,7 @@ class Evaluation:
             self.sweep.add(truth, branches, errors)
         if self.frame_errors is not None:
             found, valid = coarsened(fused, self._coarse), truth != IGNORE
-            self.frame_errors.add(branches, found, found != truth, valid, above)
+            self.frame_errors.add(branches, found, found != truth, valid, above, doubt)
 
     @property
     def frames_with_truth(self) -> int:

@@ -41,6 +41,7 @@ class FrameErrors:
         wrong: npt.NDArray[np.bool_],
         valid: npt.NDArray[np.bool_],
         above: npt.NDArray[np.bool_] | None = None,
+        doubt: npt.NDArray[np.float64] | None = None,
     ) -> None:
         """Count one frame.
 
@@ -51,6 +52,7 @@ class FrameErrors:
             valid: Where the truth is known, `bool [H, W]`; all else counts nowhere.
             above: Grid pixels that were labelled again and have a map of the detail branch's doubt, where there is one:
                 that is what their error probability is made by, `bool [h, w]`. None: no pixels.
+            doubt: Of these, logit of 1 - max P_db, `[A]`; None without a detail branch.
         """
         if branches.error_logit is None:
             raise ValueError("there is no error map to score")
@@ -60,7 +62,7 @@ class FrameErrors:
         logits: dict[str, npt.NDArray[np.floating]] = {P_EP: branches.error_logit, **baseline_logits(branches.logits)}
         on_grid = {name: self._probability(name, logits[name]) for name in SCORES}
         if above is not None:
-            on_grid[P_EP] = final_probability(branches, above, on_grid[P_EP], self._calibrations.get(DETAIL))
+            on_grid[P_EP] = final_probability(on_grid[P_EP], above, doubt, self._calibrations.get(DETAIL))
         maps = [upsample(each, branches.geometry)[valid] for each in on_grid.values()]
         self._true.append(float(wrong[valid].mean()))
         self._expected.append(tuple(float(each.mean(dtype=np.float64)) for each in maps))

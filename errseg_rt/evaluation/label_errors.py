@@ -13,8 +13,6 @@ from errseg_rt.bundle.calibration import Calibration
 from errseg_rt.evaluation.error_maps import DETAIL, P_EP, ErrorMaps, GivenLabels, GridErrors
 from errseg_rt.evaluation.error_scores import Reliability, reliability_curve
 from errseg_rt.evaluation.histogram import Counts, ErrorHistogram
-from errseg_rt.frames.branches import Branches
-from errseg_rt.kernels.calibrate.reference import doubt_reference
 
 LABELS = ("semantic", "final")
 """Each judged by its own error probability: P_ep's map, and where flagged the map of the detail branch's doubt."""
@@ -39,11 +37,9 @@ class LabelErrors:
     def add(self, errors: GridErrors, labels: GivenLabels) -> None:
         """Count the pixels of one frame."""
         semantic = self._calibrations[P_EP](errors.logits[P_EP])
-        final = semantic.copy()
-        if DETAIL in self._calibrations:
-            final[labels.above] = self._calibrations[DETAIL](labels.doubt)
+        final = final_probability(semantic, labels.above, labels.doubt, self._calibrations.get(DETAIL))
         for label, given, probability, wrong in (
-            ("semantic", labels.semantic, semantic, errors.wrong),
+            ("semantic", errors.labels, semantic, errors.wrong),
             ("final", labels.final, final, labels.wrong),
         ):
             counts = self._by_class[label]
@@ -78,20 +74,20 @@ class LabelErrors:
 
 
 def final_probability(
-    branches: Branches, above: npt.NDArray[np.bool_], semantic: Probability, of_detail: Calibration | None
+    semantic: Probability, above: npt.NDArray[np.bool_], doubt: Values | None, of_detail: Calibration | None
 ) -> Probability:
-    """Error probability of the final labels on the grid, `float32 [h, w]`.
+    """Error probability of the final labels of some pixels, of the shape of `semantic`.
 
     Args:
-        branches: What they say of a frame.
-        above: Which pixels were labelled again and have that map, `bool [h, w]`.
         semantic: That of the semantic labels.
-        of_detail: The map of the detail branch's doubt; None: there is none.
+        above: Which of the pixels were labelled again and have a map of the detail branch's doubt.
+        doubt: Of these, `[A]`; None: there is no detail branch.
+        of_detail: That map; None: there is none.
     """
-    if of_detail is None or branches.detail_logits is None:
+    if of_detail is None or doubt is None:
         return semantic
     final = semantic.copy()
-    final[above] = of_detail(doubt_reference(branches.detail_logits[:, above]))
+    final[above] = of_detail(doubt)
     return final
 
 

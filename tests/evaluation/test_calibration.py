@@ -179,7 +179,7 @@ def part(seed, count=4000, shift=0.0):
 def counted(*parts) -> ErrorMaps:
     maps = ErrorMaps()
     for logits, wrong in parts:
-        maps.add(GridErrors(np.ones(len(wrong), bool), wrong, logits, np.zeros(len(wrong), np.uint8)))
+        maps.add(GridErrors(np.ones(len(wrong), bool), wrong, logits, *np.zeros((2, len(wrong)), np.uint8)))
     return maps
 
 
