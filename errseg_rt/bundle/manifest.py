@@ -108,9 +108,14 @@ class Manifest:
                 raise ValueError(f"file {path!r} is named outside the bundle's folder")
 
     @property
+    def fitted_threshold(self) -> float:
+        """What P_ep exceeds where `detail_calibration` counts."""
+        return self.detail_threshold or self.threshold
+
+    @property
     def detail_level(self) -> float:
-        """The error logit above which `detail_calibration` counts, a float32."""
-        return level(self.detail_threshold or self.threshold)
+        """The same as an error logit, a float32."""
+        return level(self.fitted_threshold)
 
     @property
     def has_errors(self) -> bool:

@@ -161,7 +161,7 @@ def evaluate(
             threads=runtime.options.cores,
             branches=manifest.branches,
             calibrations=calibrations,
-            detail_threshold=manifest.detail_threshold or manifest.threshold,
+            detail_threshold=manifest.fitted_threshold,
             coarse=coarse,
         )
         done = evaluate_frames(runtime, frames, evaluation, "evaluate", scales=factors, flip=flip, instances=instances)

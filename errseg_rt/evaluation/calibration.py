@@ -169,7 +169,7 @@ def recalibrated(
     old = calibrations_of(manifest)
     fitted = {name: each for name, each in fit_calibrations(pixels).items() if name not in kept}
     maps = old | fitted
-    fitted_at = manifest.threshold if DETAIL in fitted else manifest.detail_threshold or manifest.threshold
+    fitted_at = manifest.threshold if DETAIL in fitted else manifest.fitted_threshold
     is_other = DETAIL in maps and fitted_at != (threshold or manifest.threshold)
     notes = {key: note for name, key in {P_EP: "calibration", DETAIL: "detail_calibration"}.items() if name in fitted}
     return replace(
