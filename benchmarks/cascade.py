@@ -16,10 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.plain_network import Frame, PlainNetwork, image_of, semantic_graph
-from benchmarks.report import Row, finish
+from benchmarks.report import Row, finish, spread
 from errseg_rt import Runtime
 from errseg_rt.datasets.inputs import find_images
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
@@ -80,7 +79,7 @@ def against(runtime: Runtime, name: str, frames: Sequence[Frame], rounds: int, t
     note = f"semantic branch alone {np.median(wall[:, 0]):.1f} ms; whole cascade "
     note += ", ".join(f"{step} {np.median(took):.1f} ms" for step, took in steps.items())
     note += f"; {100 * np.mean(flagged):.1f} % flagged at t = {runtime.threshold}"
-    rows = [_row(f"cascade/overhead@{name}", added, "%", note)]
+    rows = [spread(f"cascade/overhead@{name}", added, "%", note)]
     for column, way in enumerate(plain.ways, 1):
         ours, theirs = (np.median(wall[:, each]) for each in (-1, column))
         note = (
@@ -88,7 +87,9 @@ def against(runtime: Runtime, name: str, frames: Sequence[Frame], rounds: int, t
             f"{np.median(processor[:, -1] / processor[:, column]):.3f} in processor time; {alike[way]:.2%} of labels "
             "as the semantic branch's in the cascade"
         )
-        rows.append(_row(f"cascade/vs_plain_network/{way}@{name}", wall[:, -1] / wall[:, column], "of its time", note))
+        rows.append(
+            spread(f"cascade/vs_plain_network/{way}@{name}", wall[:, -1] / wall[:, column], "of its time", note)
+        )
     return rows
 
 
@@ -99,11 +100,6 @@ def _alike(runtime: Runtime, plain: PlainNetwork, way: str, frame: Frame) -> flo
     if share < LEAST_ALIKE:
         raise RuntimeError(f"{way}: {share:.2%} of labels are the semantic branch's; nothing was timed")
     return share
-
-
-def _row(name: str, values: npt.NDArray[np.float64], unit: str, note: str) -> Row:
-    low, middle, high = (float(q) for q in np.quantile(values, (0.1, 0.5, 0.9)))
-    return Row(name, middle, unit, quantiles=(low, middle, high), note=note)
 
 
 def limits(frames: Sequence[Frame], count: int) -> list[Row]:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.refine import Stage3, masks
-from benchmarks.report import RESULTS, Row
+from benchmarks.report import RESULTS, Row, spread
 from errseg_rt.bundle.stage3 import refine_weights
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
 from errseg_rt.kernels import Geometry, fuse_labels, refine, select
@@ -202,8 +202,7 @@ def measure(name: str, repeats: int) -> list[Row]:
             note += f"; {mask.mean():.1%} flagged"
         if part in parts:
             note += "; {:.3f} M parameters, {:.2f} G multiply-adds".format(*parts[part])
-        low_end, middle, high_end = (float(q) for q in np.quantile(laps, (0.1, 0.5, 0.9)))
-        found.append(Row(f"networks/{part}@{name}", middle, "ms", quantiles=(low_end, middle, high_end), note=note))
+        found.append(spread(f"networks/{part}@{name}", np.asarray(laps), "ms", note))
     for part, (parameters, work) in parts.items():
         found.append(Row(f"networks/{part}/parameters@{name}", parameters, "M"))
         found.append(Row(f"networks/{part}/multiply_adds@{name}", work, "G"))

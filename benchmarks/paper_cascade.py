@@ -28,7 +28,7 @@ from onnx import helper, numpy_helper
 from safetensors.torch import save
 
 from benchmarks.plain_network import semantic_graph
-from benchmarks.report import Row, finish
+from benchmarks.report import Row, finish, spread
 from errseg_rt import Runtime
 from errseg_rt.bundle.bundle import WEIGHTS, write_bundle
 from errseg_rt.bundle.calibration import Calibration
@@ -95,14 +95,12 @@ def overhead(runtime: Runtime, frame: npt.NDArray[np.uint8], where: str, pairs: 
     rows = []
     for column, clock in enumerate(("wall", "processor")):
         times = np.array([[each[column] for each in taken] for taken in (alone, whole)])
-        low, middle, high = (float(q) for q in np.quantile(100 * (times[1] / times[0] - 1), (0.1, 0.5, 0.9)))
         said = (
             f"{clock} time, {pairs} pairs: semantic branch alone {np.median(times[0]):.2f} s, whole frame with "
             f"preprocessing {np.median(times[1]):.2f} s; {result.flagged_share:.1%} flagged, work {result.work:.1%} of "
             f"the dense stage; laps of one frame: {laps}"
         )
-        name = f"paper_cascade/overhead_{clock}@{where}"
-        rows.append(Row(name, middle, "%", quantiles=(low, middle, high), note=said))
+        rows.append(spread(f"paper_cascade/overhead_{clock}@{where}", 100 * (times[1] / times[0] - 1), "%", said))
     return rows
 
 

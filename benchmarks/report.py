@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from errseg_rt.places.driver import gpu_name
 from errseg_rt.system.stamp import machine_stamp
@@ -69,6 +70,12 @@ def compare(
     low, middle, high = (float(q) for q in np.quantile(ratios, (0.1, 0.5, 0.9)))
     value, baseline = (float(median) for median in np.median(times, axis=0))
     return Row(name, value, "ms", baseline, middle, (low, middle, high), note)
+
+
+def spread(name: str, values: npt.NDArray[np.float64], unit: str, note: str) -> Row:
+    """A row of the median of some figures, with their 10th, 50th and 90th percentile."""
+    low, middle, high = (float(q) for q in np.quantile(values, (0.1, 0.5, 0.9)))
+    return Row(name, middle, unit, quantiles=(low, middle, high), note=note)
 
 
 def finish(rows: Sequence[Row], stem: str, arguments: Sequence[str] | None = None) -> None:
