@@ -1,4 +1,7 @@
-"""Connections that do nothing are closed: heads that never end, and answers that nobody reads."""
+"""Connections that do nothing are closed: heads that never end, and answers that nobody reads.
+
+One that was made just before the end may still say what it came for.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ HEAD_SECONDS = 10.0
 """Within which the head of a request must be there, and the rest of a body whose request is answered already."""
 STALL_SECONDS = 20.0
 """After which an answer of which nothing more is taken is given up."""
+LAST_SECONDS = 1.0
+"""In which a connection that has sent nothing yet when the service ends, may still send its request."""
 MOST = 1000
 """Connections at a time, whether they do anything or not; one more is closed at once."""
 
@@ -74,6 +79,17 @@ class HttpConnection(_Reading, H11Protocol):
         """As uvicorn's."""
         self._forget_head()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """As uvicorn's, which closes a new connection although its request may be on its way."""
+        if self.cycle is None:
+            self.loop.call_later(min(LAST_SECONDS, (self.config.timeout_graceful_shutdown or 0) / 2), self._close)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def _await_head(self) -> None:
         self._head = self.loop.call_later(HEAD_SECONDS, self.transport.abort)

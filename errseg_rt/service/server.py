@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import os
 import signal
 import socket
 import ssl
+import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +24,7 @@ from errseg_rt.service.connection import HttpConnection, StreamConnection
 from errseg_rt.service.state import Service
 
 _DRAIN = 3.0  # seconds, or a quarter of the grace, in which new requests are still served and /readyz says not to come
+_LAST = 0.1  # seconds in which connections that the kernel holds are taken before the port is closed, which resets them
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
 
 
@@ -88,6 +93,13 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._told()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but that no connection is reset that a client takes for made."""
+        for listening in sockets or []:
+            _take_no_more(listening)
+        await asyncio.sleep(_LAST)
+        await super().shutdown(sockets)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn's, but that a signal that was heeded does not end the process once more."""
@@ -132,3 +144,13 @@ def listen(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{host}:{port}: cannot be listened at ({reason}); give another --port or --host") from error
     return found
+
+
+def _take_no_more(listening: socket.socket) -> None:
+    """Let the kernel make no new connections, while those that it holds can still be taken; Linux alone can."""
+    if sys.platform != "linux":
+        return
+    attach_filter = 26  # SO_ATTACH_FILTER, which Python does not name
+    refuse_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # one instruction of BPF: keep 0 bytes
+    with contextlib.suppress(OSError):  # a sandbox may forbid it
+        listening.setsockopt(socket.SOL_SOCKET, attach_filter, struct.pack("HP", 1, ctypes.addressof(refuse_all)))

@@ -89,6 +89,36 @@ def test_sigterm_under_load_loses_nothing(kernels_are_compiled, image) -> None:
     assert set(statuses) == {200}
 
 
+@pytest.mark.parametrize("waits", [0.0, 0.2])
+def test_whoever_has_connected_is_answered(kernels_are_compiled, waits) -> None:
+    """Also who connects in the very moment of the end, and who takes a while to say what for."""
+    answers: list[bytes] = []
+    with started("--grace", "4") as (process, url):
+        host, _, port = url.partition("://")[2].partition(":")
+
+        def ask() -> None:
+            while True:
+                try:
+                    made = socket.create_connection((host, int(port)))
+                except ConnectionRefusedError:
+                    return
+                with made:
+                    time.sleep(waits)
+                    made.sendall(f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+                    answers.append(made.recv(4096)[:15])
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        process.terminate()
+        assert process.wait(30) == 0
+        for thread in threads:
+            thread.join(30)
+        assert process.stderr.read() == ""
+    assert len(answers) > 8
+    assert set(answers) == {b"HTTP/1.1 200 OK"}
+
+
 def test_streams_that_do_not_close_do_not_hold_it(kernels_are_compiled) -> None:
     with started("--grace", "2") as (process, url):
         host, _, port = url.partition("://")[2].partition(":")
