@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from errseg_rt.bundle.contract import GRID_STRIDE
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.dupsampling import DUpsampling
-from errseg_rt.networks.error_branch import FEATURES, IMAGE_STRIDES, ErrorBranch
+from errseg_rt.networks.error_branch import CONTEXTS, FEATURES, IMAGE_STRIDES, ErrorBranch
 from errseg_rt.networks.localization import LocalizationHead
 from errseg_rt.networks.norms import freeze_norms
 from errseg_rt.networks.registry import build_semantic, is_known, known_names
@@ -23,8 +23,17 @@ from errseg_rt.system.fields import check_fields, require
 DECODERS: dict[str, type[DetailBranch] | type[DUpsampling]] = {"gau": DetailBranch, "dupsampling": DUpsampling}
 BRANCH_FIELDS = {
     "semantic": ("semantic", "classes"),
-    "error": ("semantic", "classes", "error_width", "residual", "error_features", "error_kernel", "grid_stride"),
-    "detail": ("semantic", "classes", "detail_width", "residual", "decoder", "grid_stride"),
+    "error": (
+        "semantic",
+        "classes",
+        "grid_stride",
+        "residual",
+        "error_width",
+        "error_features",
+        "error_kernel",
+        "error_context",
+    ),
+    "detail": ("semantic", "classes", "grid_stride", "residual", "decoder", "detail_width", "detail_kernel"),
     "localization": ("semantic", "classes", "things", "localization_width", "box_scale", "grid_stride"),
 }
 """What decides the shape of each branch, but for frozen norms: fields of `CascadeConfig`."""
@@ -45,6 +54,8 @@ class CascadeConfig:
         decoder: What labels again, a key of `DECODERS`: the detail branch, or what it is compared with.
         error_features: What the error-prediction branch sees beside P_sb, one of `error_branch.FEATURES`.
         error_kernel: Side of its first kernel: 3, as the paper has it, or 1, which halves its work.
+        error_context: What it sees around, one of `error_branch.CONTEXTS`.
+        detail_kernel: Side of the first kernel of the detail branch's stages 1 and 2: 3, as the paper has it, or 1.
         grid_stride: Input pixels from one grid pixel to the next: 4, as the paper has it, or 2 or 1 for a network that
             tells thinner things apart. `low` lies at it, `mid` at twice as much, `deep` and `high` at four times.
         things: Classes that have instances, in rising order, for which there is a localization head; none: no head.
@@ -62,6 +73,8 @@ class CascadeConfig:
     decoder: str = "gau"
     error_features: str = "image"
     error_kernel: int = 3
+    error_context: str = "high"
+    detail_kernel: int = 3
     grid_stride: int = GRID_STRIDE
     things: tuple[int, ...] = ()
     localization_width: int = 32
@@ -71,13 +84,14 @@ class CascadeConfig:
         """Raises FieldError, a ValueError, for an unknown network, and for counts that no network can have."""
         check_fields(self)
         require(self, "semantic", is_known(self.semantic), f"one of {', '.join(known_names())}")
-        for name, known in (("decoder", DECODERS), ("error_features", FEATURES)):
+        for name, known in (("decoder", DECODERS), ("error_features", FEATURES), ("error_context", CONTEXTS)):
             require(self, name, getattr(self, name) in known, f"one of {', '.join(sorted(known))}")
         require(self, "classes", 2 <= self.classes <= 255, "2 to 255")
         strides = sorted(IMAGE_STRIDES)
         require(self, "grid_stride", self.grid_stride in strides, f"one of {', '.join(map(str, strides))}")
         require(self, "error_width", self.error_width >= 2, "2 or more")
-        require(self, "error_kernel", self.error_kernel in (1, 3), "3 or 1")
+        for name in ("error_kernel", "detail_kernel"):
+            require(self, name, getattr(self, name) in (1, 3), "3 or 1")
         require(self, "detail_width", self.detail_width >= 1, "1 or more")
         object.__setattr__(self, "things", tuple(self.things))  # JSON and TOML have lists
         is_rising = list(self.things) == sorted({each for each in self.things if 0 <= each < self.classes})
@@ -153,12 +167,17 @@ class Cascade(nn.Module):
             config.error_width,
             features=config.error_features,
             kernel=config.error_kernel,
+            context=config.error_context,
             grid_stride=config.grid_stride,
             residual=config.residual,
             frozen=config.error_frozen,
         )
         self.detail = DECODERS[config.decoder](
-            self.semantic, config.detail_width, residual=config.residual, frozen=config.detail_frozen
+            self.semantic,
+            config.detail_width,
+            residual=config.residual,
+            frozen=config.detail_frozen,
+            kernel=config.detail_kernel,
         )
         if config.things:
             self.localization = LocalizationHead(

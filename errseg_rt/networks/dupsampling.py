@@ -21,13 +21,16 @@ class DUpsampling(nn.Module):
         width: Channels of its hidden layer.
         residual: Start from the semantic logits (the last layer starts at zero).
         frozen: Whether its norm is frozen.
+        kernel: Side of its kernel.
     """
 
-    def __init__(self, semantic: SemanticNetwork, width: int, *, residual: bool, frozen: bool = False) -> None:
+    def __init__(
+        self, semantic: SemanticNetwork, width: int, *, residual: bool, frozen: bool = False, kernel: int = 3
+    ) -> None:
         super().__init__()
         self.residual, self.align_corners = residual, semantic.align_corners
         channels = semantic.low_channels + semantic.mid_channels + semantic.deep_channels + semantic.high_channels
-        self.fuse = nn.Sequential(conv_norm(channels, width, frozen=frozen), nn.ReLU())
+        self.fuse = nn.Sequential(conv_norm(channels, width, kernel=kernel, frozen=frozen), nn.ReLU())
         self.head = nn.Conv2d(width, semantic.classes * _RATIO**2, 1)
         if residual:
             nn.init.zeros_(self.head.weight)

@@ -13,6 +13,8 @@ FEATURES = ("image", "low")
 """What the branch sees beside P_sb: convolutions of the image, as the paper has it, or the semantic network's `low`."""
 IMAGE_STRIDES = {4: (2, 2), 2: (2, 1), 1: (1, 1)}
 """Strides of the two convolutions of the image, for each stride that a grid may have."""
+CONTEXTS = ("high", "mid")
+"""What it sees around: the semantic network's `high`, as the paper has it, or its `mid`, too."""
 _LEAST_ODDS = 1e-5  # keeps logarithms finite where P_sb saturates
 
 
@@ -31,6 +33,7 @@ class ErrorBranch(nn.Module):
         residual: Correct the semantic logits; else one logit is learned from nothing, as the paper has it.
         frozen: Whether its norms are frozen.
         kernel: Side of the kernel with which it first looks at what it sees: 3, as the paper has it, or 1.
+        context: One of `CONTEXTS`.
     """
 
     def __init__(
@@ -43,9 +46,10 @@ class ErrorBranch(nn.Module):
         frozen: bool = False,
         grid_stride: int = GRID_STRIDE,
         kernel: int = 3,
+        context: str = "high",
     ) -> None:
         super().__init__()
-        self.features, self.residual = features, residual
+        self.features, self.context, self.residual = features, context, residual
         if features == "image":
             self.probabilities = nn.Sequential(conv_norm(semantic.classes, width, frozen=frozen), nn.ReLU())
             strides = IMAGE_STRIDES[grid_stride]
@@ -62,6 +66,7 @@ class ErrorBranch(nn.Module):
             align_corners=semantic.align_corners,
             frozen=frozen,
             kernel=kernel,
+            mid_channels=semantic.mid_channels if context == "mid" else 0,
         )
         self.head = nn.Conv2d(width, semantic.classes if residual else 1, 1)
         if residual:
@@ -104,5 +109,6 @@ class ErrorBranch(nn.Module):
         else:
             # The second is max P_sb. Under autocast these are float32, and would widen the features beside them.
             own = [p_sb.to(taps.low.dtype), total.reciprocal().to(taps.low.dtype), taps.low]
-        learned: Tensor = self.head(self.gau(torch.cat(own, dim=1), taps.high))
+        mid = taps.mid if self.context == "mid" else None
+        learned: Tensor = self.head(self.gau(torch.cat(own, dim=1), taps.high, mid=mid))
         return learned

@@ -24,6 +24,7 @@ class GAU(nn.Module):
         align_corners: How H is laid over L when it is enlarged.
         frozen: Whether its norms are frozen.
         kernel: Side of the convolution of L: 3, as its authors have it, or 1.
+        mid_channels: Channels of features M between L and H, which are added to H; 0: there are none.
     """
 
     def __init__(
@@ -35,12 +36,15 @@ class GAU(nn.Module):
         align_corners: bool,
         frozen: bool = False,
         kernel: int = 3,
+        mid_channels: int = 0,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.attend = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(high_channels, width, 1), nn.ReLU())
         self.low = conv_norm(low_channels, width, kernel=kernel, frozen=frozen)
         self.project = nn.Conv2d(high_channels, width, 1)
+        if mid_channels:
+            self.project_mid = nn.Conv2d(mid_channels, width, 1)
         first, second = (conv_norm(width, width, frozen=frozen) for _ in range(2))
         self.fuse = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
 
@@ -49,15 +53,21 @@ class GAU(nn.Module):
         weights: Tensor = self.attend(high)
         return weights
 
-    def forward(self, low: Tensor, high: Tensor, gate: Tensor | None = None) -> Tensor:
+    def forward(self, low: Tensor, high: Tensor, gate: Tensor | None = None, *, mid: Tensor | None = None) -> Tensor:
         """Decode L `[B, low_channels, h, w]` and H `[B, high_channels, h', w']` into `[B, width, h, w]`.
 
         Args:
             low: L.
             high: H, on a grid that is as fine as L's or coarser.
             gate: What `gate(high)` gives, where it is already known.
+            mid: M, `[B, mid_channels, h'', w'']`, on a grid between the two, where the block is made for it.
         """
         gate = self.gate(high) if gate is None else gate
-        up = F.interpolate(self.project(high), size=low.shape[2:], mode="bilinear", align_corners=self.align_corners)
-        out: Tensor = self.fuse(up + gate * self.low(low))
+        up = self.project(high)
+        if mid is not None:
+            up = self._enlarge(up, mid) + self.project_mid(mid)
+        out: Tensor = self.fuse(self._enlarge(up, low) + gate * self.low(low))
         return out
+
+    def _enlarge(self, features: Tensor, like: Tensor) -> Tensor:
+        return F.interpolate(features, size=like.shape[2:], mode="bilinear", align_corners=self.align_corners)

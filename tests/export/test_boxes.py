@@ -17,7 +17,16 @@ from errseg_rt.runtime import Runtime
 from errseg_rt.training.checkpoint import load_cascade, save_cascade
 from tests.export.conftest import NOTES
 
-SHAPE = {"semantic": "light-unet", "classes": 3, "error_width": 4, "detail_width": 6, "error_features": "low"}
+SHAPE = {
+    "semantic": "light-unet",
+    "classes": 3,
+    "error_width": 4,
+    "error_features": "low",
+    "error_context": "mid",
+    "error_kernel": 1,
+    "detail_width": 6,
+    "detail_kernel": 1,
+}
 NAMES = ["logits", "error_logit", "low", "coarse", "gate", "boxes"]
 
 

@@ -15,9 +15,12 @@ from errseg_rt.networks.norms import FrozenNorm
 SMALL = {"semantic": "squeezenas", "classes": 5, "error_width": 6, "detail_width": 4}
 
 
-def build(residual=True, features="image"):
+LEAN = {"error_features": "low", "error_kernel": 1, "error_context": "mid", "detail_kernel": 1}
+
+
+def build(residual=True, features="image", **changes):
     torch.manual_seed(0)
-    return Cascade(CascadeConfig(**SMALL, residual=residual, error_features=features)).eval()
+    return Cascade(CascadeConfig(**{**SMALL, "residual": residual, "error_features": features, **changes})).eval()
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,24 @@ def test_features_of_the_image_or_of_the_network_are_what_is_seen(image):
         assert before.equal(other_low) == (seen != "low")
 
 
+@pytest.mark.parametrize("context", ["high", "mid"])
+@torch.no_grad()
+def test_context_is_what_is_seen_around(image, context):
+    cascade = build(error_context=context)
+    torch.nn.init.normal_(cascade.error.head.weight)
+    taps = cascade.taps(image)
+    before = cascade.error(image, taps)
+    assert not before.equal(cascade.error(image, taps._replace(high=taps.high + 1)))
+    assert before.equal(cascade.error(image, taps._replace(mid=taps.mid + 1))) == (context == "high")
+
+
+@pytest.mark.parametrize("kernel", [3, 1])
+def test_kernel_of_the_dense_stages_is_not_that_of_the_sparse_one(kernel):
+    detail = build(detail_kernel=kernel).detail
+    sides = [stage.low[0].weight.shape[-1] for stage in (detail.stage1, detail.stage2, detail.stage3)]
+    assert sides == [kernel, kernel, 3]
+
+
 def test_saturated_probabilities_keep_the_error_logit_finite(image):
     cascade = build()
     cascade.semantic.decoder._1x1_BR.bias.data[2] = 1e4
@@ -139,9 +160,9 @@ def test_saturated_probabilities_keep_the_error_logit_finite(image):
     assert (hopeless > 10).all()
 
 
-@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
-def test_front_and_refine_graphs_compose_to_forward(image, residual):
-    cascade = build(residual)
+@pytest.mark.parametrize("changes", [{"residual": True}, {"residual": False}, LEAN], ids=["residual", "plain", "lean"])
+def test_front_and_refine_graphs_compose_to_forward(image, changes):
+    cascade = build(**changes)
     torch.nn.init.normal_(cascade.detail.head.weight)
     front_graph, refine_graph = (GRAPHS[name](cascade) for name in ("front", "refine"))
     with torch.no_grad():
@@ -191,6 +212,8 @@ def test_grid_is_a_quarter_rounded_up(size):
         ({"error_width": 1}, "error_width: wanted 2 or more, got 1"),
         ({"error_width": 2.5}, "error_width: wanted a whole number, got 2.5"),
         ({"error_kernel": 2}, "error_kernel: wanted 3 or 1, got 2"),
+        ({"error_context": "low"}, "error_context: wanted one of high, mid, got 'low'"),
+        ({"detail_kernel": 5}, "detail_kernel: wanted 3 or 1, got 5"),
         ({"detail_width": 0}, "detail_width: wanted 1 or more, got 0"),
     ],
     ids=str,

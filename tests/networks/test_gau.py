@@ -19,8 +19,11 @@ def test_conv_norm_has_no_bias_before_the_norm():
     assert isinstance(conv_norm(3, 8, frozen=True)[1], FrozenNorm)
 
 
-def gau_by_definition(weights, low, high, groups, align_corners, kernel=3):
-    """`x = up(project(H)) + ReLU(conv1x1(mean(H))) * GN(conv(L))`, then twice `ReLU(GN(conv3x3(x)))`."""
+def gau_by_definition(weights, low, high, groups, align_corners, kernel=3, mid=None):
+    """`x = up(project(H)) + ReLU(conv1x1(mean(H))) * GN(conv(L))`, then twice `ReLU(GN(conv3x3(x)))`.
+
+    With M between the two, `up(up(project(H)) + project(M))` takes the place of `up(project(H))`.
+    """
 
     def norm(x, name):
         parts = x.unflatten(1, (groups, -1))
@@ -33,15 +36,18 @@ def gau_by_definition(weights, low, high, groups, align_corners, kernel=3):
         return F.conv2d(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"), padding=padding)
 
     gate = conv(high.mean(dim=(2, 3), keepdim=True), "attend.1").clamp_min(0)
-    up = F.interpolate(conv(high, "project"), size=low.shape[2:], mode="bilinear", align_corners=align_corners)
+    up = conv(high, "project")
+    for finer in (low,) if mid is None else (mid, low):
+        up = F.interpolate(up, size=finer.shape[2:], mode="bilinear", align_corners=align_corners)
+        up = up + conv(mid, "project_mid") if finer is mid else up
     x = up + gate * norm(conv(low, "low.0", kernel // 2), "low.1")
     x = norm(conv(x, "fuse.0.0", 1), "fuse.0.1").clamp_min(0)
     return norm(conv(x, "fuse.2.0", 1), "fuse.2.1").clamp_min(0)
 
 
-def random_gau(width, align_corners=True, seed=0, frozen=False, kernel=3):
+def random_gau(width, align_corners=True, seed=0, frozen=False, **others):
     torch.manual_seed(seed)
-    gau = GAU(5, 6, width, align_corners=align_corners, frozen=frozen, kernel=kernel).double()
+    gau = GAU(5, 6, width, align_corners=align_corners, frozen=frozen, **others).double()
     for module in gau.modules():
         if isinstance(module, nn.GroupNorm | FrozenNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -59,6 +65,15 @@ def test_gau_equals_its_formula(width, kernel, sizes, align_corners):
     with torch.no_grad():
         wanted = gau_by_definition(gau.state_dict(), low, high, width // 4, align_corners, kernel)
         torch.testing.assert_close(gau(low, high), wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("align_corners", [True, False], ids=["aligned", "half_pixel"])
+def test_gau_with_features_between_equals_its_formula(align_corners):
+    gau = random_gau(8, align_corners, mid_channels=3)
+    low, mid, high = (torch.randn(2, *shape, dtype=torch.float64) for shape in ((5, 9, 13), (3, 5, 7), (6, 3, 4)))
+    with torch.no_grad():
+        wanted = gau_by_definition(gau.state_dict(), low, high, 2, align_corners, mid=mid)
+        torch.testing.assert_close(gau(low, high, mid=mid), wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_alignment_matters():
