@@ -2,7 +2,8 @@
 
     python -m benchmarks.accuracy_tables
 
-They are of `results/accuracy.json` and `results/bundle_scores.json`; a test holds the document against them.
+They are of `results/accuracy.json`, `bundle_scores.json`, `final_errors.json` and `hold_back.json`; a test holds the
+document against them.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def tables() -> Iterator[tuple[str, list[str]]]:
     for name in ("held_out", "val"):
         yield f"{name}: the label you get", final_errors.table(found[name])
         yield f"{name}: the label you get, by class", final_errors.classes_table(found[name])
+    rows = json.loads((RESULTS / "hold_back.json").read_text(encoding="utf-8"))["rows"]
+    yield "streets that it does not know", unknown_streets({row["name"].partition("/")[2]: row for row in rows})
     trained: Mapping[str, Sequence[Score]] = _sets("accuracy")
     for name, scores in trained.items():
         (shipped,) = (score for score in scores if score["method"] == SHIPPED.title)
@@ -188,6 +191,21 @@ def labels(score: Score) -> list[str]:
             rows.append([f"{label}, {region}", *shares, f"{found['brier']:.4f}", ""])
         rows[-1][-1] = f"{100 * of['class_error']:.2f}"
     return _table(["errors of the label, %", "expected", "true", "ece", "worst decile", "Brier", "by class"], rows)
+
+
+def unknown_streets(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What refinement changes of a frame's errors, and whether that is expected."""
+    named = {"streets": "rendered streets", "val": "of val", "cityscapes": "of Cityscapes, in classes of CamVid"}
+    changes = ("expected_change", "true_change", "true_change_by_pixel")
+    counts = ("made_worse", "would_hold_back_rightly")
+    lines = []
+    for where, title in named.items():
+        _, frames, _ = rows[f"made_worse@{where}"]["note"].split()
+        figures = [f"{rows[f'{name}@{where}']['value']:+.2f}" for name in changes]
+        lines.append([f"{frames} {title}", *figures, *(f"{rows[f'{name}@{where}']['value']:.0f}" for name in counts)])
+    return _table(
+        ["frames", "expected", "true", "by pixel", "made worse", "of which the expected error says so"], lines
+    )
 
 
 def norms(score: Score) -> list[str]:
