@@ -11,7 +11,7 @@ import numpy.typing as npt
 from errseg_rt.bundle.classes import IGNORE
 from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.datasets import Sample
-from errseg_rt.training.recipe import AugmentConfig
+from errseg_rt.training.recipe_data import AugmentConfig
 
 Id = TypeVar("Id", np.uint8, np.int32)
 Warp = npt.NDArray[np.float64]

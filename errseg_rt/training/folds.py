@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from errseg_rt.training.recipe import CrossFitConfig
+from errseg_rt.training.recipe_learning import CrossFitConfig
 
 
 class Fold(NamedTuple):

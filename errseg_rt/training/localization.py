@@ -11,7 +11,7 @@ from torch import Tensor
 
 from errseg_rt.networks.localization import VALUES
 from errseg_rt.training.grid import grid_positions, on_grid
-from errseg_rt.training.recipe import BoxLossConfig
+from errseg_rt.training.recipe_learning import BoxLossConfig
 
 
 class BoxTargets(NamedTuple):

@@ -45,7 +45,8 @@ from errseg_rt.training.initial_weights import load_semantic_weights
 from errseg_rt.training.inputs import SCORED_RENDERED, look_at_splits, open_splits
 from errseg_rt.training.logit_adjustment import adjust_logits, class_rarity
 from errseg_rt.training.outputs import FOLDS, RESULT, TAPS, check_outputs
-from errseg_rt.training.recipe import STAGES, Recipe, ViewsConfig
+from errseg_rt.training.recipe import STAGES, Recipe
+from errseg_rt.training.recipe_data import ViewsConfig
 from errseg_rt.training.sized import SizedFrames, instances_of
 from errseg_rt.training.stages import STAGE_TRAININGS, Crops
 from errseg_rt.training.taps import FrozenBatch, TapStore, all_views

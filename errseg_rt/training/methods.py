@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from errseg_rt.networks.cascade import flag
-from errseg_rt.training.recipe import MethodConfig
+from errseg_rt.training.recipe_learning import MethodConfig
 
 
 def flagged_by(method: MethodConfig, threshold: float, logits: Tensor, error_logit: Tensor) -> Tensor:

@@ -18,20 +18,16 @@ from errseg_rt.errors import DataError, ErrsegError
 from errseg_rt.networks.cascade import CascadeConfig
 from errseg_rt.system.fields import FieldError, nearest
 from errseg_rt.system.toml_text import parse_toml
-from errseg_rt.training.recipe import (
-    STAGES,
-    AugmentConfig,
+from errseg_rt.training.recipe import STAGES, Recipe
+from errseg_rt.training.recipe_data import AugmentConfig, DataConfig, InitialConfig, ViewsConfig
+from errseg_rt.training.recipe_learning import (
     BootstrapConfig,
     BoxLossConfig,
     CrossFitConfig,
-    DataConfig,
     ErrorLossConfig,
-    InitialConfig,
     InstancesConfig,
     MethodConfig,
-    Recipe,
     StageConfig,
-    ViewsConfig,
 )
 
 T = TypeVar("T")

@@ -25,7 +25,7 @@ from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.preprocess import preprocess
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.taps import Taps
-from errseg_rt.training.recipe import ViewsConfig
+from errseg_rt.training.recipe_data import ViewsConfig
 from errseg_rt.training.sized import shares_of, sizes_of
 from errseg_rt.training.tensor_files import read_tensors, write_tensors
 

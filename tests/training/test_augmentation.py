@@ -11,7 +11,7 @@ import pytest
 from errseg_rt.bundle.classes import CAMVID, IGNORE
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.training.augmentation import random_crop
-from errseg_rt.training.recipe import AugmentConfig
+from errseg_rt.training.recipe_data import AugmentConfig
 
 PLAIN = AugmentConfig(crop=(60, 80), scales=(1.0,), rotation=0.0, flip=False)
 SPEC = InputSpec()

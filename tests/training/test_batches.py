@@ -13,7 +13,9 @@ from errseg_rt.errors import DataError
 from errseg_rt.networks import SEMANTIC_NETWORKS, Cascade
 from errseg_rt.training import batches
 from errseg_rt.training.batches import check_batches, check_shares
-from errseg_rt.training.recipe import STAGES, StageConfig, ViewsConfig
+from errseg_rt.training.recipe import STAGES
+from errseg_rt.training.recipe_data import ViewsConfig
+from errseg_rt.training.recipe_learning import StageConfig
 
 
 def changed(recipe, network, batch, crop, **stages):

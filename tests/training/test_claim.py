@@ -10,7 +10,8 @@ import pytest
 from errseg_rt.bundle.input_spec import InputSpec
 from errseg_rt.errors import DataError
 from errseg_rt.training.claim import Inputs, check_recipe, claim, input_differences, recipe_differences
-from errseg_rt.training.recipe import StageConfig, ViewsConfig
+from errseg_rt.training.recipe_data import ViewsConfig
+from errseg_rt.training.recipe_learning import StageConfig
 
 NAMES = [f"f{index}" for index in range(9)]
 INPUTS = Inputs(

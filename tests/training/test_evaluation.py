@@ -18,7 +18,7 @@ from errseg_rt.networks.cascade import flag
 from errseg_rt.training.data import normalise
 from errseg_rt.training.evaluation import branches_of, evaluate
 from errseg_rt.training.methods import answer, flagged_by
-from errseg_rt.training.recipe import MethodConfig
+from errseg_rt.training.recipe_learning import MethodConfig
 from errseg_rt.training.taps import TapStore
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errseg_rt.training.folds import folds, hold_out
-from errseg_rt.training.recipe import CrossFitConfig
+from errseg_rt.training.recipe_learning import CrossFitConfig
 
 
 @settings(deadline=None)

@@ -24,7 +24,8 @@ from errseg_rt.training.checkpoint import load_cascade
 from errseg_rt.training.claim import claim
 from errseg_rt.training.inputs import look_at_splits, open_splits
 from errseg_rt.training.loop import train
-from errseg_rt.training.recipe import CrossFitConfig, StageConfig, ViewsConfig
+from errseg_rt.training.recipe_data import ViewsConfig
+from errseg_rt.training.recipe_learning import CrossFitConfig, StageConfig
 from errseg_rt.training.stages import StageTraining
 from tests.training.conftest import SmallNetwork, assert_same_training, assert_same_weights
 

@@ -13,8 +13,8 @@ from errseg_rt.errors import DataError
 from errseg_rt.networks import Cascade
 from errseg_rt.training.data import CropStream
 from errseg_rt.training.localization import BoxTargets, box_loss, box_overlap, box_targets
-from errseg_rt.training.recipe import BoxLossConfig, StageConfig
 from errseg_rt.training.recipe_files import parse_recipe
+from errseg_rt.training.recipe_learning import BoxLossConfig, StageConfig
 from errseg_rt.training.stages import STAGE_TRAININGS
 from tests.training.discs import Discs
 

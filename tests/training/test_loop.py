@@ -20,15 +20,10 @@ from errseg_rt.training import fit, loop
 from errseg_rt.training.checkpoint import load_cascade
 from errseg_rt.training.folds import folds, hold_out
 from errseg_rt.training.loop import train
-from errseg_rt.training.recipe import (
-    STAGES,
-    CascadeConfig,
-    CrossFitConfig,
-    MethodConfig,
-    StageConfig,
-    ViewsConfig,
-)
+from errseg_rt.training.recipe import STAGES, CascadeConfig
+from errseg_rt.training.recipe_data import ViewsConfig
 from errseg_rt.training.recipe_files import parse_recipe
+from errseg_rt.training.recipe_learning import CrossFitConfig, MethodConfig, StageConfig
 from errseg_rt.training.stages import STAGE_TRAININGS, StageTraining
 from errseg_rt.training.taps import TapStore
 from tests.training.conftest import assert_same_training, assert_same_weights

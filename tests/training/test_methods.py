@@ -9,7 +9,7 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from errseg_rt.training.methods import answer, flagged_by
-from errseg_rt.training.recipe import MethodConfig
+from errseg_rt.training.recipe_learning import MethodConfig
 
 
 def outputs(seed=0, gain=2.0):

@@ -20,15 +20,9 @@ from errseg_rt.bundle.classes import CLASS_SETS, ClassSet
 from errseg_rt.errors import DataError
 from errseg_rt.networks import Cascade
 from errseg_rt.system.toml_text import parse_toml
-from errseg_rt.training.recipe import (
-    STAGES,
-    BootstrapConfig,
-    CrossFitConfig,
-    MethodConfig,
-    Recipe,
-    StageConfig,
-)
+from errseg_rt.training.recipe import STAGES, Recipe
 from errseg_rt.training.recipe_files import load_recipe, parse_recipe, recipe_names
+from errseg_rt.training.recipe_learning import BootstrapConfig, CrossFitConfig, MethodConfig, StageConfig
 
 TOML = """
 seed = 5

@@ -18,7 +18,9 @@ from errseg_rt.networks.cascade import flag
 from errseg_rt.training.data import CropStream
 from errseg_rt.training.grid import on_grid
 from errseg_rt.training.losses import bootstrapped_loss, detail_loss, error_loss, loss_rank_mining
-from errseg_rt.training.recipe import STAGES, BootstrapConfig, ErrorLossConfig, MethodConfig, ViewsConfig
+from errseg_rt.training.recipe import STAGES
+from errseg_rt.training.recipe_data import ViewsConfig
+from errseg_rt.training.recipe_learning import BootstrapConfig, ErrorLossConfig, MethodConfig
 from errseg_rt.training.stages import STAGE_TRAININGS, StageTraining
 from errseg_rt.training.taps import FrozenBatch, TapStore
 

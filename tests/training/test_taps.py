@@ -18,7 +18,7 @@ from errseg_rt.datasets import FolderData
 from errseg_rt.errors import DataError
 from errseg_rt.networks import Cascade
 from errseg_rt.training.data import normalise
-from errseg_rt.training.recipe import ViewsConfig
+from errseg_rt.training.recipe_data import ViewsConfig
 from errseg_rt.training.sized import SizedFrames
 from errseg_rt.training.taps import TapStore, TapStream, View, all_views
 

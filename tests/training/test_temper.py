@@ -9,7 +9,7 @@ import torch
 
 from errseg_rt.networks import Cascade
 from errseg_rt.system.fields import FieldError
-from errseg_rt.training.recipe import MethodConfig
+from errseg_rt.training.recipe_learning import MethodConfig
 from errseg_rt.training.temper import temper
 
 
