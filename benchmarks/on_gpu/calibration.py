@@ -38,9 +38,8 @@ def calibration(size: Size, timer: Timer) -> Iterator[Found]:
     def theirs() -> torch.Tensor:
         return eager_final(half, knots, made.rows, made.index, detail_knots, above)
 
-    operands = (tensor.cpu().numpy() for tensor in (made.rows, made.index))
-    on_host = half.float().cpu().numpy()
-    wanted = calibrate_final_reference(on_host, maps[0], *operands, maps[1], above)
+    on_host, rows, index = half.float().cpu().numpy(), made.rows.cpu().numpy(), made.index.cpu().numpy()
+    wanted = calibrate_final_reference(on_host, maps[0], rows, index, maps[1], above)
     for name, found in {"calibrate_final": ours(), "torch eager's error probability": theirs()}.items():
         difference = float(np.abs(found.double().cpu().numpy() - wanted).max())
         if not difference <= TOLERANCE:  # a NaN is wrong, too
