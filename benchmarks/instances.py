@@ -8,7 +8,6 @@ python -m benchmarks.instances
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,8 +19,9 @@ from benchmarks.report import Row, compare, finish
 from errseg_rt.bundle.classes import CAMVID, CITYSCAPES, ClassSet
 from errseg_rt.frames.instances import Instances
 from errseg_rt.kernels import Geometry, InstanceMap, InstanceSpec, fuse_labels, instances, instances_reference, upsample
+from errseg_rt.system.cores import usable_cores
 
-CORES = os.cpu_count() or 1
+CORES = usable_cores()
 Map = InstanceMap[npt.NDArray[Any]]
 
 
@@ -92,6 +92,19 @@ def objects(classes: ClassSet, geometry: Geometry, spec: InstanceSpec, count: in
     return _scene(classes, logits, boxes, geometry, spec)
 
 
+def street_scene(frame: tuple[int, int] = (1024, 2048), count: int = 100) -> Scene:
+    """Objects of Cityscapes' things, on a grid of a quarter of the frame's height and width."""
+    geometry = Geometry((frame[0] // 4, frame[1] // 4), frame, frame, frame, False)
+    return objects(CITYSCAPES, geometry, InstanceSpec(tuple(range(11, 19)), least_pixels=4), count, 14)
+
+
+def nuclei_scene(frame: tuple[int, int] = (520, 696), count: int = 300) -> Scene:
+    """Nuclei, on a grid of half the frame's height and width: a network sees it at twice its size, at stride 4."""
+    grid, seen = (frame[0] // 2, frame[1] // 2), (2 * frame[0], 2 * frame[1])
+    geometry, classes = Geometry(grid, seen, seen, frame, False), ClassSet(("background", "nucleus"), CAMVID.colors[:2])
+    return objects(classes, geometry, InstanceSpec((1,), least_pixels=4), count, 9)
+
+
 def noise(classes: ClassSet, geometry: Geometry, spec: InstanceSpec) -> Scene:
     """Every pixel may be of any class, and has a box of any size anywhere around."""
     rng, grid, things = np.random.default_rng(1), geometry.grid_size, len(spec.classes)
@@ -119,14 +132,11 @@ def main() -> None:
 
 def rows(pairs: int) -> list[Row]:
     """Time both, after checking that they are equal."""
-    street = Geometry((256, 512), (1024, 2048), (1024, 2048), (1024, 2048), False)
-    cells = Geometry((260, 348), (1040, 1392), (1040, 1392), (520, 696), False)
-    things = InstanceSpec(tuple(range(11, 19)), least_pixels=4)  # those of Cityscapes
-    nuclei = ClassSet(("background", "nucleus"), CAMVID.colors[:2])
+    street = street_scene()
     scenes = {
-        "1024x2048_100_objects": objects(CITYSCAPES, street, things, 100, 14),
-        "520x696_300_nuclei": objects(nuclei, cells, InstanceSpec((1,), least_pixels=4), 300, 9),
-        "1024x2048_noise": noise(CITYSCAPES, street, things),
+        "1024x2048_100_objects": street,
+        "520x696_300_nuclei": nuclei_scene(),
+        "1024x2048_noise": noise(street.classes, street.geometry, street.spec),
     }
     found = []
     for name, scene in scenes.items():

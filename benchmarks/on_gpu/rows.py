@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from benchmarks.on_gpu.timing import Ceilings, Times
 from benchmarks.report import Row
 
@@ -12,10 +14,11 @@ def single(name: str, times: Times, note: str = "") -> Row:
     return Row(name, 1e3 * times.middle, "us", quantiles=quantiles, note=note)
 
 
-def against(name: str, ours: Times, theirs: Times, note: str) -> Row:
+def against(name: str, ours: Times, theirs: Times, note: str, unit: Literal["us", "ms"] = "us") -> Row:
     """A time, held against another."""
     ratios = (theirs.low / ours.high, theirs.middle / ours.middle, theirs.high / ours.low)
-    return Row(name, 1e3 * ours.middle, "us", 1e3 * theirs.middle, ratios[1], ratios, note)
+    of_ms = {"us": 1e3, "ms": 1.0}[unit]
+    return Row(name, of_ms * ours.middle, unit, of_ms * theirs.middle, ratios[1], ratios, note)
 
 
 def roofline(name: str, moved: float, operations: float, times: Times, ceilings: Ceilings) -> Row:

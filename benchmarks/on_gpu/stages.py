@@ -28,11 +28,11 @@ class Stage:
 # Correctness before any time; the cheapest and most wanted first.
 STAGES = (
     Stage("probe", 25, 5, "what is installed, and that a kernel runs"),
-    Stage("kernels-right", 120, 40, "all checks of the six kernels on this GPU"),
+    Stage("kernels-right", 120, 40, "all checks of the seven kernels on this GPU"),
     Stage("frame-right", 90, 30, "whole frames: labels as on the CPU, in flight, from several threads and streams"),
     Stage("ahead", 80, 25, "kernels compiled ahead, launched by cuda-core: the labels of torch"),
     Stage("memcheck", 70, 25, "compute-sanitizer finds no access of select and refine out of bounds"),
-    Stage("kernels", 120, 40, "times of each kernel, and of the path behind the front graph"),
+    Stage("kernels", 150, 50, "times of each kernel, and of the path behind the front graph"),
     Stage("frame", 130, 60, "times of whole frames: torch in fp16, dense, sparse, within a budget; where they go"),
     Stage("tiles", 60, 20, "other launches than those that are shipped: the same results, in which time"),
     Stage("compile", 300, 60, "what torch.compile makes of fusion and of whole frames", by_name=True),

@@ -15,10 +15,12 @@ import torch
 
 from benchmarks.on_gpu import (
     ahead,
+    calibration,
     cascade,
     ceilings,
     checks,
     fusion,
+    instances,
     memcheck,
     preprocessing,
     probe,
@@ -165,6 +167,8 @@ def _kernels(bench: Bench) -> Sequence[Part]:
         ("fuse_labels", lambda: fusion.fusion(size, timer, reached)),
         ("select and refine", lambda: refinement.refinement(size, timer, reached)),
         ("preprocess", lambda: preprocessing.preprocessing(size, timer, reached)),
+        ("calibrate_final", lambda: calibration.calibration(size, timer)),
+        ("instances", lambda: instances.told_apart(timer)),
     ]
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 import triton
 
-from benchmarks.on_gpu import cascade, fusion, preprocessing, probe, refinement, variants
+from benchmarks.instances import nuclei_scene, street_scene
+from benchmarks.on_gpu import calibration, cascade, fusion, instances, preprocessing, probe, refinement, variants
 from benchmarks.on_gpu.data import Size
 from benchmarks.on_gpu.record import DONE, FAILED, NOT_RUN, Record
 from benchmarks.on_gpu.timing import Ceilings, Energy, Timer, Wrong
@@ -37,6 +38,10 @@ CPU = torch.device("cpu")
 TIMER, CEILINGS = Timer(CPU), Ceilings(1e9, 1e12)
 SIZE = Size(frame=(65, 97), classes=3, width=16, low=16)
 FP32 = Options("torch", device="cuda", precision="fp32")
+SCENES = {
+    "1024x2048": lambda: street_scene((44, 68), 3),
+    "696x520": lambda: nuclei_scene((26, 34), 4),
+}
 PLAN = cascade.Plan(frame=(49, 65), semantic="squeezenas", error_width=8, detail_width=16, repeats=1, views=1)
 
 
@@ -166,6 +171,7 @@ def test_the_probe_names_versions_and_what_is_missing(bench):
 
 def test_kernels_are_checked_and_timed(bench, monkeypatch):
     monkeypatch.setattr(refinement, "SHARES", (0.05, 0.2))
+    monkeypatch.setattr(instances, "SCENES", SCENES)
     code, stage, rows = run(bench, "kernels")
     assert (code, stage["why"]) == (0, [])
     for name in (
@@ -174,8 +180,11 @@ def test_kernels_are_checked_and_timed(bench, monkeypatch):
         "select/gpu@5%", "select/gpu_with_budget@5%", "refine/gpu_select_and_refine@5%",
         "refine/gpu_vs_gather_and_matmul@5%", "cascade/gpu_post_front@20%",
         "roofline/fuse_labels", "roofline/refine@5%", "roofline/refine_dense_cudnn",
+        "calibrate_final/gpu_vs_torch_eager", "instances/gpu@1024x2048", "instances/gpu@696x520",
     ):  # fmt: skip
         assert name in rows, name
+    assert rows["instances/gpu@696x520"].unit == "ms"
+    assert "grid 13x17, frame 26x34; " in rows["instances/gpu@696x520"].note
 
 
 def test_frames_are_timed_and_profiled(bench):
@@ -288,6 +297,31 @@ def test_what_is_wrong_is_not_timed(name, module, part, monkeypatch):
     assert not [row for row in rows if row.name.startswith(f"{name}/")]
 
 
+@pytest.mark.parametrize(
+    ("changed", "who"), [("enqueue_calibrate", "calibrate_final"), ("eager_final", "torch eager's error probability")]
+)
+def test_a_wrong_error_probability_is_not_timed(changed, who, monkeypatch):
+    right = getattr(calibration, changed)
+    monkeypatch.setattr(calibration, changed, lambda *operands: right(*operands) + 1e-4)
+    with pytest.raises(Wrong, match=rf"^{who} differs from the definition by 1\.0e-04$"):
+        list(calibration.calibration(SIZE, TIMER))
+
+
+@pytest.mark.parametrize("name", ["map", "classes", "scores", "count"])
+def test_other_instances_than_the_cpus_are_not_timed(name, monkeypatch):
+    right = instances.enqueue_instances
+
+    def wrong(*operands):
+        found = right(*operands)
+        getattr(found, name).view(-1)[0] += 1
+        return found
+
+    monkeypatch.setattr(instances, "SCENES", SCENES)
+    monkeypatch.setattr(instances, "enqueue_instances", wrong)
+    with pytest.raises(Wrong, match=r"^instances@1024x2048: other instances than the CPU's$"):
+        list(instances.told_apart(TIMER))
+
+
 def test_near_ties_are_those_within_two_units_in_the_last_place():
     one = 2.0**-10  # of half precision, between 1 and 2
     logits = [
@@ -369,6 +403,7 @@ def test_a_part_that_fails_is_named_and_the_others_are_measured(bench, monkeypat
 
     monkeypatch.setattr(fusion, "fusion", fails)
     monkeypatch.setattr(refinement, "refinement", lambda *arguments: iter(()))
+    monkeypatch.setattr(instances, "SCENES", {})
     code, stage, rows = run(bench, "kernels")
     assert (code, stage["state"], stage["why"]) == (1, FAILED, ["fuse_labels: no more memory"])
     assert "preprocess/gpu_vs_torch_eager" in rows
