@@ -50,8 +50,8 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with train/ and val/, each with images/ and labels/, or the root of Cityscapes, ADE20K or "
-            "VOC; default: rendered scenes."
+            help="Folder with train/ and val/, each with images/ and labels/ or instances/, or the root of "
+            "Cityscapes, ADE20K, VOC, SBD or data in COCO's panoptic format; default: rendered scenes."
         ),
     ] = None,
     also: Annotated[

@@ -99,8 +99,8 @@ def train(
 
     Args:
         recipe: What to do.
-        data: Folder with `train/` and `val/`, each holding `images/` and `labels/`, or the root of Cityscapes or ADE20K
-            in their official layout, or of VOC; None: rendered scenes only.
+        data: What `open_dataset` takes, with a part to learn from and one to score on, as a folder with `train/` and
+            `val/`; None: rendered scenes only.
         out: Folder of the checkpoints, logs and results.
         init: Weights to start the semantic branch from, as `load_semantic_weights` takes them.
         command: The command that was given, for the record.
