@@ -14,6 +14,7 @@ from errseg_rt.bundle.contract import GRID_STRIDE
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.networks.dupsampling import DUpsampling
 from errseg_rt.networks.error_branch import CONTEXTS, FEATURES, IMAGE_STRIDES, ErrorBranch
+from errseg_rt.networks.gau import KERNELS, Kernels
 from errseg_rt.networks.localization import LocalizationHead
 from errseg_rt.networks.norms import freeze_norms
 from errseg_rt.networks.registry import build_semantic, is_known, known_names
@@ -30,10 +31,10 @@ BRANCH_FIELDS = {
         "residual",
         "error_width",
         "error_features",
-        "error_kernel",
+        "error_kernels",
         "error_context",
     ),
-    "detail": ("semantic", "classes", "grid_stride", "residual", "decoder", "detail_width", "detail_kernel"),
+    "detail": ("semantic", "classes", "grid_stride", "residual", "decoder", "detail_width", "detail_kernels"),
     "localization": ("semantic", "classes", "things", "localization_width", "box_scale", "grid_stride"),
 }
 """What decides the shape of each branch, but for frozen norms: fields of `CascadeConfig`."""
@@ -53,9 +54,9 @@ class CascadeConfig:
         detail_frozen: Whether those of the detail branch are: then its stage 3 can be evaluated sparsely.
         decoder: What labels again, a key of `DECODERS`: the detail branch, or what it is compared with.
         error_features: What the error-prediction branch sees beside P_sb, one of `error_branch.FEATURES`.
-        error_kernel: Side of its first kernel: 3, as the paper has it, or 1, which halves its work.
+        error_kernels: Sides of the convolutions of its decoder block, as `GAU` has them.
         error_context: What it sees around, one of `error_branch.CONTEXTS`.
-        detail_kernel: Side of the first kernel of the detail branch's stages 1 and 2: 3, as the paper has it, or 1.
+        detail_kernels: Likewise of the detail branch's stages 1 and 2; stage 3's are 3.
         grid_stride: Input pixels from one grid pixel to the next: 4, as the paper has it, or 2 or 1 for a network that
             tells thinner things apart. `low` lies at it, `mid` at twice as much, `deep` and `high` at four times.
         things: Classes that have instances, in rising order, for which there is a localization head; none: no head.
@@ -72,9 +73,9 @@ class CascadeConfig:
     detail_frozen: bool = False
     decoder: str = "gau"
     error_features: str = "image"
-    error_kernel: int = 3
+    error_kernels: Kernels = KERNELS
     error_context: str = "high"
-    detail_kernel: int = 3
+    detail_kernels: Kernels = KERNELS
     grid_stride: int = GRID_STRIDE
     things: tuple[int, ...] = ()
     localization_width: int = 32
@@ -90,8 +91,9 @@ class CascadeConfig:
         strides = sorted(IMAGE_STRIDES)
         require(self, "grid_stride", self.grid_stride in strides, f"one of {', '.join(map(str, strides))}")
         require(self, "error_width", self.error_width >= 2, "2 or more")
-        for name in ("error_kernel", "detail_kernel"):
-            require(self, name, getattr(self, name) in (1, 3), "3 or 1")
+        for name in ("error_kernels", "detail_kernels"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON and TOML have lists
+            require(self, name, set(getattr(self, name)) <= {1, 3}, "sides of 3 or 1")
         require(self, "detail_width", self.detail_width >= 1, "1 or more")
         object.__setattr__(self, "things", tuple(self.things))  # JSON and TOML have lists
         is_rising = list(self.things) == sorted({each for each in self.things if 0 <= each < self.classes})
@@ -101,7 +103,7 @@ class CascadeConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as JSON and TOML hold them."""
-        return {**asdict(self), "things": list(self.things)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 class Front(NamedTuple):
@@ -166,7 +168,7 @@ class Cascade(nn.Module):
             self.semantic,
             config.error_width,
             features=config.error_features,
-            kernel=config.error_kernel,
+            kernels=config.error_kernels,
             context=config.error_context,
             grid_stride=config.grid_stride,
             residual=config.residual,
@@ -177,7 +179,7 @@ class Cascade(nn.Module):
             config.detail_width,
             residual=config.residual,
             frozen=config.detail_frozen,
-            kernel=config.detail_kernel,
+            kernels=config.detail_kernels,
         )
         if config.things:
             self.localization = LocalizationHead(

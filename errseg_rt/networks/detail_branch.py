@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from errseg_rt.networks.gau import GAU
+from errseg_rt.networks.gau import GAU, KERNELS, Kernels
 from errseg_rt.networks.taps import SemanticNetwork, Taps
 
 
@@ -26,17 +26,23 @@ class DetailBranch(nn.Module):
         width: Channels of every stage.
         residual: Start from the semantic logits (the last layer starts at zero), so that only corrections are learned.
         frozen: Whether its norms are frozen.
-        kernel: Side of the kernel with which stages 1 and 2 first look at features: 3, as the paper has it, or 1.
+        kernels: Sides of the convolutions of stages 1 and 2, as `GAU` has them; those of stage 3 are 3.
     """
 
     def __init__(
-        self, semantic: SemanticNetwork, width: int, *, residual: bool, frozen: bool = False, kernel: int = 3
+        self,
+        semantic: SemanticNetwork,
+        width: int,
+        *,
+        residual: bool,
+        frozen: bool = False,
+        kernels: Kernels = KERNELS,
     ) -> None:
         super().__init__()
         self.residual = residual
         block = partial(GAU, width=width, align_corners=semantic.align_corners, frozen=frozen)
-        self.stage1 = block(semantic.deep_channels, semantic.high_channels, kernel=kernel)
-        self.stage2 = block(semantic.mid_channels, width, kernel=kernel)
+        self.stage1 = block(semantic.deep_channels, semantic.high_channels, kernels=kernels)
+        self.stage2 = block(semantic.mid_channels, width, kernels=kernels)
         self.stage3 = block(semantic.low_channels, width)
         self.head = nn.Conv2d(width, semantic.classes, 1)
         if residual:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
-from errseg_rt.networks.gau import conv_norm
+from errseg_rt.networks.gau import KERNELS, Kernels, conv_norm
 from errseg_rt.networks.taps import SemanticNetwork, Taps
 
 _RATIO = 4  # from stride 16 to the grid
@@ -21,16 +21,22 @@ class DUpsampling(nn.Module):
         width: Channels of its hidden layer.
         residual: Start from the semantic logits (the last layer starts at zero).
         frozen: Whether its norm is frozen.
-        kernel: Side of its kernel.
+        kernels: The first is the side of its kernel.
     """
 
     def __init__(
-        self, semantic: SemanticNetwork, width: int, *, residual: bool, frozen: bool = False, kernel: int = 3
+        self,
+        semantic: SemanticNetwork,
+        width: int,
+        *,
+        residual: bool,
+        frozen: bool = False,
+        kernels: Kernels = KERNELS,
     ) -> None:
         super().__init__()
         self.residual, self.align_corners = residual, semantic.align_corners
         channels = semantic.low_channels + semantic.mid_channels + semantic.deep_channels + semantic.high_channels
-        self.fuse = nn.Sequential(conv_norm(channels, width, kernel=kernel, frozen=frozen), nn.ReLU())
+        self.fuse = nn.Sequential(conv_norm(channels, width, kernel=kernels[0], frozen=frozen), nn.ReLU())
         self.head = nn.Conv2d(width, semantic.classes * _RATIO**2, 1)
         if residual:
             nn.init.zeros_(self.head.weight)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from errseg_rt.bundle.contract import GRID_STRIDE
-from errseg_rt.networks.gau import GAU, conv_norm
+from errseg_rt.networks.gau import GAU, KERNELS, Kernels, conv_norm
 from errseg_rt.networks.taps import SemanticNetwork, Taps
 
 FEATURES = ("image", "low")
@@ -32,7 +32,7 @@ class ErrorBranch(nn.Module):
         grid_stride: A key of `IMAGE_STRIDES`.
         residual: Correct the semantic logits; else one logit is learned from nothing, as the paper has it.
         frozen: Whether its norms are frozen.
-        kernel: Side of the kernel with which it first looks at what it sees: 3, as the paper has it, or 1.
+        kernels: Sides of its decoder block's convolutions, as `GAU` has them.
         context: One of `CONTEXTS`.
     """
 
@@ -45,7 +45,7 @@ class ErrorBranch(nn.Module):
         residual: bool,
         frozen: bool = False,
         grid_stride: int = GRID_STRIDE,
-        kernel: int = 3,
+        kernels: Kernels = KERNELS,
         context: str = "high",
     ) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ErrorBranch(nn.Module):
             width,
             align_corners=semantic.align_corners,
             frozen=frozen,
-            kernel=kernel,
+            kernels=kernels,
             mid_channels=semantic.mid_channels if context == "mid" else 0,
         )
         self.head = nn.Conv2d(width, semantic.classes if residual else 1, 1)

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from errseg_rt.networks.norms import norm
 
+Kernels = tuple[int, int, int]
+KERNELS: Kernels = (3, 3, 3)
+
 
 def conv_norm(inputs: int, outputs: int, stride: int = 1, *, kernel: int = 3, frozen: bool = False) -> nn.Sequential:
     """Convolution of an odd kernel without bias, then a norm."""
@@ -23,7 +26,7 @@ class GAU(nn.Module):
         width: Channels of the result.
         align_corners: How H is laid over L when it is enlarged.
         frozen: Whether its norms are frozen.
-        kernel: Side of the convolution of L: 3, as its authors have it, or 1.
+        kernels: Sides of its convolutions, of that of L and the two of the sum: 3 each, as its authors have them, or 1.
         mid_channels: Channels of features M between L and H, which are added to H; 0: there are none.
     """
 
@@ -35,17 +38,17 @@ class GAU(nn.Module):
         *,
         align_corners: bool,
         frozen: bool = False,
-        kernel: int = 3,
+        kernels: Kernels = KERNELS,
         mid_channels: int = 0,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.attend = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(high_channels, width, 1), nn.ReLU())
-        self.low = conv_norm(low_channels, width, kernel=kernel, frozen=frozen)
+        self.low = conv_norm(low_channels, width, kernel=kernels[0], frozen=frozen)
         self.project = nn.Conv2d(high_channels, width, 1)
         if mid_channels:
             self.project_mid = nn.Conv2d(mid_channels, width, 1)
-        first, second = (conv_norm(width, width, frozen=frozen) for _ in range(2))
+        first, second = (conv_norm(width, width, kernel=kernel, frozen=frozen) for kernel in kernels[1:])
         self.fuse = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
 
     def gate(self, high: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ SHAPE = {
     "error_width": 4,
     "error_features": "low",
     "error_context": "mid",
-    "error_kernel": 1,
+    "error_kernels": [1, 3, 1],
     "detail_width": 6,
-    "detail_kernel": 1,
+    "detail_kernels": [1, 1, 3],
 }
 NAMES = ["logits", "error_logit", "low", "coarse", "gate", "boxes"]
 

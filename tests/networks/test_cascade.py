@@ -15,7 +15,7 @@ from errseg_rt.networks.norms import FrozenNorm
 SMALL = {"semantic": "squeezenas", "classes": 5, "error_width": 6, "detail_width": 4}
 
 
-LEAN = {"error_features": "low", "error_kernel": 1, "error_context": "mid", "detail_kernel": 1}
+LEAN = {"error_features": "low", "error_kernels": [1, 3, 1], "error_context": "mid", "detail_kernels": [1, 1, 3]}
 
 
 def build(residual=True, features="image", **changes):
@@ -140,11 +140,11 @@ def test_context_is_what_is_seen_around(image, context):
     assert before.equal(cascade.error(image, taps._replace(mid=taps.mid + 1))) == (context == "high")
 
 
-@pytest.mark.parametrize("kernel", [3, 1])
-def test_kernel_of_the_dense_stages_is_not_that_of_the_sparse_one(kernel):
-    detail = build(detail_kernel=kernel).detail
-    sides = [stage.low[0].weight.shape[-1] for stage in (detail.stage1, detail.stage2, detail.stage3)]
-    assert sides == [kernel, kernel, 3]
+@pytest.mark.parametrize("kernels", [(3, 3, 3), (1, 3, 1)], ids=str)
+def test_kernels_of_the_dense_stages_are_not_those_of_the_sparse_one(kernels):
+    detail = build(detail_kernels=kernels).detail
+    for stage, wanted in ((detail.stage1, kernels), (detail.stage2, kernels), (detail.stage3, (3, 3, 3))):
+        assert tuple(conv.weight.shape[-1] for conv in (stage.low[0], stage.fuse[0][0], stage.fuse[2][0])) == wanted
 
 
 def test_saturated_probabilities_keep_the_error_logit_finite(image):
@@ -211,9 +211,10 @@ def test_grid_is_a_quarter_rounded_up(size):
         ({"classes": 256}, "classes: wanted 2 to 255, got 256"),
         ({"error_width": 1}, "error_width: wanted 2 or more, got 1"),
         ({"error_width": 2.5}, "error_width: wanted a whole number, got 2.5"),
-        ({"error_kernel": 2}, "error_kernel: wanted 3 or 1, got 2"),
+        ({"error_kernels": (1, 2, 3)}, r"error_kernels: wanted sides of 3 or 1, got [\[(]1, 2, 3"),
+        ({"error_kernels": 1}, "error_kernels: wanted"),
         ({"error_context": "low"}, "error_context: wanted one of high, mid, got 'low'"),
-        ({"detail_kernel": 5}, "detail_kernel: wanted 3 or 1, got 5"),
+        ({"detail_kernels": (3, 3)}, r"detail_kernels: wanted 3 whole numbers, got [\[(]3, 3"),
         ({"detail_width": 0}, "detail_width: wanted 1 or more, got 0"),
     ],
     ids=str,

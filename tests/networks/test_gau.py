@@ -19,7 +19,7 @@ def test_conv_norm_has_no_bias_before_the_norm():
     assert isinstance(conv_norm(3, 8, frozen=True)[1], FrozenNorm)
 
 
-def gau_by_definition(weights, low, high, groups, align_corners, kernel=3, mid=None):
+def gau_by_definition(weights, low, high, groups, align_corners, kernels=(3, 3, 3), mid=None):
     """`x = up(project(H)) + ReLU(conv1x1(mean(H))) * GN(conv(L))`, then twice `ReLU(GN(conv3x3(x)))`.
 
     With M between the two, `up(up(project(H)) + project(M))` takes the place of `up(project(H))`.
@@ -40,9 +40,9 @@ def gau_by_definition(weights, low, high, groups, align_corners, kernel=3, mid=N
     for finer in (low,) if mid is None else (mid, low):
         up = F.interpolate(up, size=finer.shape[2:], mode="bilinear", align_corners=align_corners)
         up = up + conv(mid, "project_mid") if finer is mid else up
-    x = up + gate * norm(conv(low, "low.0", kernel // 2), "low.1")
-    x = norm(conv(x, "fuse.0.0", 1), "fuse.0.1").clamp_min(0)
-    return norm(conv(x, "fuse.2.0", 1), "fuse.2.1").clamp_min(0)
+    x = up + gate * norm(conv(low, "low.0", kernels[0] // 2), "low.1")
+    x = norm(conv(x, "fuse.0.0", kernels[1] // 2), "fuse.0.1").clamp_min(0)
+    return norm(conv(x, "fuse.2.0", kernels[2] // 2), "fuse.2.1").clamp_min(0)
 
 
 def random_gau(width, align_corners=True, seed=0, frozen=False, **others):
@@ -57,13 +57,13 @@ def random_gau(width, align_corners=True, seed=0, frozen=False, **others):
 
 @pytest.mark.parametrize("align_corners", [True, False], ids=["aligned", "half_pixel"])
 @pytest.mark.parametrize("sizes", [((9, 13), (5, 7)), ((8, 6), (8, 6)), ((7, 10), (1, 1))], ids=str)
-@pytest.mark.parametrize(("width", "kernel"), [(8, 3), (12, 3), (8, 1)])
-def test_gau_equals_its_formula(width, kernel, sizes, align_corners):
-    gau = random_gau(width, align_corners, kernel=kernel)
+@pytest.mark.parametrize(("width", "kernels"), [(8, (3, 3, 3)), (12, (3, 3, 3)), (8, (1, 3, 1)), (8, (3, 1, 3))])
+def test_gau_equals_its_formula(width, kernels, sizes, align_corners):
+    gau = random_gau(width, align_corners, kernels=kernels)
     low = torch.randn(2, 5, *sizes[0], dtype=torch.float64)
     high = torch.randn(2, 6, *sizes[1], dtype=torch.float64)
     with torch.no_grad():
-        wanted = gau_by_definition(gau.state_dict(), low, high, width // 4, align_corners, kernel)
+        wanted = gau_by_definition(gau.state_dict(), low, high, width // 4, align_corners, kernels)
         torch.testing.assert_close(gau(low, high), wanted, rtol=1e-9, atol=1e-9)
 
 
