@@ -118,6 +118,7 @@ def of_benchmarks() -> Iterator[str]:
         yield f"`front/int8_vs_fp32_{where}@1024x2048` | {row['ratio']:.2f} times faster"
     yield f"| {precision['labels/int8_vs_fp32@embedded']['value']:.2f} % of the fused labels equal"
     yield from _of_long_runs()
+    yield from _of_branch_shapes()
     yield from _of_others_networks()
     yield from _of_large_frames()
 
@@ -181,6 +182,16 @@ def _of_long_runs() -> Iterator[str]:
         row = instances[f"instances/vs_numpy@{size}{objects}"]
         low, middle, high = row["quantiles"]
         yield f"{middle:.0f} times faster ({low:.0f} to {high:.0f}), {row['value']:.0f} ms"
+
+
+def _of_branch_shapes() -> Iterator[str]:
+    table = rows("branch_shapes")
+    for name in {row.rpartition("/")[2] for row in table}:
+        cells = []
+        for size in ("545x721", "1025x2049"):
+            low, middle, high = table[f"branch_shapes/over_semantic@{size}/{name}"]["quantiles"]
+            cells.append(f"{middle:.0f} % ({low:.0f} to {high:.0f})")
+        yield f"| {' | '.join(cells)} |"
 
 
 def of_networks() -> Iterator[str]:

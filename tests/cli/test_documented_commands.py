@@ -172,6 +172,7 @@ ELSEWHERE = {
     "python -m benchmarks.accuracy_tables": _BENCHMARK,
     "python -m benchmarks.bundle_scores --data camvid": _BENCHMARK,
     "python -m benchmarks.final_errors --data camvid": _BENCHMARK,
+    "python -m benchmarks.branch_shapes": _BENCHMARK,
     "python -m benchmarks.hold_back --frames camvid/val cityscapes": _BENCHMARK,
     "python benchmarks/run.py --json benchmarks/results/report.json --frames camvid/val/images "
     "cityscapes/leftImg8bit/train/aachen": _BENCHMARK,
