@@ -431,6 +431,7 @@ WRONG = {
     tuple[int, int] | None: ["1", "[33.0, 49]", "[33]", "[33, 49, 65]", "[true, 49]", "['33', 49]"],
     tuple[float, ...]: ["1.0", "[nan]", "[inf]", "[1, '1']", "[false]"],
     tuple[float, float, float]: ["1.0", "[0.1, 0.2]", "[0.1, 0.2, 0.3, 0.4]", "[0.1, 0.2, nan]", "[true, 0.1, 0.1]"],
+    tuple[int, int, int]: ["1", "[3, 1]", "[3, 1, 3, 3]", "[3.0, 1, 3]", "[true, 1, 3]", "['3', 1, 3]"],
     float | None: NUMBERS,
     int | None: ["1.5", "2.0", *NUMBERS],
     str | None: ["1", "true", "['camvid']", "{a=1}", "07:32:00"],
