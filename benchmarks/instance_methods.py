@@ -31,6 +31,8 @@ from errseg_rt.system.progress import track
 from errseg_rt.system.stamp import machine_stamp
 
 SIGMAS, APART = (1.0, 2.0, 3.0), (5, 9, 13)
+RANKED = "bundle, ranked by errors"
+"""The bundle's instances, by their mean error probability in place of the method's own confidence."""
 _SHOWN = ("map_r_0.5", "map_r_0.7", "map_r_vol", "map")
 
 Method = Callable[..., Instances]
@@ -76,7 +78,10 @@ def _touch(numbers: npt.NDArray[np.int32]) -> bool:
 def scored(
     runtime: Runtime, frames: LabelledFiles | Subset, methods: Mapping[str, Method]
 ) -> dict[str, InstanceScores]:
-    """Scores of each method on labels of the runtime, of those of true labels, and of the bundle's own instances."""
+    """Scores of each method on labels of the runtime, of those of true labels, and of the bundle's own instances.
+
+    The latter also as `RANKED`, where the bundle has an error map.
+    """
     things, classes = _things(runtime), runtime.manifest.classes
     scores: dict[str, InstanceScores] = {}
 
@@ -89,11 +94,19 @@ def scored(
         result = runtime.segment(frame, confidence=True)
         assert result.instances is not None
         add("bundle", true, truth, result.instances, result.labels)
+        if result.instances.error_probability is not None:
+            add(RANKED, true, truth, ranked(result.instances), result.labels)
         for name, method in methods.items():
             found = method(result.labels, things, classes, confidence=result.confidence, error_map=_errors(result))
             add(name, true, truth, found, result.labels)
             add(f"{name}, true labels", true, truth, method(truth, things, classes), truth)
     return scores
+
+
+def ranked(found: Instances) -> Instances:
+    """The same instances, the one with the least mean error probability first."""
+    assert found.error_probability is not None
+    return Instances.of(found.map, found.classes, 1 - found.error_probability, found.class_set)
 
 
 def tuned(runtime: Runtime, frames: LabelledFiles | Subset) -> dict[str, Any]:

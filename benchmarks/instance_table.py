@@ -4,8 +4,9 @@
 
 `--data` has `train/` and `val/`, each with `images/` and `instances/`. Of each seed, the recipes NAME-plain,
 NAME-bootstrapped and NAME are trained, exported, and scored on `val/`; the last one once more with what its cascade
-labels again. Beside these stand pieces of the class map and its watershed, of the same labels. Differences have the
-intervals of a paired bootstrap over frames, the widest of the seeds'. A run that is there already is not made again.
+labels again, and that ranked by the error map, too. Beside these stand pieces of the class map and its watershed, of
+the same labels. Differences have the intervals of a paired bootstrap over frames, the widest of the seeds'. A run that
+is there already is not made again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.instance_baselines import connected_components, watershed
-from benchmarks.instance_methods import Method, Subset, difference, scored, tuned
+from benchmarks.instance_methods import RANKED, Method, Subset, difference, scored, tuned
 from errseg_rt.datasets import open_labelled
 from errseg_rt.evaluation import InstanceScores
 from errseg_rt.runtime import Runtime
@@ -82,6 +83,7 @@ def table(found: Mapping[tuple[str, int], Mapping[str, InstanceScores]], seeds: 
     """
     rows, before = [], ""
     listed = [(name, name, "bundle", before) for name, before in _with_before([row[0] for row in ROUNDS])]
+    listed.append(("+ ranked by the error map", CASCADE, RANKED, CASCADE))
     listed += [(f"{method} of its labels", CASCADE, method, CASCADE) for method in BASELINES]
     for shown, name, method, before in listed:
         scores = [found[name, seed][method] for seed in seeds]
@@ -104,18 +106,17 @@ def _with_before(names: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(names, ("", *names[:-1]), strict=True))
 
 
-def in_words(row: Mapping[str, Any]) -> str:
-    """A line of the table."""
-    figures = " ".join(
-        f"{row[score]['mean']:6.1f} ({min(row[score]['seeds']):.1f} to {max(row[score]['seeds']):.1f})"
-        for score in SHOWN
-    )
+def line(row: Mapping[str, Any]) -> str:
+    """A line of the table, in Markdown: means and ranges of the seeds, and the gain with the widest interval."""
+    cells = [f"{row[of]['mean']:.1f} ({min(row[of]['seeds']):.1f} to {max(row[of]['seeds']):.1f})" for of in SHOWN]
     gain = row.get("gain")
-    if not gain or not gain["map_r_0.5"]:
-        return f"{row['name']:24} {figures}"
-    ends = [end for pair in gain["intervals"] for end in pair if end is not None]
-    between = f" ({100 * min(ends):+.1f} to {100 * max(ends):+.1f})" if ends else ""
-    return f"{row['name']:24} {figures}  {np.mean(gain['map_r_0.5']):+.1f}{between} against {gain['over']}"
+    if gain and gain["map_r_0.5"]:
+        ends = [end for pair in gain["intervals"] for end in pair if end is not None]
+        between = f" ({100 * min(ends):+.1f} to {100 * max(ends):+.1f})" if ends else ""
+        cells.append(f"{np.mean(gain['map_r_0.5']):+.1f}{between}")
+    else:
+        cells.append("")
+    return f"| {' | '.join([row['name'], *cells])} |"
 
 
 def main() -> None:
@@ -141,7 +142,7 @@ def main() -> None:
             score = found[name, seed]["bundle"].map_r([0.5])
             print(f"seed {seed}, {name}: mAP^r at 0.5 {100 * (score or 0):.1f}", flush=True)
     rows = table(found, args.seeds)
-    print("\n".join(map(in_words, rows)))
+    print("| | mAP^r 0.5, % | 0.7 | vol | gain at 0.5 |\n| --- | --- | --- | --- | --- |", *map(line, rows), sep="\n")
     if args.json:
         settings = {"recipe": args.recipe, "set": args.changes, "data": str(args.data)}
         write_json(args.json, {**settings, "rows": rows, "machine": machine_stamp(None)})

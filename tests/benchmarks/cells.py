@@ -50,7 +50,7 @@ class Seer:
             geometry=Geometry((16, 20), SIZE, SIZE, SIZE, False),
             timings={},
             confidence=np.ones(SIZE, np.float32),
-            instances=Instances.of(index, np.ones(6, int), np.ones(6), CLASSES),
+            instances=Instances.of(index, np.ones(6, int), np.ones(6), CLASSES, np.full(SIZE, 0.25, np.float32)),
         )
 
 

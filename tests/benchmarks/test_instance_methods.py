@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import instance_methods as module
+from errseg_rt.frames.instances import Instances
 from tests.benchmarks.cells import CLASSES, Seer, write_cells
 
 
@@ -46,6 +47,19 @@ def test_instances_that_touch_corner_to_corner_at_least(second: tuple[int, int],
     numbers[second] = 2
     numbers[0, 0] = -1  # of no instance in particular
     assert module._touch(numbers) is touches
+
+
+def test_ranked_by_errors_the_surest_comes_first() -> None:
+    index = np.zeros((4, 6), np.int32)
+    index[0, :2], index[2, 2:], index[3, :3] = 1, 2, 3
+    errors = np.where(index == 2, 0.125, 0.5).astype(np.float32)
+    errors[3, :3] = 0.25
+    found = Instances.of(index, [1, 1, 1], [0.9, 0.8, 0.7], CLASSES, errors)
+    other = module.ranked(found)
+    assert other.scores.tolist() == [0.875, 0.75, 0.5]
+    assert other.areas.tolist() == [4, 3, 2]
+    assert (other.map == 1).sum() == 4
+    assert (other.map[2, 2:] == 1).all()
 
 
 def test_frames_in_which_nothing_touches_are_left_out(data: Path, tmp_path: Path, monkeypatch) -> None:

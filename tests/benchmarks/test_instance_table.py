@@ -29,7 +29,9 @@ class Seeing(Seer):
         whole = super().segment(frame, confidence=confidence)
         index = whole.instances.map
         found = np.where(index <= self.count, index, 0)
-        return replace(whole, instances=Instances.of(found, np.ones(self.count, int), np.ones(self.count), CLASSES))
+        errors = np.full(index.shape, 0.25, np.float32)
+        made = Instances.of(found, np.ones(self.count, int), np.ones(self.count), CLASSES, errors)
+        return replace(whole, instances=made)
 
 
 @pytest.fixture
@@ -65,8 +67,10 @@ def test_each_part_has_a_row(commands, tmp_path: Path, monkeypatch, capsys) -> N
     assert gain["map_r_0.5"] == pytest.approx([100 / 3] * 2, abs=0.1)
     assert all(low <= 1 / 3 + 1e-3 and high >= 1 / 3 - 1e-3 for low, high in gain["intervals"])
     assert rows["components of its labels"]["gain"]["map_r_0.5"][0] < 0
+    assert rows["+ ranked by the error map"]["gain"]["map_r_0.5"] == [0, 0]
     assert rows["watershed of its labels"]["map_r_0.5"]["mean"] > 95
-    assert "+33.3" in capsys.readouterr().out
+    assert "| + bootstrapping | 66.7 (66.7 to 66.7) | 66.7 (66.7 to 66.7)" in (said := capsys.readouterr().out)
+    assert "| +33.3 (" in said
 
     trained = [words for words in commands if words[0] == "train"]
     assert [(words[1], words[words.index("--seed") + 1]) for words in trained] == [
