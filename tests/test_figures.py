@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import accuracy_tables
+from benchmarks import accuracy_tables, instance_table
 from benchmarks.report import RESULTS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -245,6 +245,8 @@ def of_instances() -> Iterator[str]:
         yield f"| {words} | {' | '.join(cells)} |"
         if key != "bundle":
             yield f"{100 * found['bundle_minus'][key]['map_r_0.5']:+.1f}"
+    for name in ("instance_table_nuclei", "instance_table_pedestrians"):
+        yield from map(instance_table.line, results(name)["rows"])
 
 
 WRITTEN = {

@@ -173,6 +173,11 @@ ELSEWHERE = {
     "python -m benchmarks.bundle_scores --data camvid": _BENCHMARK,
     "python -m benchmarks.final_errors --data camvid": _BENCHMARK,
     "python -m benchmarks.branch_shapes": _BENCHMARK,
+    "python -m benchmarks.instance_table nuclei --data nuclei --runs runs/nuclei --set semantic.iterations=800 "
+    "--set localization.iterations=200 --json nuclei.json": _BENCHMARK,
+    "python -m benchmarks.instance_table pedestrians --data pedestrians --runs runs/pedestrians "
+    "--init squeezenas_mac_large_cityscapes.pth --set semantic.iterations=300 --set localization.iterations=200 "
+    "--json pedestrians.json": _BENCHMARK,
     "python -m benchmarks.hold_back --frames camvid/val cityscapes": _BENCHMARK,
     "python benchmarks/run.py --json benchmarks/results/report.json --frames camvid/val/images "
     "cityscapes/leftImg8bit/train/aachen": _BENCHMARK,
