@@ -104,8 +104,11 @@ def test_whoever_has_connected_is_answered(kernels_are_compiled, waits) -> None:
                     return
                 with made:
                     time.sleep(waits)
-                    made.sendall(f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
-                    answers.append(made.recv(4096)[:15])
+                    try:
+                        made.sendall(f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+                        answers.append(made.recv(4096)[:15])
+                    except OSError as error:
+                        answers.append(repr(error).encode())
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
