@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +52,9 @@ def changes(runtime: Runtime, samples: Iterable[Sample]) -> Changes:
         result = runtime.segment(frame, semantic=True)
         assert result.semantic_labels is not None
         counted = truth != IGNORE
-        before = replace(result, error_probability=result.semantic_error_probability)
-        expected = [each.expected_error_where(counted) or 0 for each in (result, before)]
-        lesser = np.where(result.error_map() < result.semantic_error_map(), result.labels, result.semantic_labels)
+        maps = result.error_map(), result.semantic_error_map()
+        expected = [each[counted].mean(dtype=np.float64) for each in maps]
+        lesser = np.where(maps[0] < maps[1], result.labels, result.semantic_labels)
         of = [np.mean((labels != truth)[counted]) for labels in (result.labels, result.semantic_labels, lesser)]
         found.append([100 * (expected[0] - expected[1]), 100 * (of[0] - of[1]), 100 * (of[2] - of[1])])
     return np.array(found, np.float64).reshape(-1, 3)
