@@ -8,6 +8,8 @@ from typing import Any
 from errseg_rt.kernels.launch import Launch, Launcher, cdiv, next_power_of_2
 
 PIXELS, WARPS = 512, 4
+# With the detail branch's doubt: fewer, so that a thread's masks stay in predicates instead of being spilled.
+FINAL_PIXELS = 256
 
 
 def enqueue_calibrate(
@@ -46,17 +48,16 @@ def enqueue_calibrate(
         raise ValueError("detail, where and detail_knots go together, and one of them is None")
     if not pixels:
         return probability
-    kernel, constants = "calibrate.calibrate", {"PIXELS": PIXELS}
+    kernel, tile, constants = "calibrate.calibrate", PIXELS, dict[str, Any]()
     operands: tuple[Any, ...] = (error_logit, pixels, knots, count)
     if detail is not None:
         as_rows, more = len(detail.shape) == 2, _knot_count("detail_knots", detail_knots)
-        kernel, constants = "calibrate.calibrate_final", {
-            "CLASSES": int(detail.shape[1 if as_rows else 0]), "AS_ROWS": as_rows, "PIXELS": PIXELS,
-        }  # fmt: skip
+        kernel, tile = "calibrate.calibrate_final", FINAL_PIXELS
+        constants = {"CLASSES": int(detail.shape[1 if as_rows else 0]), "AS_ROWS": as_rows}
         operands = *operands, detail, where, int(detail.shape[0]), detail_knots, more, float(above)
         count = max(count, more)
     arguments = (*operands, next_power_of_2(count) // 2, probability)
-    launcher.launch(Launch(kernel, (cdiv(pixels, PIXELS),), arguments, constants, WARPS))
+    launcher.launch(Launch(kernel, (cdiv(pixels, tile),), arguments, {**constants, "PIXELS": tile}, WARPS))
     return probability
 
 

@@ -91,7 +91,8 @@ EVERYWHERE = {
     "select": (select(torch.float16, GRID), 96),
     "preprocess": (preprocess((1025, 2049), "float16"), 64),
     "calibrate": (calibrate(torch.float32), 64),
-    "calibrate_final": (calibrate_final(torch.float16, "rows"), 96),
+    "calibrate_final": (calibrate_final(torch.float16, "rows"), 64),
+    "calibrate_final_map": (calibrate_final(torch.bfloat16, "map"), 64),
     "finite": (finite(torch.float16, True), 64),
     "instances": (instances(torch.float16, FRAME, "rows", 2), 160),
 }
@@ -104,7 +105,6 @@ ON_ONE = {
     "select_half": (select(torch.bfloat16, GRID), 96),
     "select_of_one_pixel": (select(torch.float32, (1, 1)), 96),
     "calibrate_half": (calibrate(torch.float16), 64),
-    "calibrate_final_map": (calibrate_final(torch.bfloat16, "map"), 96),
     "instances_of_the_best_class": (instances(torch.float32, FRAME, "none", 1), 128),
     "instances_of_one_pixel": (instances(torch.bfloat16, POINT, "none", 1), 128),
     "finite_of_a_map": (finite(torch.float32, False), 64),
