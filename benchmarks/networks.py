@@ -74,9 +74,9 @@ class ErrorPart(nn.Module):
         super().__init__()
         self.cascade = cascade
 
-    def forward(self, image: Tensor, logits: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def forward(self, image: Tensor, logits: Tensor, low: Tensor, mid: Tensor, high: Tensor) -> Tensor:
         """Image and taps to the error logit."""
-        error_logit: Tensor = self.cascade.error(image, Taps(logits, low, low, high, high))
+        error_logit: Tensor = self.cascade.error(image, Taps(logits, low, mid, high, high))
         return error_logit
 
 
@@ -147,7 +147,7 @@ def measure(name: str, repeats: int) -> list[Row]:
     def engine(module: nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> OnnxRuntimeEngine:
         return _engine(module, {tap: sample[tap] for tap in inputs}, outputs)
 
-    error = engine(ErrorPart(cascade), ("image", "logits", "low", "high"), ("error_logit",))
+    error = engine(ErrorPart(cascade), ("image", "logits", "low", "mid", "high"), ("error_logit",))
     decoder = engine(Decoder(cascade), ("mid", "deep", "high"), ("coarse", "gate"))
     dense = engine(Stage3(cascade.detail), ("logits", "low", "coarse", "gate"), ("detail_logits",))  # type: ignore[arg-type]
     weights = refine_weights(
