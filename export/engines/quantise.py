@@ -79,7 +79,8 @@ def _gaining(graph: onnx.GraphProto, fp32: set[str]) -> set[str]:
     """Names of the nodes that onnxruntime shall compute in int8: convolutions, and what follows them until fp32 nodes.
 
     A convolution is one of them where it gains by itself, or where its input is int8 anyway: one that is left in fp32
-    between int8 neighbours is made int8 by onnxruntime's optimiser, with one range for all channels.
+    between int8 neighbours is made int8 by onnxruntime's optimiser, with one range for all channels. The last of them
+    must gain by themselves: light ones classify, and labels hang on differences of what they give.
 
     Args:
         graph: The graph.
@@ -97,6 +98,15 @@ def _gaining(graph: onnx.GraphProto, fp32: set[str]) -> set[str]:
         if follows or (node.op_type == "Conv" and _gains(node, weights[node.input[1]])):
             names.add(node.name)
             int8.update(node.output)
+    read: set[str] = set()  # by int8 nodes
+    for node in reversed(graph.node):
+        if node.name not in names:
+            continue
+        is_kept = node.op_type == "Relu" or (node.op_type == "Conv" and _gains(node, weights[node.input[1]]))
+        if is_kept or not read.isdisjoint(node.output):
+            read.update(node.input)
+        else:
+            names.remove(node.name)
     return names
 
 

@@ -287,8 +287,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for copy in ("BUNDLE", "bundles/camvid"):
         shutil.copytree(Bundle.open("camvid").folder, tmp_path / copy)
     monkeypatch.chdir(tmp_path)
-    # Engines are checked on one street, and two views of it: each takes seconds.
-    monkeypatch.setattr("errseg_rt.export.engines.frames._SCENES", 1)
+    # Engines are checked on two streets, and two views of each: each takes seconds.
+    monkeypatch.setattr("errseg_rt.export.engines.frames._SCENES", 2)
     monkeypatch.setattr("errseg_rt.export.engines.frames._VIEWS", 2)
     return tmp_path
 
@@ -371,7 +371,7 @@ def test_on_a_machine_with_a_gpu(place: Path, run, on_a_gpu, story) -> None:
         out = run(command)
         if "build-engine" in command:
             assert ": built" in out
-            assert "Against fp32 (1 frames, bar 99.90 %)" in out
+            assert "Against fp32 (2 frames, bar 99.90 %)" in out
             assert re.search(r"median time of a frame: \d+\.\d ms in fp32 with onnxruntime on the CPU, \d+\.\d ms", out)
         elif "python" in command:
             assert out.startswith("Segmentation(1024x2048, 11 classes")
