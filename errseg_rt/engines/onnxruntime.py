@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from threading import Event, Thread
 from typing import Any
 
 import numpy.typing as npt
@@ -13,7 +14,6 @@ from errseg_rt.engines.arena import give_back_with, share
 from errseg_rt.engines.engine import TensorSpec
 from errseg_rt.engines.providers import CPU, Providers, check_kept, check_there, load_libraries, names_of
 from errseg_rt.errors import EngineError
-from errseg_rt.kernels.team import Team
 from errseg_rt.system.shortage import ALLOW_THREADS, remedy
 
 _DTYPES = {
@@ -107,11 +107,22 @@ class OnnxRuntimeEngine:
 
 def _check_threads(count: int) -> None:
     """Raise EngineError where there are no such threads: onnxruntime would find out halfway, and may wait for ever."""
-    with Team(count) as team:
-        if team.refusal and "shutdown" not in team.refusal:  # of the interpreter, which binds Python's threads alone
-            raise EngineError(
-                f"onnxruntime cannot have {count} threads, only {team.size} ({team.refusal}): {ALLOW_THREADS}"
-            )
+    enough, others = Event(), []
+    try:
+        for _ in range(count - 1):
+            other = Thread(target=enough.wait, daemon=True)
+            other.start()
+            others.append(other)
+    except RuntimeError as error:
+        if "shutdown" in str(error):  # of the interpreter, which binds Python's threads alone
+            return
+        raise EngineError(
+            f"onnxruntime cannot have {count} threads, only {1 + len(others)} ({error}): {ALLOW_THREADS}"
+        ) from error
+    finally:
+        enough.set()
+        for other in others:
+            other.join()
 
 
 def _advice(error: Exception) -> str:
