@@ -13,6 +13,7 @@ import torch
 from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.errors import DataError
 from errseg_rt.export.engines.groups import join_narrow_groups
+from errseg_rt.export.engines.parts import part_concatenations
 from errseg_rt.export.joined import BranchesGraph, join, sample_of
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.graphs import GRAPHS, FrontGraph, RefineGraph
@@ -27,7 +28,7 @@ _GRID = (25, 33)  # likewise
 def export_graphs(
     cascade: Cascade, spec: InputSpec | None = None, names: Collection[str] = tuple(GRAPHS)
 ) -> dict[str, bytes]:
-    """The front and the refine graph of a cascade, which hand on logits, not probabilities, with narrow groups joined.
+    """The front and the refine graph of a cascade, which hand on logits; in shapes that ONNX Runtime is fast at.
 
     Args:
         cascade: Moved to eval mode; its weights stay as they are.
@@ -118,7 +119,9 @@ def _export(
             raise DataError(f"torch cannot export the {name} graph to ONNX for sizes that vary ({reason})") from error
     if program is None:
         raise RuntimeError(f"the exporter gave no program for the {name} graph")
-    return _without_traces(program.model_proto)
+    model = _without_traces(program.model_proto)
+    part_concatenations(model)
+    return model
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -43,7 +43,7 @@ def join_narrow_groups(graph: onnx.GraphProto) -> None:
             weights[node.input[1]] = numpy_helper.from_array(joined, node.input[1])
             graph.initializer.append(weights[node.input[1]])
         replaced.add(old)
-    left = replaced - set(_read(graph))
+    left = replaced - set(names_read(graph))
     kept = [tensor for tensor in graph.initializer if tensor.name not in left]
     del graph.initializer[:]
     graph.initializer.extend(kept)
@@ -68,11 +68,11 @@ def wide(weight: npt.NDArray[np.generic], groups: int, count: int) -> npt.NDArra
     return result
 
 
-def _read(graph: onnx.GraphProto) -> Iterator[str]:
+def names_read(graph: onnx.GraphProto) -> Iterator[str]:
     """Names of all tensors that its nodes read, within nodes' own graphs, too."""
     for node in graph.node:
         yield from node.input
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                yield from _read(inner)
+                yield from names_read(inner)
     yield from (value.name for value in graph.output)
