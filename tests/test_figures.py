@@ -79,7 +79,9 @@ def _of_the_label_you_get() -> Iterator[str]:
     yield f"so that by class ({100 * read['class_error']:.2f})"
     rendered = results("bundle_scores")["sets"]["rendered"]["label_errors"]["final"]["flagged"]
     yield f"says {100 * rendered['expected']:.1f} % of the flagged pixels and {100 * rendered['true']:.1f} % are wrong"
-    other = {name: {t: off(each) for t, each in by_t.items()} for name, by_t in found["other_t"].items()}
+    other = {
+        name: {t: round(off(each), 2) + 0.0 for t, each in by_t.items()} for name, by_t in found["other_t"].items()
+    }
     least, low, high = ([other[name][t] for name in ("held_out", "val")] for t in ("0.3", "0.5", "0.9"))
     yield f"is off by {least[0]:+.2f} points held out (where it was fitted) and {least[1]:+.2f} on val"
     yield f"of what 0.5 flags by {low[0]:+.2f} and {low[1]:+.2f},"
@@ -117,10 +119,25 @@ def of_benchmarks() -> Iterator[str]:
         row = precision[f"front/int8_vs_fp32_{where}@1024x2048"]
         yield f"`front/int8_vs_fp32_{where}@1024x2048` | {row['ratio']:.2f} times faster"
     yield f"| {precision['labels/int8_vs_fp32@embedded']['value']:.2f} % of the fused labels equal"
+    low = rows("precision_avx2")
+    yield f"the front graph is {low['front/int8_vs_fp32_embedded@1024x2048']['ratio']:.2f} times as fast as in fp32"
+    yield f"{low['labels/int8_vs_fp32@embedded']['value']:.2f} % of the labels of each branch are equal at least"
+    yield from _of_the_cascade()
     yield from _of_long_runs()
     yield from _of_branch_shapes()
     yield from _of_others_networks()
     yield from _of_large_frames()
+
+
+def _of_the_cascade() -> Iterator[str]:
+    """Of two runs, the second's rows are kept."""
+    table = rows("cascade")
+    small, large = (table[f"cascade/overhead@{size}"]["value"] for size in ("480x360", "1024x2048"))
+    yield f"gave 37 and {small:.0f} % and 27 and {large:.0f} % with AVX2"
+    for way in ("torch", "numpy_cv2"):
+        for size in ("480x360", "1024x2048"):
+            share = table[f"cascade/vs_plain_network/{way}@{size}"]["value"]
+            yield f" and {share:.2f} | 0.9"
 
 
 def _of_large_frames() -> Iterator[str]:

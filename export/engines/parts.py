@@ -21,8 +21,8 @@ def part_concatenations(model: onnx.ModelProto) -> None:
 
     Between convolutions on a CPU, ONNX Runtime has channels in blocks. A concatenation with something else takes all of
     them out of the blocks, for a convolution that puts them back: apart, only the rest is put into blocks. The front
-    graph of the embedded bundle, whose error-prediction branch sees P_sb beside features, took 2 % less time
-    (1025x2049, onnxruntime 1.31, AVX2).
+    graph of the embedded bundle, whose error-prediction branch sees P_sb beside features, takes 1 to 2 % less time on
+    one thread (onnxruntime 1.31, AVX2; docs/benchmarks.md).
 
     Args:
         model: Changed in place. Convolutions whose weights are no constants stay, and where sizes are not known.

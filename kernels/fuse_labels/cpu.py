@@ -19,8 +19,8 @@ from errseg_rt.kernels.fuse_labels.operands import FusedLabels, check_map, check
 from errseg_rt.kernels.fuse_labels.reference import FLOATS, Flagged, Logits
 from errseg_rt.kernels.geometry import Geometry
 
-# Logits below which another thread costs more than it brings, about 0.4 ms on one core.
-LOGITS_OF_A_THREAD = 300_000
+# Logits below which another thread costs more than it brings, about 0.7 ms on one core.
+LOGITS_OF_A_THREAD = 150_000
 
 
 def fuse_labels(
