@@ -13,6 +13,16 @@ _SETS = {
     "held_out": "frames kept back from training (they also fitted the calibration)",
     "rendered": "rendered street scenes that training did not draw",
 }
+_ELSEWHERE = (
+    "## On other frames",
+    "",
+    "None of these figures speaks of frames unlike those. `errseg-rt evaluate BUNDLE --data DIR` says of labelled",
+    "frames of yours how good the labels are, how far the error probability of the label you get is off (where pixels",
+    "were labelled again and elsewhere, in tenths and by class), and how near a frame's expected error comes to the",
+    "true one; `errseg-rt calibrate` fits both to them. What each step costs, `errseg-rt segment` prints.",
+    "Of the bundle `camvid`, docs/accuracy.md and docs/benchmarks.md of errseg-rt have all of it, with the commands.",
+    "",
+)
 
 
 def model_card(manifest: Manifest) -> str:
@@ -40,7 +50,7 @@ def model_card(manifest: Manifest) -> str:
         lines += ["Nobody has scored it yet: `errseg-rt evaluate BUNDLE --data DIR` does, on labelled frames.", ""]
     for key, scores in manifest.metrics.items():
         lines += _scores(_SETS.get(key, key), scores)
-    return "\n".join(lines)
+    return "\n".join([*lines, *_ELSEWHERE])
 
 
 def _parts(manifest: Manifest) -> str:
@@ -76,10 +86,43 @@ def _scores(title: str, scores: Mapping[str, Any]) -> list[str]:
         "| --- | ---: | ---: |",
         *(f"| {name} | {percent(a)} | {percent(b)} |" for name, a, b in rows),
         "",
+        *(_gain(scores["gain"]) if scores.get("gain") else ()),
+        *(_error_maps(scores["errors"]) if scores.get("errors") else ()),
         *(_instance_scores(scores["instances"]) if "instances" in scores else ()),
     ]
 
 
+def _gain(gain: Mapping[str, Any]) -> list[str]:
+    """What refinement is worth, with its interval where there is one."""
+    if gain.get("miou") is None:
+        return []
+    interval = ""
+    if gain.get("interval"):
+        interval = " (95 % interval {:+.2f} to {:+.2f})".format(*(100 * end for end in gain["interval"]))
+    over = "the network's own labels" if gain.get("over") == "native" else "labels with nothing flagged"
+    tie = ", which is a tie" if gain.get("tie") else ""
+    return [f"Refinement gains {100 * gain['miou']:+.2f} points of mIoU{interval} over {over}{tie}.", ""]
+
+
+def _error_maps(errors: Mapping[str, Any]) -> list[str]:
+    """How well the error map and its free baselines rank the semantic branch's errors."""
+    maps = {"the error map": errors, **errors.get("baselines", {})}
+    if any(of.get(score) is None for of in maps.values() for score in _RANKING):
+        return []
+    return [
+        f"Of the semantic branch's labels {100 * errors['rate']:.1f} % are wrong. Maps that tell which:",
+        "",
+        f"| {' | '.join(('map', *_RANKING.values()))} |",
+        f"| --- |{' ---: |' * len(_RANKING)}",
+        *(
+            f"| {name.replace('_', ' ')} | {of['aupr']:.4f} | {of['auroc']:.4f} | {percent(of['fpr95'])} |"
+            for name, of in maps.items()
+        ),
+        "",
+    ]
+
+
+_RANKING = {"aupr": "AUPR", "auroc": "AUROC", "fpr95": "FPR at 95 % TPR, %"}
 _INSTANCE_SCORES = {
     "ap_r_0.5": "mAP^r 0.5",
     "ap_r_0.7": "mAP^r 0.7",

@@ -89,6 +89,30 @@ def test_model_card_has_rows_of_instances(bundle):
     assert "instances" not in model_card(bundle.manifest)
 
 
+RANKS = {"rate": 0.0625, "aupr": 0.5, "auroc": 0.9375, "fpr95": 0.25}
+
+
+def test_model_card_says_what_refinement_gains_and_how_errors_are_found(bundle):
+    scores = bundle.manifest.metrics["rendered"]
+
+    def card(**more) -> str:
+        return model_card(replace(bundle.manifest, metrics={"val": {**scores, **more}}))
+
+    gain = {"over": "native", "miou": 0.0125, "interval": [-0.0025, 0.02], "tie": True}
+    text = card(gain=gain, errors={**RANKS, "baselines": {"max_softmax": {**RANKS, "aupr": 0.25}}})
+    assert "Refinement gains +1.25 points of mIoU (95 % interval -0.25 to +2.00) over the network's own labels" in text
+    assert "which is a tie." in text
+    assert "Of the semantic branch's labels 6.2 % are wrong." in text
+    assert "| the error map | 0.5000 | 0.9375 | 25.00 |" in text
+    assert "| max softmax | 0.2500 | 0.9375 | 25.00 |" in text
+    plain = card(gain={**gain, "over": "semantic", "interval": None, "tie": False})
+    assert "Refinement gains +1.25 points of mIoU over labels with nothing flagged." in plain
+    # Of frames without an error there is no ranking, of those without labels no gain.
+    nothing = card(gain={**gain, "miou": None}, errors={**RANKS, "auroc": None, "baselines": {}})
+    assert nothing == card()
+    assert nothing.rstrip().endswith("with the commands.")
+
+
 def test_torch_and_onnxruntime_agree(bundle, frames):
     reference, exported = (open_way(bundle, Options(engine)) for engine in ("torch", "onnxruntime"))
     parity = compare(reference, exported, frames)
