@@ -183,6 +183,9 @@ ELSEWHERE = {
     "cityscapes/leftImg8bit/train/aachen": _BENCHMARK,
     "python -m benchmarks.precision --frames camvid/val": _BENCHMARK,
     "python -m benchmarks.precision": _BENCHMARK,
+    "python -m benchmarks.precision --frames camvid/val --skip-deeplab": _BENCHMARK,
+    "python -m benchmarks.cascade --frames camvid/val/images cityscapes/leftImg8bit/train/aachen --pairs 100 "
+    "--varied 0": _BENCHMARK,
     "python -m benchmarks.paper_cascade --pairs 4": _BENCHMARK,
     "python -m benchmarks.providers --provider OpenVINOExecutionProvider --frames camvid/val": _BENCHMARK,
     "python -m benchmarks.import_time": _BENCHMARK,
