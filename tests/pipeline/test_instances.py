@@ -24,7 +24,7 @@ SIZE = (150, 210)
 
 @pytest.fixture(scope="module")
 def scene():
-    return StreetScene(7, *SIZE).frame(0)
+    return StreetScene(4, *SIZE).frame(0)
 
 
 @pytest.fixture(scope="module")
