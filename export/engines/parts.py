@@ -36,21 +36,15 @@ def part_concatenations(model: onnx.ModelProto) -> None:
     concatenations = {node.output[0]: node for node in graph.node if _joins_channels(node)}
     nodes, gone = list[onnx.NodeProto](), set[str]()
     for node in graph.node:
-        joined = concatenations.get(node.input[0]) if node.op_type == "Conv" and not node.domain else None
-        parts = [] if joined is None else list(joined.input)
-        apart = [[name for name in parts if (name in blocks) == is_block] for is_block in (True, False)]
-        weight = weights.get(node.input[1]) if joined is not None else None
-        if (
-            weight is None
-            or not all(apart)
-            or not _is_pointwise(node, weight)
-            or read[node.input[0]] > 1
-            or not all(depths.get(name) for name in parts)
-        ):
-            nodes.append(node)
+        nodes.append(node)
+        if node.op_type != "Conv" or node.domain or node.input[0] not in concatenations or node.input[1] not in weights:
             continue
-        nodes += _sum_of_two(graph, node, weight, parts, apart, depths)
-        gone |= {node.input[0]}
+        parts, weight = list(concatenations[node.input[0]].input), weights[node.input[1]]
+        apart = [[name for name in parts if (name in blocks) == is_block] for is_block in (True, False)]
+        is_known = all(depths.get(name) for name in parts)
+        if is_known and all(apart) and read[node.input[0]] == 1 and _is_pointwise(node, weight):
+            nodes[-1:] = _sum_of_two(graph, node, weight, parts, apart, depths)
+            gone.add(node.input[0])
     if not gone:
         return
     kept = [node for node in nodes if gone.isdisjoint(node.output)]
