@@ -35,7 +35,7 @@ class _Worker:
             del function  # which holds what it worked on, and the next may be long in coming
 
 
-# To begin a thread takes 0.3 ms, as long as a kernel's share of a small frame; to wake one up, a tenth of that.
+# To begin a thread takes 0.3 ms, as long as a kernel's share of a small frame; to wake one up, a third of that.
 _idle: deque[_Worker] = deque()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_idle.clear)  # the parent's threads are not there
