@@ -60,7 +60,7 @@ def scores_of(runtime: Runtime, frames: LabelledFrames, title: str) -> dict[str,
         runtime.threshold,
         thresholds=THRESHOLDS,
         boundary=True,
-        row_work=runtime.row_work,
+        layers=runtime.layers,
         threads=runtime.options.cores,
         calibrations=calibrations,
     )

@@ -178,7 +178,7 @@ def measure(name: str, repeats: int) -> list[Row]:
 
     def detail_sparse() -> tuple[Any, Array]:
         decode()
-        selection = select(logit, 0.5, row_work=weights.row_work)
+        selection = select(logit, 0.5, layers=weights.layers)
         return selection, refine(weights, selection, logits, low, coarse_map, gate_row, threads=1)
 
     selection, rows = detail_sparse()

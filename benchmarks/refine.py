@@ -97,7 +97,7 @@ def measure(case: Case, pairs: int) -> Iterator[Row]:
     weights = _weights(detail, case)
     whole = dense.run(feeds)["detail_logits"][0]
     for pattern, mask in masks(rng):
-        selection = supports_reference(mask)
+        selection = supports_reference(mask, weights.layers)
         rows = refine(weights, selection, logits, low, coarse, gate, threads=threads)
         difference = float(np.abs(rows - whole[:, mask].T).max())
         if difference > 1e-3:

@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from benchmarks.report import Row, compare, finish
 from errseg_rt.kernels import Selection, select, select_reference
+from errseg_rt.kernels.refine.weights import layers_of
 from errseg_rt.scenes import StreetScene
 
 GRID = (257, 513)
 SHARES = (0.03, 0.1, 0.3)
 # Stage 3 with 144 channels, 256 of them low-level, and 19 classes.
-ROW_WORK = (9 * 256 * 144, 9 * 144 * 144, 9 * 144 * 144 + 144 * 19)
+LAYERS = layers_of(144, 256, 19, (3, 3, 3))
 
 
 def error_logits() -> npt.NDArray[np.float32]:
@@ -38,18 +39,18 @@ def plain(error_logit: npt.NDArray[np.float32], threshold: float) -> npt.NDArray
 def measure(error_logit: npt.NDArray[np.float32], share: float) -> list[Row]:
     """Time selection of a share of the grid, after checking it where the definition is fast enough."""
     threshold = float(1 / (1 + np.exp(-np.quantile(error_logit, 1 - share))))
-    everything = select(error_logit, threshold, row_work=ROW_WORK)
-    budget = everything.work(ROW_WORK) // 2
+    everything = select(error_logit, threshold, layers=LAYERS)
+    budget = everything.work(LAYERS) // 2
 
     def free() -> Selection:
-        return select(error_logit, threshold, row_work=ROW_WORK)
+        return select(error_logit, threshold, layers=LAYERS)
 
     def bound() -> Selection:
-        return select(error_logit, threshold, row_work=ROW_WORK, budget=budget)
+        return select(error_logit, threshold, layers=LAYERS, budget=budget)
 
     if not np.array_equal(free().support(1), select_reference(error_logit, threshold).support(1)):
         raise RuntimeError("the supports differ from the definition's; nothing was timed")
-    if not bound().work(ROW_WORK) <= budget or not bound().left_out:
+    if not bound().work(LAYERS) <= budget or not bound().left_out:
         raise RuntimeError("the budget does not bind, or does not hold; nothing was timed")
     return [
         _row(f"select/free@{share:.0%}", free, error_logit, threshold, everything),

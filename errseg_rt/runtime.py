@@ -54,6 +54,7 @@ class Runtime:
         precision: In what.
         detail: `"sparse"` or `"dense"`; None where the bundle has no detail branch.
         limits: Of a frame that is given none of its own.
+        layers: Those of refinement, with the multiply-adds of a pixel.
         providers: ONNX Runtime's execution providers that run the graphs; none with other engines.
 
     Raises:
@@ -85,7 +86,7 @@ class Runtime:
         self._open: Direct | Flight | None = open_way(self.bundle, self.options)
         self._process = os.getpid()
         self._beside: Runtime | None = None  # gives a frame fewer threads, for several at a time
-        self.detail, self.row_work = self._way.pipeline.detail, self._way.pipeline.row_work
+        self.detail, self.layers = self._way.pipeline.detail, self._way.pipeline.layers
         self.providers = self._way.pipeline.providers
 
     @property

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from errseg_rt.kernels.instances import InstanceMap, InstanceSpec, instances_reference
     from errseg_rt.kernels.preprocess import preprocess_reference
     from errseg_rt.kernels.refine import DeviceWeights, RefineWeights, refine_reference
-    from errseg_rt.kernels.select import Selection, select_reference, supports_reference
+    from errseg_rt.kernels.select import Layers, Selection, select_reference, supports_reference
 
 _HOMES = {
     "geometry": ("Geometry",),
@@ -31,7 +31,7 @@ _HOMES = {
     "instances": ("InstanceMap", "InstanceSpec", "instances_reference"),
     "preprocess": ("preprocess_reference",),
     "refine": ("DeviceWeights", "RefineWeights", "refine_reference"),
-    "select": ("Selection", "select_reference", "supports_reference"),
+    "select": ("Layers", "Selection", "select_reference", "supports_reference"),
 }
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Geometry",
     "InstanceMap",
     "InstanceSpec",
+    "Layers",
     "RefineWeights",
     "Selection",
     "fuse_labels",

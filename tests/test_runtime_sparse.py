@@ -53,7 +53,7 @@ def check_sparse_equals_dense(sparse: Runtime, dense: Runtime, frame: np.ndarray
     plan = pipeline.plan(frame.shape[:2])
     front = pipeline._dense(frame, "bgr", plan, pipeline.place.marks())
     bounds = Bounds(threshold)
-    selection = pipeline.place.select(branches.error_logit, bounds, seen=plan.seen, row_work=sparse.row_work)
+    selection = pipeline.place.select(branches.error_logit, bounds, seen=plan.seen, layers=sparse.layers)
     # With a budget of 0 the dense stage never takes over.
     refined = pipeline.refinement.run(front, selection, plan, bounds._replace(budget=0))
     flagged = branches.flagged(threshold)
@@ -114,8 +114,8 @@ def test_all_flagged_and_none_flagged(runtime: Runtime, street) -> None:
 
 def test_work_is_that_of_the_supports(runtime: Runtime, street) -> None:
     result = runtime.segment(street, threshold=0.95)
-    work = supports_reference(result.flagged).work(runtime.row_work)
-    assert 0 < result.work == work / (result.flagged.size * sum(runtime.row_work)) < BREAK_EVEN
+    work = supports_reference(result.flagged, runtime.layers).work(runtime.layers)
+    assert 0 < result.work == work / (result.flagged.size * runtime.layers.of_pixel) < BREAK_EVEN
 
 
 BUDGETS = [0.0, 1e-9, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.8, 0.999, 1.0]
@@ -124,10 +124,10 @@ BUDGETS = [0.0, 1e-9, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.8, 0.999, 1.0]
 @pytest.mark.parametrize("threshold", [ALMOST_ZERO, 0.2, 0.7])
 def test_the_budget_is_never_exceeded_and_more_of_it_never_refines_less(runtime: Runtime, street, threshold) -> None:
     whole, error_logit = runtime.segment(street, threshold=threshold), runtime.branches(street).error_logit
-    before, dense_work = np.zeros_like(whole.flagged), whole.flagged.size * sum(runtime.row_work)
+    before, dense_work = np.zeros_like(whole.flagged), whole.flagged.size * runtime.layers.of_pixel
     for budget in BUDGETS:
         result = runtime.segment(street, threshold=threshold, budget=budget)
-        spent = supports_reference(result.flagged).work(runtime.row_work)
+        spent = supports_reference(result.flagged, runtime.layers).work(runtime.layers)
         assert spent <= int(budget * dense_work)
         if budget < 1:  # a budget of 1 leaves room for the dense stage
             assert result.work == spent / dense_work
@@ -140,7 +140,7 @@ def test_the_budget_is_never_exceeded_and_more_of_it_never_refines_less(runtime:
         if left_out.any():
             more = result.flagged.copy()
             more.flat[np.where(left_out, error_logit, -np.inf).argmax()] = True
-            assert supports_reference(more).work(runtime.row_work) > int(budget * dense_work)
+            assert supports_reference(more, runtime.layers).work(runtime.layers) > int(budget * dense_work)
         before = result.flagged
     assert (before == whole.flagged).all()
 
@@ -185,7 +185,7 @@ class Machine:
 
     def _run_refinement(self, front: Any, selection: Any, plan: Any, bounds: Any) -> Any:
         refined = self._refine(front, selection, plan, bounds)
-        work = plan.dense_work if refined.row_work is None else selection.work(refined.row_work)
+        work = plan.dense_work if refined.layers is None else selection.work(refined.layers)
         self.now_ms += 0.2 + self.per_work * work if work else 0.0
         return refined
 
@@ -202,7 +202,7 @@ def machine(monkeypatch) -> Callable[..., Machine]:
 
 def test_a_deadline_becomes_a_budget_that_follows_the_machine(street, machine) -> None:
     with Runtime(threads=1, threshold=ALMOST_ZERO, deadline_ms=30) as limited:
-        dense_work = limited.branches(street).error_logit.size * sum(limited.row_work)
+        dense_work = limited.branches(street).error_logit.size * limited.layers.of_pixel
         fast = machine(limited, front_ms=10, per_work=40 / dense_work)  # half of the dense stage in 20 ms
         results = [limited.segment(street) for _ in range(4)]
         assert all(result.milliseconds <= 30 for result in results)

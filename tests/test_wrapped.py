@@ -19,6 +19,7 @@ from errseg_rt.errors import BundleError, EngineError
 from errseg_rt.evaluation.error_maps import baseline_logits
 from errseg_rt.frames.frame import Ask
 from errseg_rt.kernels.fuse_labels import fuse_labels_reference
+from errseg_rt.kernels.select import Layers
 from errseg_rt.options import Limits
 from errseg_rt.pipeline.direct import Direct
 from errseg_rt.pipeline.pipeline import Pipeline
@@ -106,7 +107,7 @@ def test_what_is_of_a_detail_branch_is_refused(tmp_path: Path, options) -> None:
 
 def test_a_frames_own_limits_are_refused_too(tmp_path: Path, street) -> None:
     with Runtime(wrapped_bundle(tmp_path / "b"), threads=1) as runtime:
-        assert (runtime.detail, runtime.row_work) == (None, (0, 0, 0))
+        assert (runtime.detail, runtime.layers) == (None, Layers((0, 0, 0)))
         with pytest.raises(ValueError, match="this runtime has no detail branch to refine with"):
             runtime.segment(street, budget=0.5)
 

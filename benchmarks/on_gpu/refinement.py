@@ -17,7 +17,7 @@ from benchmarks.on_gpu.rows import against, roofline, single
 from benchmarks.on_gpu.timing import Ceilings, Timer, Wrong
 from errseg_rt.kernels import fuse_labels, refine, select
 from errseg_rt.kernels.refine import DeviceWeights, refine_reference
-from errseg_rt.kernels.select import Selection, select_reference, supports_reference
+from errseg_rt.kernels.select import Layers, Selection, select_reference, supports_reference
 
 SHARES = (0.03, 0.05, 0.1, 0.2)
 # Share of flagged labels, near ties apart, that the sparse stage must have in common with the dense one: as a rule, and
@@ -33,14 +33,14 @@ def refinement(size: Size, timer: Timer, ceilings: Ceilings) -> Iterator[Found]:
     on_device = torch.from_numpy(error_logit).to(timer.device)
     dense = partial(_dense, made)
     whole, dense_times = dense(), timer.captured(dense)
-    row_work = made.weights.row_work
-    dense_work = size.grid[0] * size.grid[1] * sum(row_work)
+    layers = made.weights.layers
+    dense_work = size.grid[0] * size.grid[1] * layers.of_pixel
     yield roofline("refine_dense_cudnn", made.low.nbytes + 2 * whole.numel(), 2 * dense_work, dense_times, ceilings)
     for share in SHARES:
         threshold = threshold_of(error_logit, share)
 
         def selected(threshold: float = threshold) -> Selection:
-            return select(on_device, threshold, row_work=row_work)
+            return select(on_device, threshold, layers=layers)
 
         def refined(selection: Selection) -> torch.Tensor:
             return refine(weights, selection, made.logits, made.low, made.coarse, made.gate)
@@ -54,11 +54,11 @@ def refinement(size: Size, timer: Timer, ceilings: Ceilings) -> Iterator[Found]:
             return fuse_labels(made.logits, refined(selection), where, size.geometry).labels
 
         selection = selected()
-        agreement = _check_selection(selection, error_logit, threshold, row_work, refined(selection), whole)
+        agreement = _check_selection(selection, error_logit, threshold, layers, refined(selection), whole)
         if agreement < AGREEMENT:
             yield f"only {agreement:.3%} of the labels at {share:.0%} flagged are those of the dense stage"
         counts = selection.counts.tolist()
-        work = sum(count * each for count, each in zip(counts, row_work, strict=True)) / dense_work
+        work = sum(count * each for count, each in zip(counts, layers.work, strict=True)) / dense_work
         at = f"{share:.0%}"
         note = (
             f"{size.grid[0]}x{size.grid[1]}, C={size.width}, {size.low} low channels, fp16, channels last; F1 is "
@@ -69,7 +69,7 @@ def refinement(size: Size, timer: Timer, ceilings: Ceilings) -> Iterator[Found]:
         select_times, refine_times = timer.captured(selected), timer.captured(partial(refined, selection))
         yield single(f"select/gpu@{at}", select_times, f"{size.grid[0]}x{size.grid[1]}")
         yield single(f"select/gpu_with_budget@{at}", timer.captured(
-            partial(select, on_device, threshold, row_work=row_work, budget=int(0.5 * work * dense_work))
+            partial(select, on_device, threshold, layers=layers, budget=int(0.5 * work * dense_work))
         ), "half of the work that the flagged pixels would take")  # fmt: skip
         yield against(f"refine/gpu_select_and_refine@{at}", timer.captured(both), dense_times, note + bar)
         yield against(
@@ -94,9 +94,9 @@ def _check_refinement(size: Size, timer: Timer) -> None:
     logit = torch.where(torch.from_numpy(flagged), 1.0, -1.0).to(timer.device)
     weights = DeviceWeights.of(made.weights, timer.device, HALF)
     operands = (made.logits, made.low, made.coarse, made.gate)
-    rows = refine(weights, select(logit, 0.5), *operands)[: int(flagged.sum())]
+    rows = refine(weights, select(logit, 0.5, layers=made.weights.layers), *operands)[: int(flagged.sum())]
     arrays = (tensor.float().cpu().contiguous().numpy() for tensor in operands)
-    wanted = refine_reference(made.weights, supports_reference(flagged), *arrays)
+    wanted = refine_reference(made.weights, supports_reference(flagged, made.weights.layers), *arrays)
     difference = float(np.abs(rows.float().cpu().numpy() - wanted).max() / np.abs(wanted).max())
     if difference > 5e-3:  # half precision between five layers
         raise Wrong(f"refine: rows differ from the definition by {difference:.1e} of the largest")
@@ -106,12 +106,12 @@ def _check_selection(
     selection: Selection,
     error_logit: npt.NDArray[np.float32],
     threshold: float,
-    row_work: tuple[int, int, int],
+    layers: Layers,
     rows: torch.Tensor,
     whole: torch.Tensor,
 ) -> float:
     """Hold select against the definition, and sparse against dense; the share of flagged labels that are alike."""
-    wanted = select_reference(error_logit, threshold, row_work=row_work)
+    wanted = select_reference(error_logit, threshold, layers=layers)
     same = selection.counts.tolist() == wanted.counts.tolist()
     for layer, count in enumerate(wanted.counts):
         found = selection.rows[layer, :count].cpu().numpy()

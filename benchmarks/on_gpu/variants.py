@@ -76,10 +76,10 @@ def variants(size: Size, timer: Timer, multiprocessors: int) -> Iterator[Found]:
     made, error_logit = stage(size, timer.device), error_logits(size)
     weights = DeviceWeights.of(made.weights, timer.device, HALF)
     on_device, threshold = torch.from_numpy(error_logit).to(timer.device), threshold_of(error_logit, SHARE)
-    row_work = made.weights.row_work
-    selection = select(on_device, threshold, row_work=row_work)
+    layers = made.weights.layers
+    selection = select(on_device, threshold, layers=layers)
     count = int(selection.counts[2])
-    budget = int(0.5 * sum(int(n) * work for n, work in zip(selection.counts, row_work, strict=True)))
+    budget = int(0.5 * sum(int(n) * work for n, work in zip(selection.counts, layers.work, strict=True)))
 
     def refined() -> Tensors:
         return (refine(weights, selection, made.logits, made.low, made.coarse, made.gate)[:count],)
@@ -89,7 +89,7 @@ def variants(size: Size, timer: Timer, multiprocessors: int) -> Iterator[Found]:
     fusion = Fusion.of(size, timer.device)
     squarer = [Trial(f"tiles_{of_fusion.CELLS // rows}x{rows}", {"TILE_ROWS": rows}) for rows in (2, 4)]
     yield from compared(Operation("fuse_labels", of_fusion, lambda: (fusion.fused(),), timer.time, squarer))
-    selected = partial(select, on_device, threshold, row_work=row_work, budget=budget)
+    selected = partial(select, on_device, threshold, layers=layers, budget=budget)
     yield from compared(
         Operation(
             "select_with_budget", of_selection, selected, timer.captured, [Trial("ticket", {"TICKET": True})], _promised

@@ -148,7 +148,7 @@ def calibrate(
             runtime.threshold,
             thresholds=THRESHOLDS,
             folds=FOLDS,
-            row_work=runtime.row_work,
+            layers=runtime.layers,
             threads=runtime.options.cores,
             branches=manifest.branches,
             coarse=coarse,

@@ -157,7 +157,7 @@ def evaluate(
             runtime.threshold,
             thresholds=THRESHOLDS,
             boundary=True,
-            row_work=runtime.row_work,
+            layers=runtime.layers,
             threads=runtime.options.cores,
             branches=manifest.branches,
             calibrations=calibrations,

@@ -24,6 +24,7 @@ from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.calibrate.reference import doubt_reference
 from errseg_rt.kernels.fuse_labels import fuse_labels
 from errseg_rt.kernels.select.checks import level
+from errseg_rt.kernels.select.layers import Layers
 
 
 class Evaluation:
@@ -35,7 +36,7 @@ class Evaluation:
         thresholds: Other t to try beside it.
         boundary: Whether to score the outlines of semantic and fused labels.
         folds: Parts in which error maps are counted apart, for cross-validation.
-        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3, for what the other t cost; None: not known.
+        layers: Those of refinement, for what the other t cost; None: not known.
         threads: CPU threads of fusion.
         branches: Which branches the cascade has, of `errseg_rt.bundle.contract.BRANCHES`. Without a detail branch the
             fused labels are the semantic ones, and there is no t to try.
@@ -65,7 +66,7 @@ class Evaluation:
         thresholds: Sequence[float] = (),
         boundary: bool = False,
         folds: int = 1,
-        row_work: tuple[int, int, int] | None = None,
+        layers: Layers | None = None,
         threads: int = 1,
         branches: Sequence[str] = BRANCHES,
         calibrations: Mapping[str, Calibration] | None = None,
@@ -85,7 +86,7 @@ class Evaluation:
         is_told = is_foretold and "detail" in branches and P_EP in (calibrations or {})
         self.label_errors = LabelErrors(classes, calibrations or {}) if is_told else None
         tried = thresholds if "detail" in branches else ()
-        self.sweep = ThresholdSweep(classes, tried, row_work=row_work, threads=threads, coarse=coarse)
+        self.sweep = ThresholdSweep(classes, tried, layers=layers, threads=threads, coarse=coarse)
 
     def add(
         self, truth: npt.NDArray[np.uint8], branches: Branches, *, views: Sequence[View] = (), fold: int = 0

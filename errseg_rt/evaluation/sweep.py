@@ -15,6 +15,7 @@ from errseg_rt.evaluation.labels import coarsened
 from errseg_rt.frames.branches import Branches
 from errseg_rt.kernels.fuse_labels import fuse_labels
 from errseg_rt.kernels.select import select
+from errseg_rt.kernels.select.layers import LAYERS, Layers
 
 THRESHOLDS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
 ENOUGH = 0.95
@@ -76,8 +77,7 @@ class ThresholdSweep:
     Args:
         classes: Number of classes.
         thresholds: Thresholds on raw P_ep.
-        row_work: Multiply-adds of refinement at one pixel of F1, F2 and F3; None: not known, and neither is what a t
-            costs.
+        layers: Those of refinement; None: not known, and neither is what a t costs.
         threads: CPU threads of fusion.
         coarse: What each label counts as, as `Evaluation` has it.
 
@@ -93,7 +93,7 @@ class ThresholdSweep:
         classes: int,
         thresholds: Sequence[float],
         *,
-        row_work: tuple[int, int, int] | None = None,
+        layers: Layers | None = None,
         threads: int = 1,
         coarse: npt.NDArray[np.uint8] | None = None,
     ) -> None:
@@ -101,7 +101,7 @@ class ThresholdSweep:
         self._coarse = coarse
         self.flagged: dict[float, list[float]] = {t: [] for t in thresholds}
         self.work: dict[float, list[float]] = {t: [] for t in thresholds}
-        self._row_work, self._threads = row_work, threads
+        self._layers, self._threads = layers, threads
         # By threshold: pixels by truth (correct, wrong) and flag.
         self._counts = {t: np.zeros((2, 2), np.int64) for t in thresholds}
         self._hard = {t: np.zeros(2, np.int64) for t in thresholds}
@@ -117,15 +117,15 @@ class ThresholdSweep:
         if self.labels and (branches.error_logit is None or branches.detail_logits is None):
             raise ValueError("thresholds are for a cascade that labels again what it flags")
         for t, labels in self.labels.items():
-            selection = select(branches.error_logit, t, seen=branches.geometry.seen())
+            selection = select(branches.error_logit, t, seen=branches.geometry.seen(), layers=self._layers or LAYERS)
             flagged = selection.flagged
             fused = fuse_labels(
                 branches.logits, branches.detail_logits, flagged, branches.geometry, threads=self._threads
             )
             labels.add(truth, coarsened(fused.labels, self._coarse))
             self.flagged[t].append(flagged_share(flagged, branches))
-            if self._row_work is not None:
-                self.work[t].append(selection.work(self._row_work) / (flagged.size * sum(self._row_work)))
+            if self._layers is not None:
+                self.work[t].append(selection.work(self._layers) / (flagged.size * self._layers.of_pixel))
             on_valid = flagged[errors.valid]
             self._counts[t] += np.bincount(2 * errors.wrong + on_valid, minlength=4).reshape(2, 2)
             self._hard[t] += np.bincount(on_valid[errors.hard], minlength=2)

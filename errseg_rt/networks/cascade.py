@@ -34,7 +34,16 @@ BRANCH_FIELDS = {
         "error_kernels",
         "error_context",
     ),
-    "detail": ("semantic", "classes", "grid_stride", "residual", "decoder", "detail_width", "detail_kernels"),
+    "detail": (
+        "semantic",
+        "classes",
+        "grid_stride",
+        "residual",
+        "decoder",
+        "detail_width",
+        "detail_kernels",
+        "stage3_kernels",
+    ),
     "localization": ("semantic", "classes", "things", "localization_width", "box_scale", "grid_stride"),
 }
 """What decides the shape of each branch, but for frozen norms: fields of `CascadeConfig`."""
@@ -56,7 +65,8 @@ class CascadeConfig:
         error_features: What the error-prediction branch sees beside P_sb, one of `error_branch.FEATURES`.
         error_kernels: Sides of the convolutions of its decoder block, as `GAU` has them.
         error_context: What it sees around, one of `error_branch.CONTEXTS`.
-        detail_kernels: Likewise of the detail branch's stages 1 and 2; stage 3's are 3.
+        detail_kernels: Likewise of the detail branch's stages 1 and 2.
+        stage3_kernels: Likewise of its stage 3, which refinement computes at flagged pixels.
         grid_stride: Input pixels from one grid pixel to the next: 4, as the paper has it, or 2 or 1 for a network that
             tells thinner things apart. `low` lies at it, `mid` at twice as much, `deep` and `high` at four times.
         things: Classes that have instances, in rising order, for which there is a localization head; none: no head.
@@ -76,6 +86,7 @@ class CascadeConfig:
     error_kernels: Kernels = KERNELS
     error_context: str = "high"
     detail_kernels: Kernels = KERNELS
+    stage3_kernels: Kernels = KERNELS
     grid_stride: int = GRID_STRIDE
     things: tuple[int, ...] = ()
     localization_width: int = 32
@@ -91,7 +102,7 @@ class CascadeConfig:
         strides = sorted(IMAGE_STRIDES)
         require(self, "grid_stride", self.grid_stride in strides, f"one of {', '.join(map(str, strides))}")
         require(self, "error_width", self.error_width >= 2, "2 or more")
-        for name in ("error_kernels", "detail_kernels"):
+        for name in ("error_kernels", "detail_kernels", "stage3_kernels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON and TOML have lists
             require(self, name, set(getattr(self, name)) <= {1, 3}, "sides of 3 or 1")
         require(self, "detail_width", self.detail_width >= 1, "1 or more")
@@ -179,7 +190,7 @@ class Cascade(nn.Module):
             config.detail_width,
             residual=config.residual,
             frozen=config.detail_frozen,
-            kernels=config.detail_kernels,
+            kernels=(config.detail_kernels, config.stage3_kernels),
         )
         if config.things:
             self.localization = LocalizationHead(

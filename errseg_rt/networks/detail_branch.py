@@ -26,7 +26,7 @@ class DetailBranch(nn.Module):
         width: Channels of every stage.
         residual: Start from the semantic logits (the last layer starts at zero), so that only corrections are learned.
         frozen: Whether its norms are frozen.
-        kernels: Sides of the convolutions of stages 1 and 2, as `GAU` has them; those of stage 3 are 3.
+        kernels: Sides of the convolutions of stages 1 and 2, and those of stage 3, as `GAU` has them.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class DetailBranch(nn.Module):
         *,
         residual: bool,
         frozen: bool = False,
-        kernels: Kernels = KERNELS,
+        kernels: tuple[Kernels, Kernels] = (KERNELS, KERNELS),
     ) -> None:
         super().__init__()
         self.residual = residual
         block = partial(GAU, width=width, align_corners=semantic.align_corners, frozen=frozen)
-        self.stage1 = block(semantic.deep_channels, semantic.high_channels, kernels=kernels)
-        self.stage2 = block(semantic.mid_channels, width, kernels=kernels)
-        self.stage3 = block(semantic.low_channels, width)
+        self.stage1 = block(semantic.deep_channels, semantic.high_channels, kernels=kernels[0])
+        self.stage2 = block(semantic.mid_channels, width, kernels=kernels[0])
+        self.stage3 = block(semantic.low_channels, width, kernels=kernels[1])
         self.head = nn.Conv2d(width, semantic.classes, 1)
         if residual:
             nn.init.zeros_(self.head.weight)

@@ -21,7 +21,7 @@ class DUpsampling(nn.Module):
         width: Channels of its hidden layer.
         residual: Start from the semantic logits (the last layer starts at zero).
         frozen: Whether its norm is frozen.
-        kernels: The first is the side of its kernel.
+        kernels: As `DetailBranch` has them; the very first is the side of its kernel.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class DUpsampling(nn.Module):
         *,
         residual: bool,
         frozen: bool = False,
-        kernels: Kernels = KERNELS,
+        kernels: tuple[Kernels, Kernels] = (KERNELS, KERNELS),
     ) -> None:
         super().__init__()
         self.residual, self.align_corners = residual, semantic.align_corners
         channels = semantic.low_channels + semantic.mid_channels + semantic.deep_channels + semantic.high_channels
-        self.fuse = nn.Sequential(conv_norm(channels, width, kernel=kernels[0], frozen=frozen), nn.ReLU())
+        self.fuse = nn.Sequential(conv_norm(channels, width, kernel=kernels[0][0], frozen=frozen), nn.ReLU())
         self.head = nn.Conv2d(width, semantic.classes * _RATIO**2, 1)
         if residual:
             nn.init.zeros_(self.head.weight)

@@ -15,6 +15,7 @@ from errseg_rt.frames.instances import Instances
 from errseg_rt.frames.segmentation import Segmentation
 from errseg_rt.kernels.fuse_labels import upsample
 from errseg_rt.kernels.geometry import Geometry
+from errseg_rt.kernels.select.layers import Layers
 from errseg_rt.kernels.select.operands import work_of
 from errseg_rt.places.place import Place
 
@@ -38,7 +39,7 @@ class Outcome:
         place: Where they lie.
         classes: What the ids mean.
         geometry: How the frame lies on the grid.
-        row_work: Multiply-adds of a pixel in F1, F2 and F3; None where the whole stage was computed.
+        layers: What refinement computed of them; None where it computed the whole stage.
         labels: Fused class ids, `uint8 [H, W]`.
         error_probability: Calibrated probability that the label is wrong, on the grid, `float32 [h, w]`; of a bundle
             without a map for the detail branch's labels that the semantic one is. None where the bundle has no error
@@ -64,7 +65,7 @@ class Outcome:
     place: Place
     classes: ClassSet
     geometry: Geometry
-    row_work: tuple[int, int, int] | None
+    layers: Layers | None
     labels: Any
     error_probability: Any | None
     flagged: Any | None
@@ -90,10 +91,10 @@ class Outcome:
         """Work of refinement as a share of the dense stage's, in 0..1, once the counts are on the host."""
         if self.counts is None:
             return 0.0
-        if self.row_work is None:
+        if self.layers is None:
             return 1.0
         height, width = self.geometry.grid_size
-        return work_of(self.counts, self.row_work) / (height * width * sum(self.row_work))
+        return work_of(self.counts, self.layers) / (height * width * self.layers.of_pixel)
 
     def with_arrays(self, arrays: Mapping[str, Any]) -> Outcome:
         """The same with other arrays, by name."""

@@ -17,6 +17,7 @@ from errseg_rt.errors import BundleError, EngineError
 from errseg_rt.frames.branches import Branches
 from errseg_rt.frames.frame import Ask
 from errseg_rt.kernels.finite.reference import finite_reference
+from errseg_rt.kernels.select.layers import Layers
 from errseg_rt.kernels.select.operands import Bounds
 from errseg_rt.options import Limits
 from errseg_rt.pipeline.outcome import Outcome, check_finite
@@ -65,14 +66,14 @@ class Pipeline:
         self.manifest, self.place, self.spec = bundle.manifest, place, spec or bundle.manifest.input
         self.detail, dtype = detail_mode(bundle, detail), front.outputs["logits"].dtype
         self.refinement = Refinement(bundle, stage3, place, detail, dtype) if stage3 else None
-        self.row_work = self.refinement.row_work if self.refinement else (0, 0, 0)
+        self.layers = self.refinement.layers if self.refinement else Layers((0, 0, 0))
         self._front, self._pace = front, Pace()
         self.providers: tuple[str, ...] = getattr(front, "providers", ())
         maps = self.manifest.calibration, self.manifest.detail_calibration
         self._knots, self._detail_knots = (each and place.knots(each.logits, each.probabilities) for each in maps)
         self._detail_level = self.manifest.detail_level
         self._things = place.things(self.manifest.instances, len(self.manifest.classes))
-        self.plan = lru_cache(_SIZES)(_plans(self.manifest, self.spec, self.row_work))
+        self.plan = lru_cache(_SIZES)(_plans(self.manifest, self.spec, self.layers))
 
     def run(self, frame: Any, ask: Ask, limits: Any, marks: Marks) -> Outcome:
         """Walk the way of a frame.
@@ -99,10 +100,10 @@ class Pipeline:
             check_finite(place.finite(list(front.values()), [None] * len(front)), branches)
         marks.lap("front")
 
-        selection, refined = None, Refined(None, None, None, self.row_work)
+        selection, refined = None, Refined(None, None, None, self.layers)
         if self.refinement:
             bounds = self._bounds(limits, plan, marks) if place.is_immediate else limits
-            selection = place.select(error_logit, bounds, seen=plan.seen, row_work=self.row_work)
+            selection = place.select(error_logit, bounds, seen=plan.seen, layers=self.layers)
             marks.lap("select")
 
             refined = self.refinement.run(front, selection, plan, bounds)
@@ -136,7 +137,7 @@ class Pipeline:
             place=place,
             classes=self.manifest.classes,
             geometry=plan.geometry,
-            row_work=refined.row_work,
+            layers=refined.layers,
             labels=fused.labels,
             error_probability=error_probability,
             flagged=selection and selection.flagged,
@@ -208,11 +209,11 @@ class Pipeline:
         return Bounds(limits.threshold, self._pace.budget(limits.deadline_ms, marks.elapsed(), plan.dense_work))
 
 
-def _plans(manifest: Manifest, spec: InputSpec, row_work: tuple[int, int, int]) -> Callable[..., Plan]:
+def _plans(manifest: Manifest, spec: InputSpec, layers: Layers) -> Callable[..., Plan]:
     """Makes plans; a method in its stead would hold its pipeline in a circle, and with that memory after the end."""
 
     def plan(size: Size, scale: float = 1.0) -> Plan:
-        return Plan.of(manifest, spec, size, scale, row_work)
+        return Plan.of(manifest, spec, size, scale, layers)
 
     return plan
 

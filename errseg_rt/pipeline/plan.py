@@ -8,6 +8,7 @@ from errseg_rt.bundle.contract import on_stride
 from errseg_rt.bundle.input_spec import InputSpec, Size
 from errseg_rt.bundle.manifest import Manifest
 from errseg_rt.kernels.geometry import Geometry
+from errseg_rt.kernels.select.layers import Layers
 from errseg_rt.kernels.select.operands import Bounds
 from errseg_rt.options import Limits
 
@@ -27,7 +28,7 @@ class Plan:
     dense_work: int
 
     @classmethod
-    def of(cls, manifest: Manifest, spec: InputSpec, size: Size, scale: float, row_work: tuple[int, int, int]) -> Plan:
+    def of(cls, manifest: Manifest, spec: InputSpec, size: Size, scale: float, layers: Layers) -> Plan:
         """The plan for a size.
 
         Args:
@@ -35,7 +36,7 @@ class Plan:
             spec: How its network takes a frame.
             size: Of the frame, `(H, W)` in pixels.
             scale: Factor on the size at which the network takes it, for multi-scale inference.
-            row_work: Multiply-adds of stage 3 at a pixel of F1, F2 and F3.
+            layers: Those of stage 3.
 
         Raises:
             ValueError: `scale` is no scale.
@@ -43,7 +44,7 @@ class Plan:
         content, padded = spec.sizes(size, scale)
         grid = on_stride(padded, manifest.grid_stride)
         geometry = Geometry(grid, padded, content, size, manifest.align_corners)
-        return cls(geometry, geometry.seen(), grid[0] * grid[1] * sum(row_work))
+        return cls(geometry, geometry.seen(), grid[0] * grid[1] * layers.of_pixel)
 
     @property
     def grid(self) -> Size:

@@ -11,6 +11,7 @@ from errseg_rt.bundle.stage3 import stage3_weights
 from errseg_rt.engines.engine import Engine
 from errseg_rt.errors import BundleError
 from errseg_rt.kernels.refine.work import BREAK_EVEN
+from errseg_rt.kernels.select.layers import LAYERS, Layers
 from errseg_rt.kernels.select.operands import Bounds, Selection
 from errseg_rt.pipeline.plan import Plan
 from errseg_rt.places.place import Place
@@ -24,13 +25,13 @@ class Refined:
         detail: Detail logits, `[rows, K]` or `[K, h, w]`; None where nothing is flagged.
         where: The row of each grid pixel, `int32 [h, w]`, -1 where not flagged; for a map, `bool [h, w]`.
         count: How many rows are defined, `int32 []`; None: all.
-        row_work: Multiply-adds of a pixel in F1, F2 and F3; None where the whole stage was computed.
+        layers: What was computed of them; None where the whole stage was.
     """
 
     detail: Any | None
     where: Any | None
     count: Any | None
-    row_work: tuple[int, int, int] | None
+    layers: Layers | None
 
 
 class Refinement:
@@ -46,7 +47,7 @@ class Refinement:
 
     Attributes:
         detail: `"sparse"` or `"dense"`.
-        row_work: Multiply-adds at a pixel of F1, F2 and F3; in equal parts where the whole stage is computed anyway.
+        layers: Those of stage 3; of equal work where the whole stage is computed anyway.
 
     Raises:
         BundleError: Sparse refinement is asked of a bundle whose norms are not frozen, or its weights are damaged.
@@ -55,10 +56,10 @@ class Refinement:
     def __init__(self, bundle: Bundle, stage3: Engine, place: Place, detail: str | None, dtype: str) -> None:
         self.detail = detail_mode(bundle, detail)
         self._stage3, self._place, self._weights = stage3, place, None
-        self.row_work = (1, 1, 1)
+        self.layers = LAYERS
         if self.detail == "sparse":
             weights = stage3_weights(bundle)
-            self.row_work, self._weights = weights.row_work, place.weights(weights, dtype)
+            self.layers, self._weights = weights.layers, place.weights(weights, dtype)
 
     def run(self, front: Mapping[str, Any], selection: Selection, plan: Plan, bounds: Any) -> Refined:
         """Label the selected pixels again.
@@ -73,12 +74,12 @@ class Refinement:
             EngineError: The refine graph failed.
         """
         if self._place.is_immediate and not selection.counts[2]:
-            return Refined(None, None, None, self.row_work)
+            return Refined(None, None, None, self.layers)
         if self._weights is None or (self._place.is_immediate and self._is_dense_faster(selection, plan, bounds)):
             return Refined(self.everywhere(front), selection.flagged, None, None)
         logits, low, coarse, gate = (front[name][0] for name in ("logits", "low", "coarse", "gate"))
         rows = self._place.refine(self._weights, selection, logits, low, coarse, gate.reshape(gate.shape[0]))
-        return Refined(rows, selection.slots[2].reshape(*plan.grid), selection.counts[2], self.row_work)
+        return Refined(rows, selection.slots[2].reshape(*plan.grid), selection.counts[2], self.layers)
 
     def everywhere(self, front: Mapping[str, Any]) -> Any:
         """Detail logits of every grid pixel, `[K, h, w]`, by the refine graph, for outputs of the front graph.
@@ -91,7 +92,7 @@ class Refinement:
     def _is_dense_faster(self, selection: Selection, plan: Plan, bounds: Bounds) -> bool:
         """Whether so much is flagged that the dense stage is the faster one, and within the budget."""
         is_allowed = bounds.budget is None or plan.dense_work <= bounds.budget
-        return is_allowed and selection.work(self.row_work) > BREAK_EVEN * plan.dense_work
+        return is_allowed and selection.work(self.layers) > BREAK_EVEN * plan.dense_work
 
 
 def detail_mode(bundle: Bundle, detail: str | None) -> str | None:

@@ -21,6 +21,7 @@ from errseg_rt.kernels.preprocess.cpu import preprocess
 from errseg_rt.kernels.refine.cpu import refine
 from errseg_rt.kernels.refine.weights import RefineWeights
 from errseg_rt.kernels.select.cpu import select
+from errseg_rt.kernels.select.layers import Layers
 from errseg_rt.kernels.select.operands import Bounds, Selection
 
 Size = tuple[int, int]
@@ -42,11 +43,9 @@ class Cpu:
         self.fuse_labels = partial(fuse_labels, threads=threads)
         self.instances = partial(instances, threads=threads)
 
-    def select(
-        self, error_logit: npt.NDArray[np.floating], bounds: Bounds, *, seen: Size, row_work: tuple[int, int, int]
-    ) -> Selection:
+    def select(self, error_logit: npt.NDArray[np.floating], bounds: Bounds, *, seen: Size, layers: Layers) -> Selection:
         """As `Place` says."""
-        return select(error_logit, bounds.threshold, seen=seen, row_work=row_work, budget=bounds.budget)
+        return select(error_logit, bounds.threshold, seen=seen, layers=layers, budget=bounds.budget)
 
     def weights(self, weights: RefineWeights, dtype: str) -> RefineWeights:
         """As they are: the kernel lays them out by itself."""

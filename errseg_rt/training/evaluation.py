@@ -18,7 +18,8 @@ from errseg_rt.kernels.fuse_labels import fuse_labels
 from errseg_rt.kernels.geometry import Geometry
 from errseg_rt.kernels.instances import instances as instances_on_cpu
 from errseg_rt.kernels.preprocess import preprocess
-from errseg_rt.kernels.refine.weights import row_work
+from errseg_rt.kernels.refine.weights import layers_of
+from errseg_rt.kernels.select.layers import Layers
 from errseg_rt.networks.cascade import Cascade
 from errseg_rt.networks.detail_branch import DetailBranch
 from errseg_rt.training.methods import answer, flagged_by
@@ -55,7 +56,7 @@ def evaluate(
         len(recipe.label_classes),
         recipe.threshold,
         thresholds=thresholds,
-        row_work=_row_work(cascade),
+        layers=_layers(cascade),
         coarse=coarse,
     )
     for index in progress(range(len(frames)), title, len(frames)):
@@ -74,12 +75,12 @@ def evaluate(
     return result
 
 
-def _row_work(cascade: Cascade) -> tuple[int, int, int] | None:
-    """Multiply-adds of refinement at a pixel of F1, F2 and F3; None of a decoder that refines no single pixels."""
+def _layers(cascade: Cascade) -> Layers | None:
+    """Those of refinement; None of a decoder that refines no single pixels."""
     if not isinstance(cascade.detail, DetailBranch):
         return None
     head = cascade.detail.head
-    return row_work(head.in_channels, cascade.semantic.low_channels, head.out_channels)
+    return layers_of(head.in_channels, cascade.semantic.low_channels, head.out_channels, cascade.config.stage3_kernels)
 
 
 @torch.inference_mode()

@@ -62,23 +62,24 @@ def refine(
 ) -> Any:  # [n3, K]
     """Compute the last stage of a decoder (Gong et al. 2021, section 3.4) at the flagged pixels only.
 
-    `RefineWeights` has the formula: a projection, three 3x3 convolutions and a head. Each is local, so that on the
-    supports they give what they give everywhere, up to rounding: rows equal those of `stage_reference` at the flagged
-    pixels. What it costs is `share_of_work`; above a share of `BREAK_EVEN`, dense convolutions are the faster way.
+    `RefineWeights` has the formula: a projection, three convolutions of 3x3 or 1x1 and a head. Each is local, so that
+    on the supports they give what they give everywhere, up to rounding: rows equal those of `stage_reference` at the
+    flagged pixels. What it costs is `share_of_work`; above a share of `BREAK_EVEN`, dense convolutions are the faster
+    way.
 
-        selection = select(error_logit, 0.7, row_work=weights.row_work)
+        selection = select(error_logit, 0.7, layers=weights.layers)
         rows = refine(weights, selection, logits, low, coarse, gate, threads=2)
         labels = fuse_labels(logits, rows, selection.slots[2].reshape(selection.grid_size), geometry).labels
 
     NumPy arrays are worked on by the CPU in float32, CUDA tensors by their GPU with float32 sums, in its current stream
     and without waiting for it. There it is the operator `torch.ops.errseg_rt.refine`, which `torch.compile`,
     `torch.export` and CUDA graphs take in. It may be called from several threads at once; on the CPU the GIL is
-    released. Values are not searched for NaN: what is not finite spreads to the flagged pixels in whose 7x7
-    neighbourhood it lies.
+    released. Values are not searched for NaN: what is not finite spreads to the flagged pixels within whose reach it
+    lies, 7x7 where all three kernels are 3x3.
 
     Args:
         weights: What the stage has learned; on the GPU, `DeviceWeights.of` them.
-        selection: Of the flagged pixels, as `select` gives it.
+        selection: Of the flagged pixels, as `select` gives it for `weights.layers`.
         logits: Semantic logits `[K, h, w]`, float32; on the GPU also float16 or bfloat16. They are added where
             `weights.residual`.
         low: Features at stride 4, `[Cl, h, w]`, of the same dtype, like the following. On the GPU the channels may

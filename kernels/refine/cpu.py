@@ -1,9 +1,9 @@
 """Refinement on the CPU, in float32: only the supports are computed, and nothing is gathered but the inputs.
 
 A layer's result is an array of rows, one for each pixel of its support in raster order, with a row of zeros between one
-row of the grid and the next. A support holds all neighbours of the next one's pixels, so the three pixels under a row
-of a 3x3 kernel are three array rows that follow one another, at the border of the map too. A convolution therefore
-needs three addresses a pixel, from which the tiles (`tile.py`) read as they multiply.
+row of the grid and the next. A support holds all that a kernel reaches from the next one's pixels, so the three pixels
+under a row of a 3x3 kernel are three array rows that follow one another, at the border of the map too. A convolution
+therefore needs three addresses a pixel, one where it is 1x1, from which the tiles (`tile.py`) read as they multiply.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def refine(
     rows1, rows2, rows3 = (selection.support(layer) for layer in (1, 2, 3))
     slot1, slot2, _ = selection.slots
     stride = len(panels.low_bias)
+    low_side, side1, side2 = weights.layers.kernels
     ys = interpolation(coarse.shape[1], height, weights.align_corners)
     xs = interpolation(coarse.shape[2], width, weights.align_corners)
     x = np.empty((n1 + height + 3, stride), np.float32)
@@ -75,13 +76,13 @@ def refine(
         return mix(
             counter, low.reshape(len(low), -1), rows1, starts, low_weights, low_bias, panels.widths,
             ys.lower, ys.weight.astype(np.float32), xs.lower, xs.weight.astype(np.float32), coarse.shape[2],
-            coarse_slots, projected, x, packed, support, pixels, pixel_places, *_scratch(3),
+            coarse_slots, projected, x, packed, support, pixels, pixel_places, *_scratch(low_side),
         )  # fmt: skip
 
     def convolve_chunks(counter: Any) -> bool:
         return convolve(
             counter, x, n1, slot1, rows2, height, width, weights.channels, panels.first,
-            panels.bias1, panels.widths, y, *_scratch(3),
+            panels.bias1, panels.widths, y, *_scratch(side1),
         )  # fmt: skip
 
     def finish_chunks(counter: Any) -> bool:
@@ -90,11 +91,11 @@ def refine(
         return finish(
             counter, y, n2, slot2, rows3, height, width, weights.channels, panels.second,
             panels.bias2, panels.widths, panels.head, weights.head_bias, panels.head_widths, weights.residual,
-            logits.reshape(len(logits), -1), out, z, sums, *_scratch(3), np.empty((ROOM, 1), np.int64),
+            logits.reshape(len(logits), -1), out, z, sums, *_scratch(side2), np.empty((ROOM, 1), np.int64),
         )  # fmt: skip
 
     steps = (project_chunks, mix_bands, convolve_chunks, finish_chunks)
-    with Team(min(threads, 1 + selection.work(weights.row_work) // WORK_OF_A_THREAD)) as team:
+    with Team(min(threads, 1 + selection.work(weights.layers) // WORK_OF_A_THREAD)) as team:
         is_sound = is_sound and all(run_all(team, step) for step in steps)
     if not is_sound:
         raise ValueError(f"supports must be those of flagged pixels, as select makes them, got {selection.counts = }")

@@ -18,7 +18,7 @@ class Tile:
     Attributes:
         pixels: Rows.
         depth: Input channels of a step.
-        width: Output channels at most, of a 3x3 convolution: it reads its inputs again for each such tile.
+        width: Output channels at most, of a convolution between supports: it reads its inputs again for each such tile.
         warps: Of 32 threads.
         stages: Steps that are loaded at a time, the running one among them.
     """
@@ -35,7 +35,7 @@ class Tile:
 # but for those with 99 KiB (12.x). On F3, which has few rows, small tiles fill more multiprocessors.
 SMALL, LARGE = Tile(64, 64, 160, 4, 3), Tile(128, 64, 160, 8, 4)
 FLOAT32 = Tile(64, 32, 64, 4, 3)  # no tensor cores, and more registers
-# Programs along the rows of a 3x3 convolution at most, each of which does tile after tile; 0: one for each tile that a
+# Programs along the rows of a convolution at most, each of which does tile after tile; 0: one for each tile that a
 # full support would need, most of which end at once. benchmarks/gpu.py tries as many as the multiprocessors hold.
 PROGRAMS = 0
 # Output channels of a tile of a 1x1 convolution; pixels, channels and warps of a tile that is only moved.
@@ -77,7 +77,7 @@ def enqueue_layers(
     classes, height, width = logits.shape
     low_channels, (coarse_channels, *coarse_size) = low.shape[0], coarse.shape
     pixels, coarse_pixels = height * width, coarse_size[0] * coarse_size[1]
-    stride, low_stride, class_stride = by_low.shape[1], by_low.shape[0] // 9, by_head.shape[1]
+    stride, low_stride, class_stride = by_low.shape[1], stride_of(low_channels), by_head.shape[1]
     dtype = dtype_of(low)
     large, small = tiles(dtype, launcher.capability)
     widths = tile_widths(stride, large.width)
@@ -92,6 +92,7 @@ def enqueue_layers(
     x, y, z = (launcher.empty((pixels, stride), dtype) for _ in range(3))
     out = launcher.empty((pixels, classes), dtype)
 
+    low_side = side_of(by_low, low_stride)
     is_last = is_channels_last(low)
     packed = low
     if not is_last or low_stride != low_channels:
@@ -101,7 +102,7 @@ def enqueue_layers(
                 "refine.pack",
                 (cdiv(pixels, MOVED_PIXELS), cdiv(low_stride, MOVED_DEPTH)),
                 (low, slots, height, width, packed),
-                {"CHANNELS": low_channels, "STRIDE": low_stride, "CHANNELS_LAST": is_last, **moved},
+                {"CHANNELS": low_channels, "STRIDE": low_stride, "CHANNELS_LAST": is_last, "SIDE": low_side, **moved},
                 MOVED_WARPS,
             )
         )
@@ -120,7 +121,7 @@ def enqueue_layers(
             "refine.convolve_low",
             (programs_of(many), columns),
             (packed, rows, counts, height, width, by_low, biases[0], gate, x),
-            {"CHANNELS": gate.shape[0], "SOURCE_STRIDE": low_stride, **shape, **steps(large)},
+            {"CHANNELS": gate.shape[0], "SIDE": low_side, "SOURCE_STRIDE": low_stride, **shape, **steps(large)},
             large.warps,
             large.stages,
         )
@@ -143,7 +144,7 @@ def enqueue_layers(
                 "refine.convolve",
                 (programs_of(programs), columns),
                 (source, slots, rows, counts, height, width, kernel, bias, target),
-                {"LAYER": layer, **shape, **steps(tile)},
+                {"LAYER": layer, "SIDE": side_of(kernel, stride), **shape, **steps(tile)},
                 tile.warps,
                 tile.stages,
             )
@@ -168,8 +169,13 @@ def enqueue_layers(
     return out
 
 
+def side_of(kernel: Any, stride: int) -> int:
+    """Side of a kernel `[side * side * stride, outputs]`."""
+    return 1 if kernel.shape[0] == stride else 3
+
+
 def programs_of(tiles: int) -> int:
-    """Programs along the rows of a 3x3 convolution, of so many tiles."""
+    """Programs along the rows of a convolution, of so many tiles."""
     return min(tiles, PROGRAMS) if PROGRAMS else tiles
 
 

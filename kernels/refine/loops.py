@@ -141,12 +141,13 @@ def mix(
     support,  # [BAND + 2, w + 2] uint8
     pixels,  # [w]
     pixel_places,  # [w]
-    corners,  # [ROOM, 3]
+    corners,  # [ROOM, size], by which the kernel's size is known; here and below
     places,  # [ROOM]
 ):
-    """Make x on F1: the 3x3 convolution of the low-level features, plus the interpolated projection."""
+    """Make x on F1: the convolution of the low-level features, plus the interpolated projection."""
     channels, size = planes.shape
-    stride, height, width = len(bias), len(lower_y), len(lower_x)
+    stride, height, width, side = len(bias), len(lower_y), len(lower_x), corners.shape[1]
+    reach = side // 2
     coarse_height = len(coarse_slots) // coarse_width
     # Row r of a band is row top - 1 + r of the grid, column c is column c - 1; what is outside the map stays zero.
     line = (width + 2) * channels
@@ -173,9 +174,11 @@ def mix(
             above, below = max(r - 1, 0), min(r + 1, BAND + 1)
             count = 0
             for j in range(width):
-                near = support[r, j] | support[r, j + 1] | support[r, j + 2]
-                near |= support[above, j] | support[above, j + 1] | support[above, j + 2]
-                near |= support[below, j] | support[below, j + 1] | support[below, j + 2]
+                near = support[r, j + 1]
+                if reach:
+                    near |= support[r, j] | support[r, j + 2]
+                    near |= support[above, j] | support[above, j + 1] | support[above, j + 2]
+                    near |= support[below, j] | support[below, j + 1] | support[below, j + 2]
                 if near:
                     pixels[count] = i * width + j
                     pixel_places[count] = r * line + (j + 1) * channels
@@ -189,8 +192,9 @@ def mix(
                 while rows1[begin + n] >= (i + 1) * width:
                     i += 1
                 j = rows1[begin + n] - i * width
-                corner = (i - top) * line + j * channels
-                corners[n, 0], corners[n, 1], corners[n, 2] = corner, corner + line, corner + 2 * line
+                corner = (i - top + 1 - reach) * line + (j + 1 - reach) * channels
+                for r in range(side):
+                    corners[n, r] = corner + r * line
                 places[n] = (begin + n + i + 3) * stride
                 row = x[begin + n + i + 3]
                 up = lower_y[i] * coarse_width
@@ -221,10 +225,10 @@ def convolve(
     bias,  # [stride]
     widths,
     out,  # [n + h + 3, stride], written but for the rows of zeros
-    corners,  # [ROOM, 3], scratch from here on
+    corners,  # [ROOM, size], scratch from here on
     places,  # [ROOM]
 ):
-    """A 3x3 convolution and ReLU; return whether the source has all pixels that it needs."""
+    """A convolution and ReLU; return whether the source has all pixels that it needs."""
     stride = len(bias)
     flat_source, flat = source.reshape(-1), out.reshape(-1)
     while True:
@@ -262,11 +266,11 @@ def finish(
     out,  # [n, K], written
     z,  # [CHUNK * stride], scratch from here on
     sums,  # [CHUNK * K padded to whole vectors], zeros
-    corners,  # [ROOM, 3]
+    corners,  # [ROOM, size]
     places,  # [ROOM]
     head_corners,  # [ROOM, 1]
 ):
-    """A 3x3 convolution, ReLU and the head; return whether the source has all pixels that it needs."""
+    """A convolution, ReLU and the head; return whether the source has all pixels that it needs."""
     stride, classes = len(bias), len(head_bias)
     head_stride = len(sums) // CHUNK
     flat_source = source.reshape(-1)
@@ -304,28 +308,30 @@ def find_corners(
     height,
     width,
     stride,
-    corners,  # [at least count, 3], written
+    corners,  # [at least count, size], written
 ):
-    """Find where the three rows of each pixel's neighbourhood begin; return whether all its pixels are there."""
+    """Find where the rows of each pixel's neighbourhood begin; return whether all its pixels are there."""
+    side = corners.shape[1]
+    reach = side // 2
     i = rows[begin] // width
     for n in range(count):
         pixel = rows[begin + n]
         while pixel >= (i + 1) * width:
             i += 1
         j = pixel - i * width
-        for r in range(3):
-            k = i - 1 + r
+        for r in range(side):
+            k = i - reach + r
             if k < 0 or k >= height:
                 corners[n, r] = 0  # the first three rows are zero
                 continue
             slot = slots[k * width + j]
             if slot < 0 or slot >= n_source:
                 return False
-            if (j > 0 and slots[k * width + j - 1] != slot - 1) or (
-                j < width - 1 and slots[k * width + j + 1] != slot + 1
-            ):
+            is_there = j < reach or slots[k * width + j - reach] == slot - reach
+            is_there &= j >= width - reach or slots[k * width + j + reach] == slot + reach
+            if not is_there:
                 return False
-            corners[n, r] = (slot + k + 2) * stride
+            corners[n, r] = (slot + k + 3 - reach) * stride
     return True
 
 

@@ -24,7 +24,7 @@ class DeviceWeights:
 
     Attributes:
         host: The weights it was made from.
-        low: [9 * Cl, C], the kernel's taps row by row.
+        low: [9 * Cl, C], the kernel's taps row by row; [Cl, C] where it is 1x1, and so on.
         project: [Cc, C].
         first: [9 * C, C].
         second: [9 * C, C].

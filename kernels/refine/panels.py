@@ -24,10 +24,10 @@ class Panels:
     Output channels are padded with zeros to whole vectors.
 
     Attributes:
-        low: float32 [-1], 3x3.
+        low: float32 [-1], 3x3 or 1x1.
         project: float32 [-1], 1x1.
-        first: float32 [-1], 3x3.
-        second: float32 [-1], 3x3.
+        first: float32 [-1], 3x3 or 1x1.
+        second: float32 [-1], 3x3 or 1x1.
         head: float32 [-1], 1x1.
         low_bias: float32 [N], N being C padded to whole vectors; so are the others.
         project_bias: float32 [N].

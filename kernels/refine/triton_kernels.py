@@ -1,8 +1,8 @@
 """The kernels of refinement for GPUs: channels last, products of tiles with float32 sums, nothing gathered beforehand.
 
 The three pixels under a row of a 3x3 kernel follow one another, in the map and in a support's rows, but at the left and
-right border of the map. So a convolution reads three stretches of memory for each pixel. Channels are padded with zeros
-to a `STRIDE`, a multiple of 16.
+right border of the map. So a convolution reads three stretches of memory for each pixel, and one where it is 1x1.
+Channels are padded with zeros to a `STRIDE`, a multiple of 16.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def pack(
     CHANNELS: tl.constexpr,
     STRIDE: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
+    SIDE: tl.constexpr,  # of the kernel, 3 or 1, here and below
     PIXELS: tl.constexpr,  # of a tile, here and below
     DEPTH: tl.constexpr,  # channels of a tile
 ):
@@ -32,8 +33,8 @@ def pack(
     in_grid = pixel < height * width
     i, j = pixel // width, pixel % width
     nearest = tl.full((PIXELS,), -1, tl.int32)
-    for tap in tl.static_range(9):
-        y, x = i + tap // 3 - 1, j + tap % 3 - 1
+    for tap in tl.static_range(SIDE * SIDE):
+        y, x = i + tap // SIDE - SIDE // 2, j + tap % SIDE - SIDE // 2
         is_there = in_grid & (y >= 0) & (y < height) & (x >= 0) & (x < width)
         nearest = tl.maximum(nearest, tl.load(slots + y * width + x, mask=is_there, other=-1))
     if tl.max(nearest, axis=0) < 0:
@@ -82,11 +83,12 @@ def convolve_low(
     counts,  # [3] int32, here and below
     height,
     width,
-    weights,  # [9 * SOURCE_STRIDE, STRIDE]
+    weights,  # [SIDE * SIDE * SOURCE_STRIDE, STRIDE]
     bias,  # [STRIDE] float32
     gate,  # [channels]
     x,  # [h * w, STRIDE], rows of F1 are written
     CHANNELS: tl.constexpr,
+    SIDE: tl.constexpr,
     SOURCE_STRIDE: tl.constexpr,
     STRIDE: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -95,30 +97,30 @@ def convolve_low(
     DEPTH: tl.constexpr,
     PERSISTENT: tl.constexpr = False,  # whether a program does tile after tile, here and below
 ):
-    """The gated 3x3 convolution of the low-level features, on F1."""
+    """The gated convolution of the low-level features, on F1."""
     count = tl.load(counts)
     tile = tl.program_id(0)
     if PERSISTENT:
         while tile * PIXELS < count:
             low_tile(
-                tile, count, source, rows, height, width, weights, bias, gate, x, CHANNELS, SOURCE_STRIDE, STRIDE,
-                WIDTH, REST, PIXELS, DEPTH,
+                tile, count, source, rows, height, width, weights, bias, gate, x, CHANNELS, SIDE, SOURCE_STRIDE,
+                STRIDE, WIDTH, REST, PIXELS, DEPTH,
             )  # fmt: skip
             tile += tl.num_programs(0)
     else:
         if tile * PIXELS >= count:
             return
         low_tile(
-            tile, count, source, rows, height, width, weights, bias, gate, x, CHANNELS, SOURCE_STRIDE, STRIDE, WIDTH,
-            REST, PIXELS, DEPTH,
+            tile, count, source, rows, height, width, weights, bias, gate, x, CHANNELS, SIDE, SOURCE_STRIDE, STRIDE,
+            WIDTH, REST, PIXELS, DEPTH,
         )  # fmt: skip
 
 
 @triton.jit
 def low_tile(
     tile, count, source, rows, height, width, weights, bias, gate, x,
-    CHANNELS: tl.constexpr, SOURCE_STRIDE: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr, REST: tl.constexpr,
-    PIXELS: tl.constexpr, DEPTH: tl.constexpr,
+    CHANNELS: tl.constexpr, SIDE: tl.constexpr, SOURCE_STRIDE: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr,
+    REST: tl.constexpr, PIXELS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """One tile of `convolve_low`."""
     row = tile * PIXELS + tl.arange(0, PIXELS)
@@ -126,8 +128,8 @@ def low_tile(
     pixel = tl.load(rows + row, mask=is_there, other=0)
     column = tl.program_id(1) * (WIDTH + REST)
     sums, rest = convolve_tile(
-        source, source, pixel, is_there, height, width, weights, column, False, SOURCE_STRIDE, STRIDE, WIDTH, REST,
-        PIXELS, DEPTH,
+        source, source, pixel, is_there, height, width, weights, column, False, SIDE, SOURCE_STRIDE, STRIDE, WIDTH,
+        REST, PIXELS, DEPTH,
     )  # fmt: skip
     place = x + row.to(tl.int64) * STRIDE
     store_gated(place, is_there, sums, bias, gate, column, CHANNELS, STRIDE, WIDTH)
@@ -179,10 +181,11 @@ def convolve(
     counts,
     height,
     width,
-    weights,  # [9 * STRIDE, STRIDE]
+    weights,  # [SIDE * SIDE * STRIDE, STRIDE]
     bias,  # [STRIDE] float32
     out,  # [h * w, STRIDE], as many rows are written
     LAYER: tl.constexpr,  # 1 from F1 to F2, 2 from F2 to F3
+    SIDE: tl.constexpr,
     STRIDE: tl.constexpr,
     WIDTH: tl.constexpr,
     REST: tl.constexpr,
@@ -190,13 +193,13 @@ def convolve(
     DEPTH: tl.constexpr,
     PERSISTENT: tl.constexpr = False,
 ):
-    """A 3x3 convolution and ReLU, from support to support."""
+    """A convolution and ReLU, from support to support."""
     count = tl.load(counts + LAYER)
     tile = tl.program_id(0)
     if PERSISTENT:
         while tile * PIXELS < count:
             support_tile(
-                tile, count, source, slots, rows, height, width, weights, bias, out, LAYER, STRIDE, WIDTH, REST,
+                tile, count, source, slots, rows, height, width, weights, bias, out, LAYER, SIDE, STRIDE, WIDTH, REST,
                 PIXELS, DEPTH,
             )  # fmt: skip
             tile += tl.num_programs(0)
@@ -204,16 +207,16 @@ def convolve(
         if tile * PIXELS >= count:
             return
         support_tile(
-            tile, count, source, slots, rows, height, width, weights, bias, out, LAYER, STRIDE, WIDTH, REST, PIXELS,
-            DEPTH,
+            tile, count, source, slots, rows, height, width, weights, bias, out, LAYER, SIDE, STRIDE, WIDTH, REST,
+            PIXELS, DEPTH,
         )  # fmt: skip
 
 
 @triton.jit
 def support_tile(
     tile, count, source, slots, rows, height, width, weights, bias, out,
-    LAYER: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr, REST: tl.constexpr, PIXELS: tl.constexpr,
-    DEPTH: tl.constexpr,
+    LAYER: tl.constexpr, SIDE: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr, REST: tl.constexpr,
+    PIXELS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """One tile of `convolve`."""
     row = tile * PIXELS + tl.arange(0, PIXELS)
@@ -222,8 +225,8 @@ def support_tile(
     pixel = tl.load(rows + LAYER * pixels + row, mask=is_there, other=0)
     column = tl.program_id(1) * (WIDTH + REST)
     sums, rest = convolve_tile(
-        source, slots + (LAYER - 1) * pixels, pixel, is_there, height, width, weights, column, True, STRIDE, STRIDE,
-        WIDTH, REST, PIXELS, DEPTH,
+        source, slots + (LAYER - 1) * pixels, pixel, is_there, height, width, weights, column, True, SIDE, STRIDE,
+        STRIDE, WIDTH, REST, PIXELS, DEPTH,
     )  # fmt: skip
     place = out + row.to(tl.int64) * STRIDE
     store_biased(place, is_there, sums, bias, column, STRIDE, WIDTH, True)
@@ -280,9 +283,10 @@ def convolve_tile(
     is_there,  # [PIXELS]
     height,
     width,
-    weights,  # [9 * STRIDE, OUT_STRIDE]
+    weights,  # [SIDE * SIDE * STRIDE, OUT_STRIDE]
     column,
     HAS_SLOTS: tl.constexpr,  # otherwise a pixel's row is its index
+    SIDE: tl.constexpr,
     STRIDE: tl.constexpr,
     OUT_STRIDE: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -290,7 +294,7 @@ def convolve_tile(
     PIXELS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """Sums of a 3x3 convolution at some pixels, for output channels from `column` on."""
+    """Sums of a convolution at some pixels, for output channels from `column` on."""
     i, j = pixel // width, pixel % width
     above, below = is_there & (i > 0), is_there & (i < height - 1)
     upper, middle, lower = pixel - width, pixel, pixel + width
@@ -302,19 +306,24 @@ def convolve_tile(
     sums = tl.zeros((PIXELS, WIDTH), tl.float32)
     rest = tl.zeros((PIXELS, REST if REST > 0 else 16), tl.float32)
     # Steps of one kernel row; one loop over all rows, so that loads run ahead across them.
-    steps: tl.constexpr = (3 * STRIDE + DEPTH - 1) // DEPTH
-    for step in range(3 * steps):
+    line: tl.constexpr = SIDE * STRIDE
+    steps: tl.constexpr = (line + DEPTH - 1) // DEPTH
+    for step in range(SIDE * steps):
         kernel_row = step // steps
         k = (step % steps) * DEPTH + tl.arange(0, DEPTH)
-        slot = tl.where(kernel_row == 0, upper, tl.where(kernel_row == 1, middle, lower))
-        in_map = tl.where(kernel_row == 0, above, tl.where(kernel_row == 1, is_there, below))
-        there = in_map[:, None] & (has_left | (k >= STRIDE)[None, :]) & (has_right | (k < 2 * STRIDE)[None, :])
-        begin = (slot.to(tl.int64) - 1) * STRIDE
-        inputs = tl.load(source + begin[:, None] + k[None, :], mask=there & (k < 3 * STRIDE)[None, :], other=0)
-        kernel = weights + kernel_row * (3 * STRIDE * OUT_STRIDE)
-        sums = multiply(inputs, kernel, k, 3 * STRIDE, column, sums, OUT_STRIDE, WIDTH)
+        if SIDE == 1:
+            slot, there = middle, is_there[:, None] & (k < line)[None, :]
+        else:
+            slot = tl.where(kernel_row == 0, upper, tl.where(kernel_row == 1, middle, lower))
+            in_map = tl.where(kernel_row == 0, above, tl.where(kernel_row == 1, is_there, below))
+            there = in_map[:, None] & (has_left | (k >= STRIDE)[None, :]) & (has_right | (k < 2 * STRIDE)[None, :])
+            there &= (k < line)[None, :]
+        begin = (slot.to(tl.int64) - SIDE // 2) * STRIDE
+        inputs = tl.load(source + begin[:, None] + k[None, :], mask=there, other=0)
+        kernel = weights + kernel_row * (line * OUT_STRIDE)
+        sums = multiply(inputs, kernel, k, line, column, sums, OUT_STRIDE, WIDTH)
         if REST > 0:
-            rest = multiply(inputs, kernel, k, 3 * STRIDE, column + WIDTH, rest, OUT_STRIDE, REST)
+            rest = multiply(inputs, kernel, k, line, column + WIDTH, rest, OUT_STRIDE, REST)
     return sums, rest
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from errseg_rt.kernels.select.layers import Layers
+
 if TYPE_CHECKING:
     from errseg_rt.kernels.refine.panels import Panels
 
@@ -21,21 +23,22 @@ class RefineWeights:
 
     On the grid, with C channels, Cl low-level channels, Cc channels of stage 2 and K classes:
 
-        x = up(project(coarse)) + gate * (conv3x3(low) + low_bias)
-        y = relu(conv3x3(x) + bias1)
-        z = relu(conv3x3(y) + bias2)
+        x = up(project(coarse)) + gate * (conv(low) + low_bias)
+        y = relu(conv1(x) + bias1)
+        z = relu(conv2(y) + bias2)
         logits = head(z) + head_bias (+ semantic logits, where residual)
 
-    All arrays are float32. They must not be changed afterwards: kernels keep their own layouts of them.
+    Each of the three convolutions is of 3x3 or 1x1. All arrays are float32. They must not be changed afterwards:
+    kernels keep their own layouts of them.
 
     Attributes:
-        low_weight: [C, Cl, 3, 3].
+        low_weight: [C, Cl, 3, 3] or [C, Cl, 1, 1].
         low_bias: [C].
         project_weight: [C, Cc], of a 1x1 convolution.
         project_bias: [C].
-        weight1: [C, C, 3, 3].
+        weight1: [C, C, 3, 3] or [C, C, 1, 1].
         bias1: [C].
-        weight2: [C, C, 3, 3].
+        weight2: Likewise.
         bias2: [C].
         head_weight: [K, C], of a 1x1 convolution.
         head_bias: [K].
@@ -70,8 +73,9 @@ class RefineWeights:
                 f"{self.low_weight.shape}, {self.project_weight.shape} and {self.head_weight.shape}"
             )
         width, low, coarse, classes = self.channels, self.low_channels, self.coarse_channels, self.classes
-        square = (width, width, 3, 3)
-        shapes = ((width, low, 3, 3), (width,), (width, coarse), (width,), square, (width,), square, (width,))
+        sides = [[1 if array.shape[-1:] == (1,) else 3] * 2 for array in self._convolutions]
+        first, second, third = ((width, inputs, *side) for inputs, side in zip((low, width, width), sides, strict=True))
+        shapes = (first, (width,), (width, coarse), (width,), second, (width,), third, (width,))
         for name, shape in zip(_NAMES, (*shapes, (classes, width), (classes,)), strict=True):
             array = getattr(self, name)
             if array.shape != shape or array.size == 0:
@@ -100,9 +104,10 @@ class RefineWeights:
         return len(self.head_weight)
 
     @property
-    def row_work(self) -> tuple[int, int, int]:
-        """Multiply-adds of a pixel in F1, F2 and F3."""
-        return row_work(self.channels, self.low_channels, self.classes)
+    def layers(self) -> Layers:
+        """What a pixel of F1, F2 and F3 costs, and the kernels."""
+        first, second, third = (array.shape[-1] for array in self._convolutions)
+        return layers_of(self.channels, self.low_channels, self.classes, (first, second, third))
 
     @cached_property
     def panels(self) -> Panels:
@@ -111,14 +116,18 @@ class RefineWeights:
 
         return Panels.of(self)
 
+    @property
+    def _convolutions(self) -> tuple[Array, Array, Array]:
+        return self.low_weight, self.weight1, self.weight2
 
-def row_work(channels: int, low_channels: int, classes: int) -> tuple[int, int, int]:
-    """Multiply-adds of a pixel in F1, F2 and F3, of a stage with so many channels.
 
-    The projection is on the coarse grid, below a hundredth of the stage, and not counted.
+def layers_of(channels: int, low_channels: int, classes: int, kernels: tuple[int, int, int]) -> Layers:
+    """Layers of a stage with so many channels, whose convolutions have kernels of these sides.
+
+    The projection is on the coarse grid, a hundredth of the stage or a few, and not counted.
     """
-    square = 9 * channels**2
-    return 9 * channels * low_channels, square, square + channels * classes
+    low, first, second = (kernel**2 * channels for kernel in kernels)
+    return Layers((low * low_channels, first * channels, second * channels + channels * classes), kernels)
 
 
 _NAMES = (

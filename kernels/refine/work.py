@@ -13,4 +13,4 @@ BREAK_EVEN = 0.75
 def share_of_work(weights: RefineWeights, selection: Selection) -> float:
     """Multiply-adds of stage 3 on a selection's supports over those of the dense stage, 0 to 1."""
     height, width = selection.grid_size
-    return selection.work(weights.row_work) / (height * width * sum(weights.row_work))
+    return selection.work(weights.layers) / (height * width * weights.layers.of_pixel)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from errseg_rt.kernels.select.layers import LAYERS, Layers
 from errseg_rt.system.lazy import lazy
 
 if TYPE_CHECKING:
     from errseg_rt.kernels.select.operands import Selection
     from errseg_rt.kernels.select.reference import select_reference, supports_reference
 
-__all__ = ["Selection", "select", "select_reference", "supports_reference"]
+__all__ = ["Layers", "Selection", "select", "select_reference", "supports_reference"]
 
 
 def select(
@@ -18,17 +19,18 @@ def select(
     threshold: float,
     *,
     seen: tuple[int, int] | None = None,
-    row_work: tuple[int, int, int] = (1, 1, 1),
+    layers: Layers = LAYERS,
     budget: int | None = None,
 ) -> Selection:
     """Flag the pixels to label again (Gong et al. 2021, eq. 4) within a budget, with the supports that they need.
 
-    A pixel is flagged where P_ep > t, compared as logits, since a sigmoid saturates into ties. Its label by three 3x3
-    layers needs the last layer there (F3), the second one pixel around (F2), the first two around (F1). Flagged pixels
-    enter by descending error logit, ties by index, until the next one's supports would exceed the budget: what is taken
-    is the longest such run, and its work `n1 * row_work[0] + n2 * row_work[1] + n3 * row_work[2]` never exceeds it.
+    A pixel is flagged where P_ep > t, compared as logits, since a sigmoid saturates into ties. Its label by three
+    layers needs the last layer there (F3), the second as far around as the last one's kernel reaches (F2), and so the
+    first (F1). Flagged pixels enter by descending error logit, ties by index, until the next one's supports would
+    exceed the budget: what is taken is the longest such run, and its work never exceeds it, n1, n2 and n3 being how
+    many pixels the supports have: `n1 * work[0] + n2 * work[1] + n3 * work[2]`.
 
-        selection = select(error_logit, 0.7, row_work=(331_776, 186_624, 189_360), budget=2 * 10**9)
+        selection = select(error_logit, 0.7, layers=Layers((331_776, 186_624, 189_360)), budget=2 * 10**9)
         logits_of_flagged = refine(weights, selection, ...)
 
     NumPy arrays are worked on by the CPU, CUDA tensors by their GPU, in its current stream and without waiting for it:
@@ -40,7 +42,7 @@ def select(
         threshold: t, strictly between 0 and 1.
         seen: How many rows and columns of the grid, from the first, the frame is made from (`Geometry.seen`): what lies
             beyond is never flagged, but may be in F2 and F1. None: all.
-        row_work: Multiply-adds of one pixel of F1, F2 and F3.
+        layers: What a pixel of F1, F2 and F3 costs, and the kernels by which F1 and F2 reach beyond F3.
         budget: Most multiply-adds; None: no limit.
 
     Returns:
@@ -55,10 +57,10 @@ def select(
     if is_tensor("error_logit", error_logit):
         from errseg_rt.kernels.select import torch_op
 
-        return torch_op.select(error_logit, threshold, seen=seen, row_work=row_work, budget=budget)
+        return torch_op.select(error_logit, threshold, seen=seen, layers=layers, budget=budget)
     from errseg_rt.kernels.select import cpu
 
-    return cpu.select(error_logit, threshold, seen=seen, row_work=row_work, budget=budget)
+    return cpu.select(error_logit, threshold, seen=seen, layers=layers, budget=budget)
 
 
 __getattr__ = lazy(

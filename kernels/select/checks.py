@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from errseg_rt.kernels.arrays import check_array
+from errseg_rt.kernels.select.layers import Layers
 
 
 def check(
     error_logit: Any,
     threshold: float,
     seen: tuple[int, int] | None,
-    row_work: Sequence[int],
+    layers: Layers,
     budget: int | None,
     floats: Sequence[str],
 ) -> None:
@@ -30,8 +31,10 @@ def check(
         and all(_is_count(part) and 1 <= part <= whole for part, whole in zip(seen, error_logit.shape, strict=True))
     ):
         raise ValueError(f"seen must be rows and columns within {list(error_logit.shape)}, got {seen}")
-    if len(row_work) != 3 or not all(_is_count(work) for work in row_work):
-        raise ValueError(f"row_work must be three counts of multiply-adds, got {row_work}")
+    if len(layers.work) != 3 or not all(map(_is_count, layers.work)):
+        raise ValueError(f"layers' work must be three counts of multiply-adds, got {layers.work}")
+    if len(layers.kernels) != 3 or not set(layers.kernels) <= {1, 3}:
+        raise ValueError(f"layers' kernels must be three sides of 3 or 1, got {layers.kernels}")
     if budget is not None and not _is_count(budget):
         raise ValueError(f"budget must be a count of multiply-adds, got {budget!r}")
 

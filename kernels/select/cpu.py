@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from errseg_rt.kernels.compiled import compiled
 from errseg_rt.kernels.select.checks import check, check_finite, level
+from errseg_rt.kernels.select.layers import LAYERS, Layers
 from errseg_rt.kernels.select.operands import Rows, Selection
 from errseg_rt.kernels.select.reference import FLOATS
 
@@ -23,34 +24,39 @@ def select(
     threshold: float,
     *,
     seen: tuple[int, int] | None = None,
-    row_work: tuple[int, int, int] = (1, 1, 1),
+    layers: Layers = LAYERS,
     budget: int | None = None,
 ) -> Selection:
     """Select on NumPy arrays; `errseg_rt.kernels.select` says it in full."""
-    check(error_logit, threshold, seen, row_work, budget, FLOATS)
+    check(error_logit, threshold, seen, layers, budget, FLOATS)
     check_finite(error_logit)
     rows, cols = seen or error_logit.shape
     logits = error_logit.astype(np.float32, copy=False)
     flagged = logits > np.float32(level(threshold))
     flagged[rows:] = False
     flagged[:, cols:] = False
-    selection = _selection(flagged, 0)
-    if budget is None or selection.work(row_work) <= budget:
+    selection = _selection(flagged, layers, 0)
+    if budget is None or selection.work(layers) <= budget:
         return selection
     over = selection.support(3)
-    order = _order(logits, over, most=budget // max(sum(row_work), 1))
-    taken = _fitting(order, selection.grid_size, row_work, budget)
+    order = _order(logits, over, most=budget // max(layers.of_pixel, 1))
+    taken = _fitting(order, selection.grid_size, layers, budget)
     flagged[:] = False
     flagged.ravel()[order[:taken]] = True
-    return _selection(flagged, len(over) - taken)
+    return _selection(flagged, layers, len(over) - taken)
 
 
-def _selection(flagged: npt.NDArray[np.bool_], left_out: int) -> Selection:
-    masks = [flagged.view(np.uint8)]
-    for _ in range(2):
-        masks.insert(0, np.asarray(cv2.dilate(masks[0], _NEIGHBOURS), np.uint8))
+def _selection(flagged: npt.NDArray[np.bool_], layers: Layers, left_out: int) -> Selection:
     rows, slots = (np.empty((3, flagged.size), np.int32) for _ in range(2))
-    counts = [_number(mask.ravel(), rows[layer], slots[layer]) for layer, mask in enumerate(masks)]
+    mask = flagged.view(np.uint8)
+    counts = [_number(mask.ravel(), rows[2], slots[2])]
+    for layer in (1, 0):
+        if layers.kernels[layer + 1] > 1:
+            mask = np.asarray(cv2.dilate(mask, _NEIGHBOURS), np.uint8)
+            counts.insert(0, _number(mask.ravel(), rows[layer], slots[layer]))
+        else:
+            rows[layer, : counts[0]], slots[layer] = rows[layer + 1, : counts[0]], slots[layer + 1]
+            counts.insert(0, counts[0])
     return Selection(rows, slots, np.array(counts, np.int32), np.array(left_out, np.int32), flagged)
 
 
@@ -66,16 +72,17 @@ def _order(logits: npt.NDArray[np.float32], pixels: Rows, most: int) -> Rows:
     return (np.sort((-ascending << 32) | pixels) & 0xFFFFFFFF).astype(np.int32)
 
 
-def _fitting(order: Rows, grid: tuple[int, int], row_work: tuple[int, int, int], budget: int) -> int:
+def _fitting(order: Rows, grid: tuple[int, int], layers: Layers, budget: int) -> int:
     """Length of the longest prefix of the order whose work is within the budget."""
     never = len(order)
     # OpenCV has no minimum filter for int32; these floats hold every rank.
     rank = np.full(grid, never, np.float32 if grid[0] * grid[1] < 2**24 else np.float64)
     rank.ravel()[order] = np.arange(never)
     work = np.zeros(never, np.int64)
-    for of_row in reversed(row_work):
-        _add_work(rank.ravel(), of_row, work)
-        rank = np.asarray(cv2.erode(rank, _NEIGHBOURS))
+    for layer in (2, 1, 0):
+        _add_work(rank.ravel(), layers.work[layer], work)
+        if layers.kernels[layer] > 1:
+            rank = np.asarray(cv2.erode(rank, _NEIGHBOURS))
     return int(np.searchsorted(np.cumsum(work), budget, side="right"))
 
 

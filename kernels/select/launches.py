@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from errseg_rt.kernels.launch import Launch, Launcher, Wide, cdiv, next_power_of_2
+from errseg_rt.kernels.select.layers import Layers
 from errseg_rt.kernels.select.operands import Selection
 
 # Of a tile.
@@ -26,7 +27,7 @@ def enqueue_select(
     limits: Any,  # [2] int64
     *,
     seen: Sequence[int],
-    row_work: Sequence[int],
+    layers: Layers,
 ) -> Selection:
     """Launch what `errseg_rt.kernels.select` describes; limits are data, which may differ from replay to replay.
 
@@ -35,7 +36,7 @@ def enqueue_select(
         error_logit: `[h, w]`, float32, float16 or bfloat16.
         limits: Threshold and budget, as `Bounds.words` has them.
         seen: Rows and columns.
-        row_work: Multiply-adds of one pixel of F1, F2 and F3.
+        layers: What a pixel of F1, F2 and F3 costs, and how far F1 and F2 reach.
 
     Raises:
         ValueError: The grid has more pixels than a budget can tell apart.
@@ -45,6 +46,7 @@ def enqueue_select(
     if pixels > 1 << INDEX_BITS:
         raise ValueError(f"a grid has at most {1 << INDEX_BITS} pixels, got {height} x {width}")
     tiles = cdiv(pixels, PIXELS)
+    reach = {"REACH1": layers.reach[0], "REACH2": layers.reach[1]}
     logits = (error_logit, limits, height, width, *seen)
     flagged, left_out = launcher.empty((height, width), "bool"), launcher.zeros((), "int32")
     turns = launcher.empty((3, pixels), "int64")
@@ -56,14 +58,15 @@ def enqueue_select(
         launcher.launch(Launch(f"select.{kernel}", (tiles,), arguments, {"PIXELS": PIXELS, **constants}, WARPS))
 
     launch("flag", *logits, flagged)
-    launch("enter", *logits, turns, INDEX_BITS=INDEX_BITS)
+    launch("enter", *logits, turns, INDEX_BITS=INDEX_BITS, **reach)
     for digit in range(DIGITS):
-        launch("weigh", turns, pixels, *map(Wide, row_work), limits, digit, found, work, **digits)
+        launch("weigh", turns, pixels, *map(Wide, layers.work), limits, digit, found, work, **digits)
     launch("cut", turns, pixels, limits, found, work, flagged, left_out, **digits)
 
     sums = launcher.empty((3, tiles), "int32")
     rows, slots = (launcher.empty((3, pixels), "int32") for _ in range(2))
     counts = launcher.empty((3,), "int32")
-    launch("count", flagged, height, width, sums)
-    launch("number", flagged, height, width, sums, rows, slots, counts, TILES=max(USUAL_TILES, next_power_of_2(tiles)))
+    launch("count", flagged, height, width, sums, **reach)
+    most = max(USUAL_TILES, next_power_of_2(tiles))
+    launch("number", flagged, height, width, sums, rows, slots, counts, TILES=most, **reach)
     return Selection(rows, slots, counts, left_out, flagged)

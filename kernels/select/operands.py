@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.kernels.select.checks import level
+from errseg_rt.kernels.select.layers import Layers
 
 Rows = npt.NDArray[np.int32]
 
@@ -35,9 +35,10 @@ class Bounds(NamedTuple):
 class Selection:
     """What was selected of a frame, and where each layer of refinement is computed for that.
 
-    F3 are the flagged pixels, F2 these dilated by one pixel, and F1 by two. A grid pixel (i, j) has the flat index
-    `i * w + j`; a layer's row is the position of a pixel in the layer's support. Buffers hold the whole grid, so that
-    on a GPU nobody waits to learn a count. Arrays are NumPy's, or those of a GPU's memory, say torch's tensors.
+    F3 are the flagged pixels, F2 and F1 these dilated by as many pixels as `Layers.reach` says: by one and by two where
+    the layers are 3x3. A grid pixel (i, j) has the flat index `i * w + j`; a layer's row is the position of a pixel in
+    the layer's support. Buffers hold the whole grid, so that on a GPU nobody waits to learn a count. Arrays are
+    NumPy's, or those of a GPU's memory, say torch's tensors.
 
     Attributes:
         rows: int32 [3, h * w], flat indices of F1, F2 and F3, ascending, each as far as its count; what is beyond is
@@ -65,11 +66,11 @@ class Selection:
         rows: Rows = self.rows[layer - 1, : self.counts[layer - 1]]
         return rows
 
-    def work(self, row_work: Sequence[int]) -> int:
-        """Multiply-adds of the layers, given those of a pixel of F1, F2 and F3; of NumPy arrays alone."""
-        return work_of(self.counts, row_work)
+    def work(self, layers: Layers) -> int:
+        """Multiply-adds of the layers; of NumPy arrays alone."""
+        return work_of(self.counts, layers)
 
 
-def work_of(counts: Rows, row_work: Sequence[int]) -> int:
-    """Multiply-adds of as many pixels, given those of one, for F1, F2 and F3."""
-    return sum(count * work for count, work in zip(counts.tolist(), row_work, strict=True))
+def work_of(counts: Rows, layers: Layers) -> int:
+    """Multiply-adds of the layers on so many pixels of F1, F2 and F3."""
+    return sum(count * work for count, work in zip(counts.tolist(), layers.work, strict=True))

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errseg_rt.kernels.select.checks import check, check_finite
+from errseg_rt.kernels.select.layers import LAYERS, Layers
 from errseg_rt.kernels.select.operands import Selection
 
 FLOATS = ("float32", "float16")
@@ -16,14 +17,14 @@ def select_reference(
     threshold: float,
     *,
     seen: tuple[int, int] | None = None,
-    row_work: tuple[int, int, int] = (1, 1, 1),
+    layers: Layers = LAYERS,
     budget: int | None = None,
 ) -> Selection:
     """Flag pixels in descending order of their error logit until their supports fill the budget.
 
     Arguments, result and what is raised as those of `errseg_rt.kernels.select.select`.
     """
-    check(error_logit, threshold, seen, row_work, budget, FLOATS)
+    check(error_logit, threshold, seen, layers, budget, FLOATS)
     check_finite(error_logit)
     height, width = error_logit.shape
     rows, cols = seen or (height, width)
@@ -34,22 +35,23 @@ def select_reference(
     order = pixels[np.argsort(-error_logit.ravel()[pixels].astype(np.float64), kind="stable")]
     taken = len(order)
     if budget is not None:
-        while taken and supports_reference(_mask(order[:taken], (height, width))).work(row_work) > budget:
+        while taken and supports_reference(_mask(order[:taken], (height, width)), layers).work(layers) > budget:
             taken -= 1
-    return supports_reference(_mask(order[:taken], (height, width)), len(order) - taken)
+    return supports_reference(_mask(order[:taken], (height, width)), layers, len(order) - taken)
 
 
-def supports_reference(flagged: npt.NDArray[np.bool_], left_out: int = 0) -> Selection:
-    """Supports of three 3x3 layers whose result is wanted at the flagged pixels.
+def supports_reference(flagged: npt.NDArray[np.bool_], layers: Layers = LAYERS, left_out: int = 0) -> Selection:
+    """Supports of layers whose result is wanted at the flagged pixels.
 
     Args:
         flagged: bool [h, w].
+        layers: Whose kernels say how far F1 and F2 reach.
         left_out: How many pixels a budget had no room for.
 
     Returns:
         The supports, clipped to the grid; rows beyond a count are -1.
     """
-    masks = [_dilated(flagged, reach) for reach in (2, 1, 0)]
+    masks = [_dilated(flagged, reach) for reach in layers.reach]
     rows, slots = np.full((2, 3, flagged.size), -1, np.int32)
     counts = np.array([np.count_nonzero(mask) for mask in masks], np.int32)
     for layer, (mask, count) in enumerate(zip(masks, counts, strict=True)):

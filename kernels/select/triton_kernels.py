@@ -52,6 +52,8 @@ def enter(
     turns,  # [3, h * w] int64, written: when each pixel enters F1, F2 and F3
     PIXELS: tl.constexpr,
     INDEX_BITS: tl.constexpr,  # of a turn
+    REACH1: tl.constexpr,  # of F1 beyond the flagged pixels, 2 at most, here and below
+    REACH2: tl.constexpr,  # of F2
 ):
     """Find when each pixel enters the supports: with the first of the flagged pixels around it."""
     if tl.load(limits) >= 0:
@@ -60,11 +62,11 @@ def enter(
         i, j = pixel // width, pixel % width
         turn3 = turn_of(error_logit, level, i, j, width, rows, cols, INDEX_BITS)
         turn2, turn1 = turn3, turn3
-        for dy in range(-2, 3):
-            for dx in range(-2, 3):
+        for dy in range(-REACH1, REACH1 + 1):
+            for dx in range(-REACH1, REACH1 + 1):
                 other = turn_of(error_logit, level, i + dy, j + dx, width, rows, cols, INDEX_BITS)
                 turn1 = tl.minimum(turn1, other)
-                turn2 = tl.where(is_near(dy, dx), tl.minimum(turn2, other), turn2)
+                turn2 = tl.where(is_near(dy, dx, REACH2), tl.minimum(turn2, other), turn2)
         pixels = (height * width).to(tl.int64)
         in_grid = pixel < pixels
         tl.store(turns + pixel, turn1, mask=in_grid)
@@ -196,10 +198,12 @@ def count(
     width,
     sums,  # [3, tiles] int32, written: pixels of F1, F2 and F3 in each tile
     PIXELS: tl.constexpr,
+    REACH1: tl.constexpr,
+    REACH2: tl.constexpr,
 ):
     """Count the pixels of the supports, tile by tile."""
     tile, tiles = tl.program_id(0), tl.num_programs(0)
-    in1, in2, in3 = supports(flagged, tile * PIXELS + tl.arange(0, PIXELS), height, width)
+    in1, in2, in3 = supports(flagged, tile * PIXELS + tl.arange(0, PIXELS), height, width, REACH1, REACH2)
     tl.store(sums + tile, tl.sum(in1, axis=0))
     tl.store(sums + tiles + tile, tl.sum(in2, axis=0))
     tl.store(sums + 2 * tiles + tile, tl.sum(in3, axis=0))
@@ -216,11 +220,13 @@ def number(
     counts,  # [3] int32, written
     PIXELS: tl.constexpr,
     TILES: tl.constexpr,  # at least the number of tiles
+    REACH1: tl.constexpr,
+    REACH2: tl.constexpr,
 ):
     """Number the pixels of the supports in raster order."""
     tile, tiles = tl.program_id(0), tl.num_programs(0)
     pixel = tile * PIXELS + tl.arange(0, PIXELS)
-    in1, in2, in3 = supports(flagged, pixel, height, width)
+    in1, in2, in3 = supports(flagged, pixel, height, width, REACH1, REACH2)
     number_layer(0, in1, pixel, height * width, sums, tile, tiles, rows, slots, counts, TILES)
     number_layer(1, in2, pixel, height * width, sums, tile, tiles, rows, slots, counts, TILES)
     number_layer(2, in3, pixel, height * width, sums, tile, tiles, rows, slots, counts, TILES)
@@ -240,23 +246,23 @@ def number_layer(layer, member, pixel, pixels, sums, tile, tiles, rows, slots, c
 
 
 @triton.jit
-def supports(flagged, pixel, height, width):
+def supports(flagged, pixel, height, width, REACH1: tl.constexpr, REACH2: tl.constexpr):
     """Whether pixels belong to F1, F2 and F3, as int32."""
     in3 = neighbour(flagged, pixel, 0, 0, height, width, 0).to(tl.int32)
     in2, in1 = in3, in3
-    for dy in range(-2, 3):
-        for dx in range(-2, 3):
+    for dy in range(-REACH1, REACH1 + 1):
+        for dx in range(-REACH1, REACH1 + 1):
             other = neighbour(flagged, pixel, dy, dx, height, width, 0).to(tl.int32)
             in1 = tl.maximum(in1, other)
-            in2 = tl.where(is_near(dy, dx), tl.maximum(in2, other), in2)
+            in2 = tl.where(is_near(dy, dx, REACH2), tl.maximum(in2, other), in2)
     in_grid = pixel < height * width
     return tl.where(in_grid, in1, 0), tl.where(in_grid, in2, 0), tl.where(in_grid, in3, 0)
 
 
 @triton.jit
-def is_near(dy, dx):
-    """Whether a neighbour touches the pixel."""
-    return (dy >= -1) & (dy <= 1) & (dx >= -1) & (dx <= 1)
+def is_near(dy, dx, reach):
+    """Whether a neighbour lies within so many rows and columns of the pixel."""
+    return (dy >= -reach) & (dy <= reach) & (dx >= -reach) & (dx <= reach)
 
 
 @triton.jit

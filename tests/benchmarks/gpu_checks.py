@@ -22,7 +22,7 @@ from benchmarks.report import Row
 from errseg_rt.engines.open import open_engine
 from errseg_rt.errors import EngineError
 from errseg_rt.frames.frame import Ask
-from errseg_rt.kernels import select
+from errseg_rt.kernels import Layers, select
 from errseg_rt.kernels.fuse_labels import launches as of_fusion
 from errseg_rt.kernels.refine import launches
 from errseg_rt.kernels.select import launches as of_selection
@@ -339,7 +339,7 @@ def test_near_ties_are_those_within_two_units_in_the_last_place():
 @pytest.mark.parametrize(("others", "is_wrong"), [(0, False), (5, False), (12, True)])
 def test_labels_of_the_sparse_stage_may_differ_rarely_but_for_near_ties(others, is_wrong):
     error_logit = np.ones((25, 40), np.float32)  # all are flagged
-    selection = select(torch.from_numpy(error_logit), 0.5, row_work=(1, 1, 1))
+    selection = select(torch.from_numpy(error_logit), 0.5, layers=Layers((1, 1, 1)))
     rows = torch.randn((1000, 3), generator=torch.Generator().manual_seed(0)).half()
     rows[:, 2] += 9
     rows[500:] = torch.tensor([1.0, 1.0 + 2**-10, 0])

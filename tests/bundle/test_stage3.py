@@ -16,14 +16,14 @@ F = torch.nn.functional
 CLASSES, WIDTH, LOW = 5, 14, 9
 
 
-def detail_branch(*, residual: bool, align_corners: bool, frozen: bool = True, seed: int = 0):
+def detail_branch(*, residual: bool, align_corners: bool, frozen: bool = True, seed: int = 0, sides=(3, 3, 3)):
     """A detail branch of which every number, those of its norms too, is random."""
     from errseg_rt.networks.detail_branch import DetailBranch
 
     semantic = SimpleNamespace(
         classes=CLASSES, low_channels=LOW, mid_channels=3, deep_channels=4, high_channels=6, align_corners=align_corners
     )
-    branch = DetailBranch(semantic, WIDTH, residual=residual, frozen=frozen)
+    branch = DetailBranch(semantic, WIDTH, residual=residual, frozen=frozen, kernels=((3, 3, 3), sides))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in branch.state_dict().items():
@@ -54,11 +54,11 @@ def evaluated(weights, logits, low, coarse, gate):
     return logits + learned if weights.residual else learned
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("seed", "sides"), [(0, (3, 3, 3)), (1, (1, 3, 1)), (2, (3, 1, 3))], ids=str)
 @pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
 @pytest.mark.parametrize("align_corners", [False, True], ids=["half_pixel", "aligned"])
-def test_folded_equals_the_detail_branch(seed, residual, align_corners) -> None:
-    branch = detail_branch(residual=residual, align_corners=align_corners, seed=seed)
+def test_folded_equals_the_detail_branch(seed, sides, residual, align_corners) -> None:
+    branch = detail_branch(residual=residual, align_corners=align_corners, seed=seed, sides=sides)
     generator = torch.Generator().manual_seed(100 + seed)
     shapes = ((CLASSES, 11, 13), (LOW, 11, 13), (WIDTH, 6, 7), (WIDTH, 1, 1))
     operands = [torch.randn(1, *shape, generator=generator) for shape in shapes]
@@ -68,6 +68,7 @@ def test_folded_equals_the_detail_branch(seed, residual, align_corners) -> None:
     assert (folded.classes, folded.channels, folded.low_channels, folded.coarse_channels) == (
         CLASSES, WIDTH, LOW, WIDTH
     )  # fmt: skip
+    assert folded.layers.kernels == sides
     # float32 against float64, through three layers of some hundred products each.
     np.testing.assert_allclose(evaluated(folded, *operands), wanted, rtol=0, atol=1e-4)
 

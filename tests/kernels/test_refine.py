@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from importlib import import_module
 
@@ -14,18 +15,21 @@ from hypothesis import strategies as st
 
 from errseg_rt.kernels.refine import RefineWeights, refine
 from errseg_rt.kernels.refine.reference import refine_reference, stage_reference
-from errseg_rt.kernels.select import supports_reference
+from errseg_rt.kernels.select import Layers, supports_reference
 
 cpu, loops = (import_module(f"errseg_rt.kernels.refine.{name}") for name in ("cpu", "loops"))
 
 
-def random_weights(rng, channels=8, low=5, coarse=6, classes=4, residual=True, align_corners=True):
+def random_weights(rng, channels=8, low=5, coarse=6, classes=4, residual=True, align_corners=True, sides=(3, 3, 3)):
     def draw(*shape):
         return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]) or 1)).astype(np.float32)
 
+    first, second, third = (
+        (channels, inputs, side, side) for inputs, side in zip((low, channels, channels), sides, strict=True)
+    )
     return RefineWeights(
-        draw(channels, low, 3, 3), draw(channels), draw(channels, coarse), draw(channels),
-        draw(channels, channels, 3, 3), draw(channels), draw(channels, channels, 3, 3), draw(channels),
+        draw(*first), draw(channels), draw(channels, coarse), draw(channels),
+        draw(*second), draw(channels), draw(*third), draw(channels),
         draw(classes, channels), draw(classes), residual, align_corners,
     )  # fmt: skip
 
@@ -37,7 +41,7 @@ def operands(rng, weights, grid):
 
 
 def assert_exact(weights, flagged, maps, threads=1):
-    supports = supports_reference(flagged)
+    supports = supports_reference(flagged, weights.layers)
     wanted = refine_reference(weights, supports, *maps)
     found = refine(weights, supports, *maps, threads=threads)
     assert found.dtype == np.float32
@@ -72,6 +76,17 @@ def test_equals_the_definition(grid, mask, align_corners):
     assert_exact(weights, MASKS[mask](rng, grid), operands(rng, weights, grid))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("mask", ["all", "corners", "scattered", "last_row", "last_column"])
+@pytest.mark.parametrize("sides", list(itertools.product([1, 3], repeat=3)), ids=str)
+def test_kernels_of_one_pixel(monkeypatch, sides, mask, threads):
+    monkeypatch.setattr(cpu, "WORK_OF_A_THREAD", 1)
+    rng = np.random.default_rng(10)
+    weights = random_weights(rng, sides=sides)
+    for grid in ((17, 25), (1, 19), (23, 1)):
+        assert_exact(weights, MASKS[mask](rng, grid), operands(rng, weights, grid), threads)
+
+
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
 @pytest.mark.parametrize(
     ("channels", "low", "coarse", "classes"),
@@ -103,18 +118,20 @@ def test_nan_spreads_as_in_the_definition(which):
     grid=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     share=st.floats(0, 1),
     align_corners=st.booleans(),
+    sides=st.tuples(*[st.sampled_from([1, 3])] * 3),
     seed=st.integers(0, 2**16),
 )
-def test_any_mask_on_any_grid(grid, share, align_corners, seed):
+def test_any_mask_on_any_grid(grid, share, align_corners, sides, seed):
     rng = np.random.default_rng(seed)
-    weights = random_weights(rng, align_corners=align_corners)
+    weights = random_weights(rng, align_corners=align_corners, sides=sides)
     assert_exact(weights, rng.random(grid) < share, operands(rng, weights, grid))
 
 
+@pytest.mark.parametrize("sides", [(3, 3, 3), (1, 3, 1), (3, 1, 3)], ids=str)
 @pytest.mark.parametrize("align_corners", [True, False], ids=["aligned", "half_pixel"])
-def test_the_definition_is_what_torch_computes(align_corners):
+def test_the_definition_is_what_torch_computes(align_corners, sides):
     rng = np.random.default_rng(5)
-    weights = random_weights(rng, align_corners=align_corners)
+    weights = random_weights(rng, align_corners=align_corners, sides=sides)
     maps = operands(rng, weights, (17, 25))
     logits, low, coarse, gate = (torch.from_numpy(array).double()[None] for array in maps)
     names = ("low_weight", "low_bias", "project_weight", "project_bias", "weight1", "bias1", "weight2", "bias2")
@@ -123,9 +140,9 @@ def test_the_definition_is_what_torch_computes(align_corners):
         F.conv2d(coarse, w["project_weight"][..., None, None], w["project_bias"]),
         size=(17, 25), mode="bilinear", align_corners=align_corners,
     )  # fmt: skip
-    x = up + gate[..., None, None] * F.conv2d(low, w["low_weight"], w["low_bias"], padding=1)
-    y = F.conv2d(x, w["weight1"], w["bias1"], padding=1).relu()
-    z = F.conv2d(y, w["weight2"], w["bias2"], padding=1).relu()
+    x = up + gate[..., None, None] * F.conv2d(low, w["low_weight"], w["low_bias"], padding=sides[0] // 2)
+    y = F.conv2d(x, w["weight1"], w["bias1"], padding=sides[1] // 2).relu()
+    z = F.conv2d(y, w["weight2"], w["bias2"], padding=sides[2] // 2).relu()
     wanted = F.conv2d(z, w["head_weight"][..., None, None], w["head_bias"]) + logits
     np.testing.assert_allclose(stage_reference(weights, *maps), wanted[0].numpy(), rtol=0, atol=1e-10)
 
@@ -162,6 +179,15 @@ def test_operands_that_do_not_fit(place, change, message):
         refine(weights, supports_reference(np.ones((9, 11), bool)), *maps)
 
 
+def test_supports_of_other_kernels():
+    rng = np.random.default_rng(11)
+    weights, flagged = random_weights(rng), np.zeros((9, 11), bool)
+    flagged[4, 5] = True
+    too_small = supports_reference(flagged, Layers(kernels=(3, 3, 1)))
+    with pytest.raises(ValueError, match="supports must be those of flagged pixels, as select makes them"):
+        refine(weights, too_small, *operands(rng, weights, (9, 11)))
+
+
 def test_too_few_threads():
     rng = np.random.default_rng(8)
     weights = random_weights(rng)
@@ -175,6 +201,8 @@ def test_too_few_threads():
         ("bias1", np.zeros(7, np.float32), r"bias1 must be \[8\] without a zero, got \[7\]"),
         ("weight2", np.zeros((8, 8, 3, 3)), "weight2 must be a float32 array, got float64"),
         ("low_bias", np.full(8, np.nan, np.float32), "low_bias holds values that are not finite"),
+        ("weight1", np.zeros((8, 8, 3, 1), np.float32), r"weight1 must be \[8, 8, 1, 1\] .*, got \[8, 8, 3, 1\]"),
+        ("low_weight", np.zeros((8, 5, 5, 5), np.float32), r"low_weight must be \[8, 5, 3, 3\] .*, got \[8, 5, 5, 5\]"),
         ("head_weight", np.zeros((4, 7), np.float32), r"head_weight must be \[4, 8\] without a zero, got \[4, 7\]"),
         ("project_weight", np.zeros(8, np.float32), r"project_weight \[C, Cc\]"),
     ],

@@ -17,11 +17,13 @@ from tests.kernels.triton_gate import Call, Recorder, changed, check_fits  # noq
 SHARED = {80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 110: 227, 120: 99, 121: 99}
 
 
-def refine(dtype: torch.dtype, channels: int, low: int, classes: int, grid: tuple[int, int] = (256, 512)) -> Call:
+def refine(
+    dtype: torch.dtype, channels: int, low: int, classes: int, grid: tuple[int, int] = (256, 512), *, side: int = 3
+) -> Call:
     height, width = grid
-    shapes = ((channels, low, 3, 3), (channels,), (channels, channels), (channels,))
-    square = ((channels, channels, 3, 3), (channels,))
-    shapes = (*shapes, *square, *square, (classes, channels), (classes,))
+    shapes = ((channels, low, side, side), (channels,), (channels, channels), (channels,))
+    squares = ((channels, channels, 3, 3), (channels,), (channels, channels, side, side), (channels,))
+    shapes = (*shapes, *squares, (classes, channels), (classes,))
     host = RefineWeights(*(np.zeros(shape, np.float32) for shape in shapes), residual=True, align_corners=True)
     weights = DeviceWeights.of(host, "cpu", dtype)
     numbers = (torch.empty((3, height * width), dtype=torch.int32) for _ in range(2))
@@ -41,6 +43,7 @@ CASES = [
 ] + [
     pytest.param(90, changed(refine(torch.float16, 144, 256, 19), launches, PROGRAMS=132), 192, id="persistent-sm_90"),
     pytest.param(90, refine(torch.float16, 48, 24, 11), 136, id="narrow-sm_90"),
+    pytest.param(90, refine(torch.float16, 32, 24, 11, side=1), 136, id="of_one_pixel-sm_90"),
     pytest.param(90, refine(torch.float16, 13, 5, 3, (9, 11)), 80, id="odd-sm_90"),
     pytest.param(90, refine(torch.float32, 144, 256, 19), 248, id="float32-sm_90"),
     pytest.param(100, refine(torch.bfloat16, 192, 256, 150), 112, id="many_classes-sm_100"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from errseg_rt.kernels import Geometry, select, select_reference, supports_reference
+from errseg_rt.kernels import Geometry, Layers, select, select_reference, supports_reference
 from errseg_rt.kernels.select.cpu import select as select_on_cpu
 
-WORK = (9, 11, 13)
+LAYERS = Layers((9, 11, 13))
+KERNELS = st.tuples(*[st.sampled_from([1, 3])] * 3)
 
 
 def assert_same(found, wanted):
@@ -26,16 +30,16 @@ def assert_same(found, wanted):
     grid=st.tuples(st.integers(1, 14), st.integers(1, 14)),
     threshold=st.floats(0.05, 0.95),
     budget=st.none() | st.integers(0, 7000),
-    row_work=st.just(WORK) | st.tuples(*[st.integers(0, 9)] * 3),
+    layers=st.builds(Layers, st.just(LAYERS.work) | st.tuples(*[st.integers(0, 9)] * 3), KERNELS),
     seen=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     dtype=st.sampled_from([np.float16, np.float32]),
     seed=st.integers(0, 2**16),
 )
-def test_equals_the_definition(grid, threshold, budget, row_work, seen, dtype, seed):
+def test_equals_the_definition(grid, threshold, budget, layers, seen, dtype, seed):
     # Rounded, so that there are ties.
     error_logit = np.random.default_rng(seed).normal(scale=2, size=grid).round(1).astype(dtype)
     part = tuple(1 + int(share * (side - 1)) for share, side in zip(seen, grid, strict=True))
-    arguments = {"seen": part, "row_work": row_work, "budget": budget}
+    arguments = {"seen": part, "layers": layers, "budget": budget}
     assert_same(select(error_logit, threshold, **arguments), select_reference(error_logit, threshold, **arguments))
 
 
@@ -43,6 +47,21 @@ def test_equals_the_definition_on_a_whole_frame():
     rng = np.random.default_rng(0)
     error_logit = rng.normal(size=(257, 513)).astype(np.float32)
     assert_same(select(error_logit, 0.95), select_reference(error_logit, 0.95))
+
+
+@pytest.mark.parametrize("kernels", list(itertools.product([1, 3], repeat=3)), ids=str)
+@pytest.mark.parametrize("budget", [None, 900])
+def test_supports_reach_as_far_as_the_kernels_behind_them(kernels, budget):
+    error_logit, layers = (
+        np.random.default_rng(2).normal(size=(15, 17)).astype(np.float32),
+        Layers((9, 11, 13), kernels),
+    )
+    found = select(error_logit, 0.9, layers=layers, budget=budget)
+    assert_same(found, select_reference(error_logit, 0.9, layers=layers, budget=budget))
+    second, third = kernels[1] // 2, kernels[2] // 2
+    for layer, reach in enumerate((second + third, third, 0)):
+        wanted = cv2.dilate(found.flagged.view(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1)))
+        np.testing.assert_array_equal(found.support(layer + 1), np.flatnonzero(wanted))
 
 
 @pytest.mark.parametrize("pattern", ["none", "all", "corners", "checkers"])
@@ -76,9 +95,9 @@ def test_supports_by_hand(reach):
 def test_the_work_never_exceeds_the_budget_and_one_pixel_more_would(share):
     rng = np.random.default_rng(1)
     error_logit = rng.normal(size=(257, 513)).astype(np.float32)
-    budget = int(share * error_logit.size * sum(WORK))
-    found = select(error_logit, 0.3, row_work=WORK, budget=budget)
-    assert found.work(WORK) <= budget
+    budget = int(share * error_logit.size * LAYERS.of_pixel)
+    found = select(error_logit, 0.3, layers=LAYERS, budget=budget)
+    assert found.work(LAYERS) <= budget
     over = np.flatnonzero(error_logit > np.log(0.3 / 0.7))
     assert len(found.support(3)) + found.left_out == len(over)
     if found.left_out:
@@ -86,12 +105,12 @@ def test_the_work_never_exceeds_the_budget_and_one_pixel_more_would(share):
         more = np.zeros(error_logit.shape, bool)
         more.ravel()[most] = True
         assert set(found.support(3)) < set(most)
-        assert supports_reference(more).work(WORK) > budget
+        assert supports_reference(more).work(LAYERS) > budget
 
 
 def test_more_budget_never_refines_fewer_pixels():
     error_logit = np.random.default_rng(2).normal(size=(31, 29)).astype(np.float32)
-    counts = [len(select(error_logit, 0.4, row_work=WORK, budget=budget).support(3)) for budget in range(0, 30000, 500)]
+    counts = [len(select(error_logit, 0.4, layers=LAYERS, budget=budget).support(3)) for budget in range(0, 30000, 500)]
     assert counts == sorted(counts)
     assert counts[0] == 0 < counts[-1]
 
@@ -101,7 +120,7 @@ def test_ties_enter_by_index(seed):
     rng = np.random.default_rng(seed)
     error_logit = rng.integers(1, 3, (12, 15)).astype(np.float32)
     error_logit[rng.random(error_logit.shape) < 0.2] = rng.choice([-0.0, 0.0])
-    arguments = {"row_work": (0, 0, 1), "budget": int(rng.integers(10, 170))}
+    arguments = {"layers": Layers((0, 0, 1)), "budget": int(rng.integers(10, 170))}
     found = select(error_logit, 0.4, **arguments)
     order = np.argsort(-error_logit.ravel(), kind="stable")
     np.testing.assert_array_equal(found.support(3), np.sort(order[: arguments["budget"]]))
@@ -110,7 +129,7 @@ def test_ties_enter_by_index(seed):
 def test_zeros_of_both_signs_are_one_number():
     error_logit = np.zeros((2, 8), np.float32)
     error_logit.ravel()[::2] = -0.0
-    found = select(error_logit, 0.4, row_work=(0, 0, 1), budget=5)
+    found = select(error_logit, 0.4, layers=Layers((0, 0, 1)), budget=5)
     np.testing.assert_array_equal(found.support(3), [0, 1, 2, 3, 4])
 
 
@@ -155,13 +174,13 @@ def test_operands_are_left_alone():
     error_logit = np.random.default_rng(3).normal(size=(9, 13)).astype(np.float32)
     before = error_logit.copy()
     error_logit.setflags(write=False)
-    select(error_logit, 0.4, seen=(5, 5), row_work=WORK, budget=100)
+    select(error_logit, 0.4, seen=(5, 5), layers=LAYERS, budget=100)
     np.testing.assert_array_equal(error_logit, before)
 
 
 def test_the_dispatcher_hands_on_every_argument():
     error_logit = np.random.default_rng(4).normal(size=(9, 13)).astype(np.float32)
-    arguments = {"seen": (8, 7), "row_work": WORK, "budget": 900}
+    arguments = {"seen": (8, 7), "layers": LAYERS, "budget": 900}
     assert_same(select(error_logit, 0.4, **arguments), select_on_cpu(error_logit, 0.4, **arguments))
 
 
@@ -176,7 +195,7 @@ def test_logits_beyond_what_a_sigmoid_tells_apart_keep_their_order():
     logits[1, 2] = 37.0
     assert select(logits, 1 - 2**-53).flagged.nonzero() == (1, 2)
     logits[1, 3] = 38.0
-    assert select(logits, 0.5, row_work=(0, 0, 1), budget=1).flagged.nonzero() == (1, 3)
+    assert select(logits, 0.5, layers=Layers((0, 0, 1)), budget=1).flagged.nonzero() == (1, 3)
 
 
 REFUSED = {
@@ -198,8 +217,10 @@ REFUSED = {
     "seen_nothing": ({"seen": (0, 1)}, r"seen must be .*got \(0, 1\)"),
     "seen_three": ({"seen": (1, 1, 1)}, r"seen must be .*got \(1, 1, 1\)"),
     "seen_float": ({"seen": (1.0, 1)}, r"seen must be .*got \(1.0, 1\)"),
-    "negative_work": ({"row_work": (1, -1, 1)}, r"row_work must be three counts .*got \(1, -1, 1\)"),
-    "two_works": ({"row_work": (1, 1)}, r"row_work must be three counts .*got \(1, 1\)"),
+    "negative_work": ({"layers": Layers((1, -1, 1))}, r"layers' work must be three counts .*got \(1, -1, 1\)"),
+    "even_kernel": ({"layers": Layers(kernels=(3, 2, 3))}, r"kernels must be three sides of 3 or 1, got \(3, 2, 3\)"),
+    "two_kernels": ({"layers": Layers(kernels=(3, 3))}, r"kernels must be three sides of 3 or 1, got \(3, 3\)"),
+    "two_works": ({"layers": Layers((1, 1))}, r"layers' work must be three counts .*got \(1, 1\)"),
     "negative_budget": ({"budget": -1}, "budget must be a count of multiply-adds, got -1"),
     "budget_as_share": ({"budget": 0.2}, "budget must be a count of multiply-adds, got 0.2"),
 }

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from errseg_rt.kernels import Geometry  # noqa: E402
+from errseg_rt.kernels import Geometry, Layers  # noqa: E402
 from errseg_rt.kernels.calibrate.launches import enqueue_calibrate  # noqa: E402
 from errseg_rt.kernels.finite.launches import enqueue_finite  # noqa: E402
 from errseg_rt.kernels.fuse_labels import launches as of_fusion  # noqa: E402
@@ -42,9 +42,9 @@ def fuse(dtype: torch.dtype, geometry: Geometry, layout: str, everything: bool) 
 
 
 def select(dtype: torch.dtype, grid: tuple[int, int]) -> Call:
-    error_logit, row_work = torch.zeros(grid, dtype=dtype), (331_776, 186_624, 2**33)
+    error_logit, layers = torch.zeros(grid, dtype=dtype), Layers((331_776, 186_624, 2**33))
     limits = torch.zeros(2, dtype=torch.int64)
-    return lambda launcher: enqueue_select(launcher, error_logit, limits, seen=grid, row_work=row_work)
+    return lambda launcher: enqueue_select(launcher, error_logit, limits, seen=grid, layers=layers)
 
 
 def preprocess(size: tuple[int, int], dtype: str) -> Call:

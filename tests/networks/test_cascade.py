@@ -15,7 +15,13 @@ from errseg_rt.networks.norms import FrozenNorm
 SMALL = {"semantic": "squeezenas", "classes": 5, "error_width": 6, "detail_width": 4}
 
 
-LEAN = {"error_features": "low", "error_kernels": [1, 3, 1], "error_context": "mid", "detail_kernels": [1, 1, 3]}
+LEAN = {
+    "error_features": "low",
+    "error_kernels": [1, 3, 1],
+    "error_context": "mid",
+    "detail_kernels": [1, 1, 3],
+    "stage3_kernels": [3, 1, 1],
+}
 
 
 def build(residual=True, features="image", **changes):
@@ -141,9 +147,10 @@ def test_context_is_what_is_seen_around(image, context):
 
 
 @pytest.mark.parametrize("kernels", [(3, 3, 3), (1, 3, 1)], ids=str)
-def test_kernels_of_the_dense_stages_are_not_those_of_the_sparse_one(kernels):
-    detail = build(detail_kernels=kernels).detail
-    for stage, wanted in ((detail.stage1, kernels), (detail.stage2, kernels), (detail.stage3, (3, 3, 3))):
+@pytest.mark.parametrize("sparse", [(3, 3, 3), (3, 1, 3)], ids=str)
+def test_kernels_of_the_dense_stages_are_not_those_of_the_sparse_one(kernels, sparse):
+    detail = build(detail_kernels=kernels, stage3_kernels=sparse).detail
+    for stage, wanted in ((detail.stage1, kernels), (detail.stage2, kernels), (detail.stage3, sparse)):
         assert tuple(conv.weight.shape[-1] for conv in (stage.low[0], stage.fuse[0][0], stage.fuse[2][0])) == wanted
 
 
@@ -215,6 +222,7 @@ def test_grid_is_a_quarter_rounded_up(size):
         ({"error_kernels": 1}, "error_kernels: wanted"),
         ({"error_context": "low"}, "error_context: wanted one of high, mid, got 'low'"),
         ({"detail_kernels": (3, 3)}, r"detail_kernels: wanted 3 whole numbers, got [\[(]3, 3"),
+        ({"stage3_kernels": (1, 5, 1)}, r"stage3_kernels: wanted sides of 3 or 1, got [\[(]1, 5, 1"),
         ({"detail_width": 0}, "detail_width: wanted 1 or more, got 0"),
     ],
     ids=str,

@@ -49,7 +49,7 @@ class Shade:
         return Outcome(
             place=self.place, labels=labels, error_probability=grid, flagged=grid > 0,
             counts=torch.zeros(3, dtype=torch.int32), left_out=bounds[0].int(),
-            faults=torch.zeros(3, dtype=torch.int32), classes=(), row_work=None,
+            faults=torch.zeros(3, dtype=torch.int32), classes=(), layers=None,
             geometry=Geometry((1, 1), (4, 5), (4, 5), (4, 5), True),
             confidence=labels.float() if ask.confidence else None,
         )  # fmt: skip
@@ -362,13 +362,13 @@ def on_no_gpu(monkeypatch):
 
     def run(pipeline, frame, ask, bounds, marks):
         grid = (2, 3)
-        row_work = None if pipeline.refinement.detail == "dense" else pipeline.refinement.row_work
+        layers = None if pipeline.refinement.detail == "dense" else pipeline.refinement.layers
         return Outcome(
             place=pipeline.place, labels=frame[..., 0].clone(), error_probability=torch.zeros(grid),
             flagged=torch.ones(grid) > 0, counts=torch.tensor([6, 6, 6], dtype=torch.int32),
             left_out=torch.tensor(2, dtype=torch.int32), classes=pipeline.manifest.classes,
             faults=torch.tensor([0, 0, frame[0, 0, 0] == 13], dtype=torch.int32),
-            geometry=Geometry(grid, (8, 12), (8, 12), tuple(frame.shape[:2]), False), row_work=row_work,
+            geometry=Geometry(grid, (8, 12), (8, 12), tuple(frame.shape[:2]), False), layers=layers,
             semantic_labels=frame[..., 1].clone() if ask.semantic else None,
         )  # fmt: skip
 

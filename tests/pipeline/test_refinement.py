@@ -51,13 +51,13 @@ def opened(bundle: Bundle, engine: Engine, detail: str | None, threads: int = 1)
 
 def plan_of(refinement: Refinement, geometry: Geometry = WHOLE) -> Plan:
     grid = geometry.grid_size
-    return Plan(geometry, geometry.seen(), grid[0] * grid[1] * sum(refinement.row_work))
+    return Plan(geometry, geometry.seen(), grid[0] * grid[1] * refinement.layers.of_pixel)
 
 
 def selected(
     refinement: Refinement, front: Mapping[str, Any], threshold: float, budget: int | None = None
 ) -> Selection:
-    limits = {"seen": WHOLE.seen(), "row_work": refinement.row_work, "budget": budget}
+    limits = {"seen": WHOLE.seen(), "layers": refinement.layers, "budget": budget}
     return select(front["error_logit"][0, 0], threshold, **limits)
 
 
@@ -96,7 +96,7 @@ def test_rows_are_those_of_the_dense_stage(bundle, engine, dense, front, thresho
     np.testing.assert_array_equal(refined.where[flagged], np.arange(flagged.sum()))
     # float32, summed in another order.
     np.testing.assert_allclose(refined.detail, dense.everywhere(front)[:, flagged].T, rtol=0, atol=1e-4)
-    assert (refined.count, refined.row_work) == (flagged.sum(), refinement.row_work)
+    assert (refined.count, refined.layers) == (flagged.sum(), refinement.layers)
 
 
 def test_dense_refinement_is_that_of_the_refine_graph(dense: Refinement, engine: Engine, front) -> None:
@@ -105,7 +105,7 @@ def test_dense_refinement_is_that_of_the_refine_graph(dense: Refinement, engine:
     wanted = engine.run({name: front[name] for name in engine.inputs})["detail_logits"][0]
     np.testing.assert_array_equal(refined.detail, wanted)
     np.testing.assert_array_equal(refined.where, selection.flagged)
-    assert (refined.count, refined.row_work) == (None, None)
+    assert (refined.count, refined.layers) == (None, None)
 
 
 @pytest.mark.parametrize("kind", ["refinement", "dense"])
@@ -113,8 +113,8 @@ def test_where_nothing_is_flagged_nothing_is_computed(kind, front, request) -> N
     refinement = request.getfixturevalue(kind)
     selection = selected(refinement, front, ALMOST_ONE)
     refined = run(refinement, {}, selection, None)
-    assert (refined.detail, refined.where, refined.row_work) == (None, None, refinement.row_work)
-    assert selection.work(refinement.row_work) == 0
+    assert (refined.detail, refined.where, refined.layers) == (None, None, refinement.layers)
+    assert selection.work(refinement.layers) == 0
 
 
 @pytest.mark.parametrize(
@@ -132,15 +132,17 @@ def test_the_dense_stage_takes_over_where_it_is_faster_and_allowed(
     if is_dense:
         np.testing.assert_array_equal(refined.detail, dense.everywhere(front))
         np.testing.assert_array_equal(refined.where, selection.flagged)
-        assert refined.row_work is None
+        assert refined.layers is None
     else:
         assert refined.detail.shape == (selection.flagged.sum(), len(front["logits"][0]))
-        assert 0 < selection.work(refined.row_work) < most
+        assert 0 < selection.work(refined.layers) < most
 
 
 def test_the_work_of_the_dense_stage_is_that_of_its_convolutions(refinement: Refinement, bundle: Bundle, front) -> None:
     width, classes, low = len(front["gate"][0]), len(bundle.manifest.classes), front["low"].shape[1]
-    assert refinement.row_work == (9 * width * low, 9 * width * width, 9 * width * width + width * classes)
+    kernels = tuple(bundle.manifest.cascade.get("stage3_kernels", (3, 3, 3)))
+    first, second, third = (side**2 * width for side in kernels)
+    assert refinement.layers == ((first * low, second * width, third * width + width * classes), kernels)
 
 
 @pytest.mark.parametrize("align_corners", [False, True], ids=["half_pixel", "aligned"])

@@ -40,8 +40,8 @@ class Definition:
     def preprocess(self, frame, content_size, input_size, *, dtype, **colors):
         return preprocess_reference(frame, content_size, input_size, **colors).astype(dtype)
 
-    def select(self, error_logit, bounds, *, seen, row_work):
-        return select_reference(error_logit, bounds.threshold, seen=seen, row_work=row_work, budget=bounds.budget)
+    def select(self, error_logit, bounds, *, seen, layers):
+        return select_reference(error_logit, bounds.threshold, seen=seen, layers=layers, budget=bounds.budget)
 
     def refine(self, weights, selection, logits, low, coarse, gate):
         return refine_reference(weights, selection, logits, low, coarse, gate).astype(np.float32)

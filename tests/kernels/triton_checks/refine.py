@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -37,16 +38,20 @@ def poison(monkeypatch):
     poison_memory(monkeypatch)
 
 
-def make_weights(channels=13, low=5, coarse=7, classes=3, *, residual=True, align_corners=True, seed=0):
+def make_weights(
+    channels=13, low=5, coarse=7, classes=3, *, residual=True, align_corners=True, sides=(3, 3, 3), seed=0
+):
     rng = np.random.default_rng([seed, channels, low])
 
     def draw(*shape):
         return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]) or 1)).astype(np.float32)
 
-    square = (channels, channels, 3, 3)
+    first, second, third = (
+        (channels, inputs, side, side) for inputs, side in zip((low, channels, channels), sides, strict=True)
+    )
     return RefineWeights(
-        draw(channels, low, 3, 3), draw(channels), draw(channels, coarse), draw(channels), draw(*square),
-        draw(channels), draw(*square), draw(channels), draw(classes, channels), draw(classes), residual, align_corners,
+        draw(*first), draw(channels), draw(channels, coarse), draw(channels), draw(*second), draw(channels),
+        draw(*third), draw(channels), draw(classes, channels), draw(classes), residual, align_corners,
     )  # fmt: skip
 
 
@@ -88,7 +93,7 @@ def test_half_precision_keeps_the_labels_of_flagged_pixels(monkeypatch):
             frame = StreetScene(seed, 180, 240).frame(20).frame
             content, padded = spec.sizes(frame.shape[:2])
             maps = front.run({"image": preprocess(frame, content, padded, mean=spec.mean, std=spec.std)})
-            supports = select(maps["error_logit"][0, 0], runtime.threshold)
+            supports = select(maps["error_logit"][0, 0], runtime.threshold, layers=weights.layers)
             operands = [maps[name][0] for name in ("logits", "low", "coarse")] + [maps["gate"].ravel()]
             wanted = refine_on_cpu(weights, supports, *operands).argmax(axis=1)
             rows, _ = run(weights, supports, operands, torch.float16)
@@ -98,7 +103,7 @@ def test_half_precision_keeps_the_labels_of_flagged_pixels(monkeypatch):
 
 
 def assert_equals_reference(weights, flagged, dtype=torch.float32, seed=0):
-    supports = supports_reference(flagged)
+    supports = supports_reference(flagged, weights.layers)
     rows, maps = run(weights, supports, make_maps(weights, flagged.shape, seed), dtype)
     wanted = refine_reference(weights, supports, *maps)
     np.testing.assert_allclose(rows[: len(wanted)], wanted, rtol=0, atol=TOLERANCES[dtype])
@@ -116,6 +121,12 @@ def corners(grid):
 def test_equals_the_definition(dtype, share):
     flagged = np.random.default_rng(1).random((9, 13)) < share
     assert_equals_reference(make_weights(), flagged, dtype)
+
+
+@pytest.mark.parametrize("sides", list(itertools.product([1, 3], repeat=3)), ids=str)
+def test_kernels_of_one_pixel(sides):
+    flagged = np.random.default_rng(4).random((7, 9)) < 0.2
+    assert_equals_reference(make_weights(sides=sides), flagged)
 
 
 @pytest.mark.parametrize(("channels", "low", "coarse", "classes"), [(5, 3, 2, 2), (50, 17, 9, 19), (48, 24, 48, 11)])
