@@ -99,23 +99,45 @@ def error_shares(wrong: Tensor, valid: Tensor) -> Tensor:
     return wrong.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)
 
 
-def detail_loss(detail_logits: Tensor, flagged: Tensor, truth: Tensor, sets: Tensor | None = None) -> Tensor:
+def detail_loss(
+    detail_logits: Tensor, flagged: Tensor, truth: Tensor, sets: Tensor | None = None, boundary: float = 0.0
+) -> Tensor:
     """Eq. 3: cross-entropy over the flagged pixels; for sets, of the set's summed probability.
 
-    The sum of the paper is divided by the number of its terms, so that the rate does not depend on the crop.
+    The sum of the paper is divided by that of its weights, the number of its terms where all are alike, so that the
+    rate does not depend on the crop.
 
     Args:
         detail_logits: `[B, classes, h, w]`.
         flagged: E_ep of eq. 4, `bool [B, h, w]`.
         truth: Labels on the grid, `int64 [B, h, w]`, `IGNORE` where void.
         sets: What truth ids mean, as in `cross_entropy`.
+        boundary: Weight, on top of 1, of pixels near a boundary (`near_boundary`).
 
     Returns:
         A scalar; zero when no valid pixel is flagged.
     """
     counted = flagged & (truth != IGNORE)
-    total = cross_entropy(detail_logits, truth.where(counted, IGNORE), sets).sum()
-    return total / counted.sum().clamp_min(1)
+    losses = cross_entropy(detail_logits, truth.where(counted, IGNORE), sets)
+    weights = counted * (1 + boundary * near_boundary(truth)) if boundary else counted
+    return (losses * weights).sum() / weights.sum().clamp_min(1)
+
+
+def near_boundary(truth: Tensor, reach: int = 2) -> Tensor:
+    """Where two different truth ids lie within so many rows and columns, void aside.
+
+    Args:
+        truth: `int64 [B, h, w]`, `IGNORE` where void.
+        reach: Rows and columns.
+
+    Returns:
+        `bool [B, h, w]`.
+    """
+    ids, void = truth[:, None].float(), truth[:, None] == IGNORE
+    window = {"kernel_size": 2 * reach + 1, "stride": 1, "padding": reach}
+    largest = F.max_pool2d(ids.masked_fill(void, -math.inf), **window)
+    smallest = -F.max_pool2d(-ids.masked_fill(void, math.inf), **window)
+    return (largest > smallest)[:, 0]
 
 
 def loss_rank_mining(logits: Tensor, truth: Tensor, share: float, sets: Tensor | None = None) -> Tensor:

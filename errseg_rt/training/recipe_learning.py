@@ -55,6 +55,7 @@ class MethodConfig:
         fusion: `"replace"` (eq. 5), or `"average"` of P_sb and P_db (bagging).
         limit: Limit of the selectors that have one.
         hardest: Share of the pixels that loss-rank mining keeps, in 0..1.
+        boundary: Weight, on top of 1, of pixels within two of a boundary between true classes, where the loss is eq. 3.
         trust: Factor on what the trained error-prediction branch adds to the semantic logits, with `cascade.residual`:
             0 leaves 1 - max P_sb, 1 what it learned, which frames unlike those that it learned from may not bear out.
         adjustment: Logit adjustment of the trained detail branch: this times minus the logarithm of each class's share.
@@ -65,6 +66,7 @@ class MethodConfig:
     fusion: str = "replace"
     limit: float = 0.05
     hardest: float = 0.2
+    boundary: float = 0.0
     trust: float = 1.0
     adjustment: float = 0.0
 
@@ -75,6 +77,7 @@ class MethodConfig:
             require(self, name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         require(self, "limit", self.limit >= 0, "0 or more")
         require(self, "hardest", 0 < self.hardest <= 1, "a share above 0, up to 1")
+        require(self, "boundary", self.boundary >= 0, "a weight of 0 or more")
         require(self, "trust", 0 <= self.trust <= 1, "a number in 0..1")
         require(self, "adjustment", 0 <= self.adjustment <= 1, "a number in 0..1")
 

@@ -236,11 +236,12 @@ class DetailTraining(StageTraining):
         if method.learn == "hardest":
             return loss_rank_mining(detail_logits, truth, method.hardest, self.sets)
         if method.learn == "everywhere":
-            return detail_loss(detail_logits, torch.ones_like(truth, dtype=torch.bool), truth, self.sets)
+            everywhere = torch.ones_like(truth, dtype=torch.bool)
+            return detail_loss(detail_logits, everywhere, truth, self.sets, method.boundary)
         with torch.no_grad():
             error_logit = self.cascade.error(image, taps)
         flagged = flagged_by(method, self.recipe.threshold, taps.logits, error_logit)
-        return detail_loss(detail_logits, flagged, truth, self.sets)
+        return detail_loss(detail_logits, flagged, truth, self.sets, method.boundary)
 
 
 class FrozenErrorTraining(ErrorTraining):

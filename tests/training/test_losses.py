@@ -16,6 +16,7 @@ from errseg_rt.training.losses import (
     detail_loss,
     error_loss,
     loss_rank_mining,
+    near_boundary,
     wrong_pixels,
 )
 
@@ -164,6 +165,16 @@ def test_detail_loss_is_eq_3(classes, share):
     flagged = np.random.default_rng(1).random(truth.shape) < share
     wanted = detail_loss_by_definition(logits, flagged, truth)
     assert detail_loss(*tensors(logits, flagged, truth)).item() == pytest.approx(wanted, **CLOSE)
+
+
+def test_void_makes_no_boundary():
+    truth = torch.full((1, 7, 9), IGNORE)
+    truth[0, :, :4] = 2
+    assert not near_boundary(truth).any()
+    assert not near_boundary(torch.full((1, 3, 3), IGNORE)).any()
+    truth[0, :, 8] = 0
+    assert not near_boundary(truth).any()  # the two are too far apart
+    assert near_boundary(truth, reach=3)[0, :, 5:6].all()
 
 
 def test_detail_loss_of_everything_is_plain_cross_entropy():
@@ -367,6 +378,27 @@ def test_cross_entropy_of_sets_is_that_of_their_summed_probability():
     assert not losses.detach()[ids == IGNORE].any()
     losses.sum().backward()
     assert values.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("sets", [None, SETS], ids=["classes", "sets"])
+@pytest.mark.parametrize("weight", [0.5, 3.0])
+def test_pixels_near_a_boundary_may_weigh_more(weight, sets):
+    ids = len(SETS[0]) if sets is None else len(SETS)
+    truth = np.random.default_rng(6).integers(0, ids, (3, 4, 4)).repeat(3, axis=1).repeat(4, axis=2)[:, :9, :13]
+    truth[:, 2:4, 3:9] = IGNORE
+    logits = np.random.default_rng(7).normal(size=(3, len(SETS[0]), 9, 13))
+    flagged = np.random.default_rng(8).random(truth.shape) < 0.5
+    total, weights = 0.0, 0.0
+    for image, i, j in np.argwhere(flagged & (truth != IGNORE)):
+        around = truth[image, max(i - 2, 0) : i + 3, max(j - 2, 0) : j + 3]
+        each = 1 + weight * (len(set(around[around != IGNORE].tolist())) > 1)
+        p = np.exp(logits[image, :, i, j]) / np.exp(logits[image, :, i, j]).sum()
+        right = truth[image, i, j] if sets is None else sets[truth[image, i, j]]
+        total, weights = total - each * np.log(p[right].sum()), weights + each
+    given = None if sets is None else torch.from_numpy(sets)
+    found = detail_loss(*tensors(logits, flagged, truth), given, weight)
+    assert found.item() == pytest.approx(total / weights, **CLOSE)
+    assert found.item() != pytest.approx(detail_loss(*tensors(logits, flagged, truth), given).item(), rel=1e-3)
 
 
 def test_detail_loss_of_sets():

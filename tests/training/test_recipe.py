@@ -365,6 +365,7 @@ REFUSED = {
         "method.fusion: wanted one of replace, average, got",
     ),
     "hardest": ("[augment]", "[method]\nhardest = 0.0\n[augment]", "method.hardest: wanted a share above 0, up to 1"),
+    "boundary": ("[augment]", "[method]\nboundary = -1.0\n[augment]", "method.boundary: wanted a weight of 0 or more"),
     "adjustment": ("[augment]", "[method]\nadjustment = 1.5\n[augment]", "method.adjustment: wanted a number in 0..1"),
     "limit": ("[augment]", "[method]\nlimit = -0.1\n[augment]", "method.limit: wanted 0 or more, got -0.1"),
     "error_weights": ("[augment]", "[error_loss]\nhard = 0.0\n[augment]", "error_loss.hard: wanted a weight above 0"),
