@@ -42,13 +42,14 @@ class Case:
     width: int
     low_channels: int
     classes: int
+    kernels: tuple[int, int, int] = (3, 3, 3)
     mid_channels: int = 8
     deep_channels: int = 8
     high_channels: int = 8
     align_corners: bool = True
 
 
-CASES = (Case("C=144", 144, 256, 19), Case("C=32", 32, 24, 11))
+CASES = (Case("C=144", 144, 256, 19), Case("C=32", 32, 24, 11, (1, 3, 1)))
 
 
 class Stage3(torch.nn.Module):
@@ -91,7 +92,8 @@ def measure(case: Case, pairs: int) -> Iterator[Row]:
     gate = rng.random(case.width).astype(np.float32)
     feeds = {"logits": logits[None], "low": low[None], "coarse": coarse[None], "gate": gate[None, :, None, None]}
     torch.manual_seed(SEED)
-    detail = DetailBranch(case, case.width, residual=True, frozen=True).eval()  # type: ignore[arg-type]
+    kernels = ((3, 3, 3), case.kernels)
+    detail = DetailBranch(case, case.width, residual=True, frozen=True, kernels=kernels).eval()  # type: ignore[arg-type]
     torch.nn.init.normal_(detail.head.weight)
     dense = _dense(detail, feeds)
     weights = _weights(detail, case)
