@@ -134,9 +134,9 @@ def near_boundary(truth: Tensor, reach: int = 2) -> Tensor:
         `bool [B, h, w]`.
     """
     ids, void = truth[:, None].float(), truth[:, None] == IGNORE
-    window = {"kernel_size": 2 * reach + 1, "stride": 1, "padding": reach}
-    largest = F.max_pool2d(ids.masked_fill(void, -math.inf), **window)
-    smallest = -F.max_pool2d(-ids.masked_fill(void, math.inf), **window)
+    side = 2 * reach + 1
+    largest: Tensor = F.max_pool2d(ids.masked_fill(void, -math.inf), side, 1, reach)
+    smallest: Tensor = -F.max_pool2d(-ids.masked_fill(void, math.inf), side, 1, reach)
     return (largest > smallest)[:, 0]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
+
+from errseg_rt.export.engines.nodes import names_read
 
 FEWEST_CHANNELS = 16
 """Of a group that stays by itself: a vector of AVX-512, the block in which ONNX Runtime lays out channels there."""
@@ -66,13 +66,3 @@ def wide(weight: npt.NDArray[np.generic], groups: int, count: int) -> npt.NDArra
         first = group % count * channels
         result[rows, first : first + channels] = weight[rows]
     return result
-
-
-def names_read(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names of all tensors that its nodes read, within nodes' own graphs, too."""
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from names_read(inner)
-    yield from (value.name for value in graph.output)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from errseg_rt.export.engines.groups import names_read
+from errseg_rt.export.engines.nodes import attributes, names_read
 
 # What ONNX Runtime computes on channels in blocks, where what it reads is in blocks, too.
 _IN_BLOCKS = {"Add", "AveragePool", "Clip", "MaxPool", "Relu"}
@@ -90,17 +89,14 @@ def _sum_of_two(
 
 def _joins_channels(node: onnx.NodeProto) -> bool:
     repeated = len(set(node.input)) < len(node.input)
-    return node.op_type == "Concat" and not node.domain and not repeated and _attribute(node, "axis", None) == 1
+    return node.op_type == "Concat" and not node.domain and not repeated and attributes(node).get("axis") == 1
 
 
 def _is_pointwise(node: onnx.NodeProto, weight: onnx.TensorProto) -> bool:
     """Whether a convolution is of kernel 1, one group, and nothing else."""
-    is_one = list(weight.dims[2:]) == [1, 1] and _attribute(node, "group", 1) == 1
-    return is_one and not any(_attribute(node, "pads", [])) and set(_attribute(node, "strides", [1])) == {1}
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
+    says = attributes(node)
+    is_one = list(weight.dims[2:]) == [1, 1] and says.get("group", 1) == 1
+    return is_one and not any(says.get("pads", ())) and set(says.get("strides", (1,))) == {1}
 
 
 def _in_blocks(graph: onnx.GraphProto) -> set[str]:

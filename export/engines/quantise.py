@@ -15,6 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from errseg_rt.export.engines.groups import FEWEST_CHANNELS, join_narrow_groups
+from errseg_rt.export.engines.nodes import attributes
 from errseg_rt.export.engines.precision import fp32_nodes
 
 _SHARE = 0.5  # of the newest frame in the moving average of the ranges: an outlier in one frame does not widen them
@@ -112,7 +113,7 @@ def _gaining(graph: onnx.GraphProto, fp32: set[str]) -> set[str]:
 
 def _gains(node: onnx.NodeProto, weight: Sequence[int]) -> bool:
     """Whether a convolution is faster in int8 where its input is fp32."""
-    groups = next((each.i for each in node.attribute if each.name == "group"), 1)
+    groups = attributes(node).get("group", 1)
     outputs, channels = weight[:2]
     products = outputs * int(np.prod(weight[1:]))
     # In narrower groups, int8 took 1.5 to 5 times as long (onnxruntime 1.31, AVX-512 VNNI).

@@ -9,7 +9,7 @@ import onnx
 from onnx import version_converter
 
 from errseg_rt.errors import DataError
-from errseg_rt.export.wrap.graph import every_node
+from errseg_rt.export.engines.nodes import every_node
 from errseg_rt.export.wrap.reading import opset
 from errseg_rt.system.lines import one_line
 

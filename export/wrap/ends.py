@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from errseg_rt.export.wrap.graph import attributes, constant, producers
+from errseg_rt.export.engines.nodes import attributes
+from errseg_rt.export.wrap.graph import constant, producers
 
 Shape = tuple[int, ...]
 _PASSED = {

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from errseg_rt.export.wrap.graph import every_node, subgraphs
+from errseg_rt.export.engines.nodes import every_node, subgraphs
 
 _OTHERS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 

@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from errseg_rt.export.engines.nodes import every_node
 from errseg_rt.export.wrap.convert import converted
 from errseg_rt.export.wrap.ends import grid_of, stride_of_pixels
-from errseg_rt.export.wrap.graph import Builder, every_node, free_name, prune, rename, tensor_names
+from errseg_rt.export.wrap.graph import Builder, free_name, prune, rename, tensor_names
 from errseg_rt.export.wrap.looks import Input, Looks, resolved
 from errseg_rt.export.wrap.meaning import Meaning
 from errseg_rt.export.wrap.probe import with_outputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
+
+from errseg_rt.export.engines.nodes import every_node, reads, subgraphs
 
 _AXES_ARE_INPUTS = 18  # opset from which on ReduceMax and ReduceMin are told so; ReduceSum from 13 on
 
@@ -23,35 +25,6 @@ def constant(graph: onnx.GraphProto, name: str) -> npt.NDArray[np.generic] | Non
     """What a tensor holds, if the file says so."""
     found = next((tensor for tensor in graph.initializer if tensor.name == name), None)
     return None if found is None else numpy_helper.to_array(found)
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """A node's attributes by name, texts as texts."""
-    values = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs within a node, as those of If and Loop."""
-    for each in node.attribute:
-        yield from [each.g] if each.type == onnx.AttributeProto.GRAPH else each.graphs
-
-
-def every_node(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those of graphs within nodes too."""
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from every_node(inner)
-
-
-def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Names of the tensors that a node reads, also from within its graphs."""
-    yield from filter(None, node.input)
-    for inner in subgraphs(node):
-        for each in inner.node:
-            yield from reads(each)
-        yield from (value.name for value in inner.output)
 
 
 def prune(graph: onnx.GraphProto) -> None:

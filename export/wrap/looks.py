@@ -11,8 +11,9 @@ import numpy.typing as npt
 import onnx
 
 from errseg_rt.errors import DataError
+from errseg_rt.export.engines.nodes import attributes, every_node
 from errseg_rt.export.wrap.ends import Ends, find_ends, grid_of, steps, stride_of_pixels, tail
-from errseg_rt.export.wrap.graph import attributes, every_node, tensor_names
+from errseg_rt.export.wrap.graph import tensor_names
 from errseg_rt.export.wrap.probe import Probe, noise
 from errseg_rt.export.wrap.reading import opset
 from errseg_rt.system.fields import nearest

@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 
 from errseg_rt.errors import DataError
-from errseg_rt.export.wrap.graph import attributes, constant, every_node, name_nodes, sort_nodes
+from errseg_rt.export.engines.nodes import attributes, every_node
+from errseg_rt.export.wrap.graph import constant, name_nodes, sort_nodes
 from errseg_rt.system.lines import one_line
 
 _LFS = b"version https://git-lfs"

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 import onnx
 import onnxruntime
 
-from errseg_rt.export.wrap.graph import every_node, name_nodes
+from errseg_rt.export.engines.nodes import every_node
+from errseg_rt.export.wrap.graph import name_nodes
 
 _SILENT = 4
 _OWN = ("", "ai.onnx")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import onnx
 
+from errseg_rt.export.engines.nodes import attributes
+
 OPSETS = range(9, 25)
 SUPPORTED = {
     "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "Attention",
@@ -50,18 +52,17 @@ def refused(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
 
 
 def _reason(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> str:
-    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    says = attributes(node)
     if node.domain or node.op_type not in SUPPORTED:
         return f"the operator {node.domain or 'ai.onnx'}.{node.op_type} is not supported"
     if node.op_type == "Resize":
         for name, allowed in _RESIZE.items():
-            value = attributes.get(name)
-            value = value.decode() if isinstance(value, bytes) else value
+            value = says.get(name)
             if value is not None and value not in allowed:
                 return f"{name} {value!r} is not supported"
     if node.op_type.startswith("Reduce") and len(node.input) > 1 and node.input[1] and node.input[1] not in constants:
         return "its axes are not a constant"
-    if node.op_type.endswith("Pool") and any(each != 1 for each in attributes.get("dilations", ())):
+    if node.op_type.endswith("Pool") and any(each != 1 for each in says.get("dilations", ())):
         return "dilated pooling is not supported"
     if node.op_type in ("MaxPool", "LayerNormalization") and len([name for name in node.output if name]) > 1:
         return "it has more than one output"
