@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from errseg_rt.kernels.refine.checks import check_inputs, check_selection
-from errseg_rt.kernels.refine.claim import run_all
 from errseg_rt.kernels.refine.loops import BAND, CHUNK, ROOM, convolve, finish, mix, plan, project
 from errseg_rt.kernels.refine.panels import padded_channels
+from errseg_rt.kernels.refine.turns import Step, run_in_turn
 from errseg_rt.kernels.refine.upsampling import interpolation
 from errseg_rt.kernels.refine.weights import Array, RefineWeights
 from errseg_rt.kernels.select import Selection
@@ -94,9 +94,14 @@ def refine(
             logits.reshape(len(logits), -1), out, z, sums, *_scratch(side2), np.empty((ROOM, 1), np.int64),
         )  # fmt: skip
 
-    steps = (project_chunks, mix_bands, convolve_chunks, finish_chunks)
+    steps = (
+        Step(project_chunks, -(-count // CHUNK)),
+        Step(mix_bands, -(-height // BAND)),
+        Step(convolve_chunks, -(-n2 // CHUNK)),
+        Step(finish_chunks, -(-n3 // CHUNK)),
+    )
     with Team(min(threads, 1 + selection.work(weights.layers) // WORK_OF_A_THREAD)) as team:
-        is_sound = is_sound and all(run_all(team, step) for step in steps)
+        is_sound = is_sound and run_in_turn(team, steps)
     if not is_sound:
         raise ValueError(f"supports must be those of flagged pixels, as select makes them, got {selection.counts = }")
     return out

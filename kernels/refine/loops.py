@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from errseg_rt.kernels.compiled import compiled, inner
-from errseg_rt.kernels.refine.claim import claim
 from errseg_rt.kernels.refine.prefetch import prefetch
 from errseg_rt.kernels.refine.tile import PIXELS, tile1, tile2, tile3
+from errseg_rt.kernels.refine.turns import claim, tell
 from errseg_rt.kernels.refine.vector_code import LANES
 
 # Pixels that go through a layer together, a multiple of all tiles: what they read and what they make stays in a core's
@@ -118,6 +118,7 @@ def project(
                 flat[places[n] + c] = bias[c]
         pack(flat_planes, size, channels, rows[begin:], begins, count, packed)
         accumulate(packed, corners, count, channels, channels, weights, widths, flat, places, NO_FLOOR)
+        tell(counter)
 
 
 @compiled
@@ -158,6 +159,7 @@ def mix(
             return True
         bottom = min(top + BAND, height)
         if starts[top] == starts[bottom]:
+            tell(counter)
             continue
         for r in range(BAND + 2):
             for c in range(width + 2):
@@ -209,6 +211,7 @@ def mix(
                     lower = c[k] + dx * (d[k] - c[k])
                     row[k] = upper + dy * (lower - upper) + bias[k]
             accumulate(packed, corners, count, channels, channels, weights, widths, flat, places, NO_FLOOR)
+        tell(counter)
 
 
 @compiled
@@ -243,6 +246,7 @@ def convolve(
             for c in range(stride):
                 flat[places[n] + c] = bias[c]
         accumulate(flat_source, corners, count, stride, channels, weights, widths, flat, places, ZERO)
+        tell(counter)
 
 
 @compiled
@@ -296,6 +300,7 @@ def finish(
         for n in range(count):
             for c in range(classes):
                 out[begin + n, c] = sums[n * head_stride + c]
+        tell(counter)
 
 
 @inner
