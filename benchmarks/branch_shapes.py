@@ -1,17 +1,18 @@
-"""What do shapes of the branches cost in the front graph, over the semantic branch alone?
+"""What do shapes of the branches cost, in the front graph over the semantic branch alone, and in refinement?
 
     python -m benchmarks.branch_shapes
 
 Front graphs of the embedded bundle's network with branches of several shapes, their weights drawn at random, in ONNX
-Runtime on one thread, all in turn on the same input: processor time, so that other programs do not lengthen it. What a
-shape is worth has to be trained: `docs/benchmarks.md` has it beside these.
+Runtime on one thread, all in turn on the same input; and selection with refinement by stages 3 of several shapes, along
+the boundaries of a rendered street. Processor time, so that other programs do not lengthen it. What a shape is worth
+has to be trained: `docs/benchmarks.md` has it beside these.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks import refine as of_refinement
 from benchmarks.plain_network import semantic_graph
 from benchmarks.report import Row, finish, spread
 from errseg_rt import Runtime
 from errseg_rt.engines.onnxruntime import OnnxRuntimeEngine
 from errseg_rt.export.graphs import export_graphs
+from errseg_rt.kernels import refine, select
 from errseg_rt.networks import Cascade
 from errseg_rt.training.recipe_files import load_recipe
 
@@ -39,6 +42,8 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 """Fields of `CascadeConfig`, by what they are called."""
 SIZES = {(545, 721): 25, (1025, 2049): 8}
 """Inputs, and how often each is run."""
+STAGES3 = ((3, 3, 3), (1, 3, 3), (1, 3, 1), (3, 1, 1), (1, 1, 1))
+"""Kernels of stage 3, the first of which the others are held against."""
 
 
 def main() -> None:
@@ -48,9 +53,8 @@ def main() -> None:
     with Runtime("camvid") as runtime:
         graphs = {"semantic": semantic_graph(runtime), **{name: front_graph(shape) for name, shape in SHAPES.items()}}
     engines = {name: OnnxRuntimeEngine(graph, name, threads=1) for name, graph in graphs.items()}
-    finish(
-        [row for size, rounds in SIZES.items() for row in over_semantic(engines, size, rounds)], "branch_shapes", rest
-    )
+    rows = [row for size, rounds in SIZES.items() for row in over_semantic(engines, size, rounds)]
+    finish([*rows, *refinement()], "branch_shapes", rest)
 
 
 def front_graph(shape: Mapping[str, Any]) -> bytes:
@@ -77,6 +81,26 @@ def over_semantic(engines: Mapping[str, OnnxRuntimeEngine], size: tuple[int, int
         spread(f"branch_shapes/over_semantic@{where}/{name}", 100 * (times[name] / times["semantic"] - 1), "%", note)
         for name in SHAPES
     ]
+
+
+def refinement(rounds: int = 25) -> Iterator[Row]:
+    """Processor time of selection and refinement by each stage 3 over that of 3, 3, 3 in the same round, in percent."""
+    rng = np.random.default_rng(0)
+    masks = {f"{mask.mean():.0%}": mask for pattern, mask in of_refinement.masks(rng) if pattern == "boundary"}
+    case = of_refinement.CASES[1]
+    operands = of_refinement.operands(case, rng)
+    stages = [of_refinement.drawn(replace(case, kernels=kernels))[1] for kernels in STAGES3]
+    for share, mask in masks.items():
+        error_logit = np.where(mask, np.float32(1), np.float32(-1))
+        taken = np.empty((rounds + 2, len(stages)))
+        for times in taken:
+            for n, weights in enumerate(stages):
+                start = time.process_time()
+                refine(weights, select(error_logit, 0.5, layers=weights.layers), *operands)
+                times[n] = time.process_time() - start
+        for kernels, times in zip(STAGES3[1:], taken[2:, 1:].T, strict=True):
+            name = f"branch_shapes/refinement@{share}/{','.join(map(str, kernels))}"
+            yield spread(name, 100 * times / taken[2:, 0], "%", f"3,3,3 {1000 * np.median(taken[2:, 0]):.1f} ms")
 
 
 if __name__ == "__main__":

@@ -86,17 +86,10 @@ def worst(rows: list[Row], case: Case) -> Iterator[Row]:
 def measure(case: Case, pairs: int) -> Iterator[Row]:
     """Rows of one case: each pattern and share of flagged pixels."""
     rng, threads = np.random.default_rng(SEED), os.cpu_count() or 1
-    height, width = GRID
-    shapes = ((case.classes, *GRID), (case.low_channels, *GRID), (case.width, (height + 1) // 2, (width + 1) // 2))
-    logits, low, coarse = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
-    gate = rng.random(case.width).astype(np.float32)
+    detail, weights = drawn(case)
+    logits, low, coarse, gate = operands(case, rng)
     feeds = {"logits": logits[None], "low": low[None], "coarse": coarse[None], "gate": gate[None, :, None, None]}
-    torch.manual_seed(SEED)
-    kernels = ((3, 3, 3), case.kernels)
-    detail = DetailBranch(case, case.width, residual=True, frozen=True, kernels=kernels).eval()  # type: ignore[arg-type]
-    torch.nn.init.normal_(detail.head.weight)
     dense = _dense(detail, feeds)
-    weights = _weights(detail, case)
     whole = dense.run(feeds)["detail_logits"][0]
     for pattern, mask in masks(rng):
         selection = supports_reference(mask, weights.layers)
@@ -131,9 +124,22 @@ def _dense(detail: DetailBranch, feeds: dict[str, npt.NDArray[np.float32]]) -> O
     return OnnxRuntimeEngine(program.model_proto.SerializeToString(), "refine")
 
 
-def _weights(detail: DetailBranch, case: Case) -> RefineWeights:
+def drawn(case: Case) -> tuple[DetailBranch, RefineWeights]:
+    """A detail branch whose weights are drawn at random, and its stage 3."""
+    torch.manual_seed(SEED)
+    kernels = ((3, 3, 3), case.kernels)
+    detail = DetailBranch(case, case.width, residual=True, frozen=True, kernels=kernels).eval()  # type: ignore[arg-type]
+    torch.nn.init.normal_(detail.head.weight)
     state = {f"detail.{name}": tensor.numpy() for name, tensor in detail.state_dict().items()}
-    return refine_weights(state, residual=True, align_corners=case.align_corners, where="the benchmark")
+    return detail, refine_weights(state, residual=True, align_corners=case.align_corners, where="the benchmark")
+
+
+def operands(case: Case, rng: np.random.Generator) -> list[npt.NDArray[np.float32]]:
+    """Logits, low-level features, stage 2's output and gate, as `refine` takes them, of noise."""
+    height, width = GRID
+    coarse = (case.width, (height + 1) // 2, (width + 1) // 2)
+    shapes = ((case.classes, *GRID), (case.low_channels, *GRID), coarse, (case.width,))
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
 def masks(rng: np.random.Generator, grid: tuple[int, int] = GRID) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
