@@ -347,7 +347,7 @@ def test_labels_of_the_sparse_stage_may_differ_rarely_but_for_near_ties(others, 
     found = rows.clone()
     found[:others, 0] += 30
     found[500:, 0] += 30
-    arguments = (selection, error_logit, 0.5, (1, 1, 1), found, whole)
+    arguments = (selection, error_logit, 0.5, Layers((1, 1, 1)), found, whole)
     if is_wrong:
         with pytest.raises(Wrong, match=r"only 97.600% of the flagged labels are those of the dense stage"):
             refinement._check_selection(*arguments)

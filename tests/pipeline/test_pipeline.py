@@ -13,6 +13,7 @@ from errseg_rt.errors import BundleError, EngineError
 from errseg_rt.frames.frame import Ask
 from errseg_rt.kernels.calibrate.reference import calibrate_reference
 from errseg_rt.kernels.geometry import Geometry
+from errseg_rt.kernels.select import Layers
 from errseg_rt.kernels.select.operands import Bounds
 from errseg_rt.options import Limits
 from errseg_rt.pipeline.direct import Direct
@@ -134,7 +135,7 @@ def test_branches_are_the_definitions(bundle, engines, street) -> None:
 @pytest.mark.parametrize("size", [*SIZES, (360, 480), (1025, 2049), (2160, 3840)], ids=str)
 def test_a_plan_is_what_follows_from_a_size(bundle, size) -> None:
     manifest = bundle.manifest
-    plan = Plan.of(manifest, manifest.input, size, 1.0, (5, 3, 2))
+    plan = Plan.of(manifest, manifest.input, size, 1.0, Layers((5, 3, 2)))
     padded = manifest.input.input_size(size)
     grid = tuple(-(-side // manifest.grid_stride) for side in padded)
     assert plan.geometry == Geometry(grid, padded, manifest.input.content_size(size), size, manifest.align_corners)
