@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from errseg_rt.kernels.refine.checks import check_inputs, check_selection
-from errseg_rt.kernels.refine.loops import BAND, CHUNK, ROOM, convolve, finish, mix, mix_points, plan, project
+from errseg_rt.kernels.refine.loops import BAND, CHUNK, ROOM, convolve, finish, mix, plan, project
 from errseg_rt.kernels.refine.panels import padded_channels
 from errseg_rt.kernels.refine.turns import Step, run_in_turn
 from errseg_rt.kernels.refine.upsampling import interpolation
@@ -76,15 +76,7 @@ def refine(
         return mix(
             counter, low.reshape(len(low), -1), rows1, starts, low_weights, low_bias, panels.widths,
             ys.lower, ys.weight.astype(np.float32), xs.lower, xs.weight.astype(np.float32), coarse.shape[2],
-            coarse_slots, projected, x, packed, support, pixels, pixel_places, *_scratch(3),
-        )  # fmt: skip
-
-    def mix_chunks(counter: Any) -> bool:
-        packed, begins = np.empty(CHUNK * len(low), np.float32), np.empty(ROOM, np.int64)
-        return mix_points(
-            counter, low.reshape(len(low), -1), rows1, low_weights, low_bias, panels.widths, ys.lower,
-            ys.weight.astype(np.float32), xs.lower, xs.weight.astype(np.float32), coarse.shape[2], coarse_slots,
-            projected, x, packed, begins, *_scratch(1),
+            coarse_slots, projected, x, packed, support, pixels, pixel_places, *_scratch(low_side),
         )  # fmt: skip
 
     def convolve_chunks(counter: Any) -> bool:
@@ -104,7 +96,7 @@ def refine(
 
     steps = (
         Step(project_chunks, -(-count // CHUNK)),
-        Step(mix_chunks, -(-n1 // CHUNK)) if low_side == 1 else Step(mix_bands, -(-height // BAND)),
+        Step(mix_bands, -(-height // BAND)),
         Step(convolve_chunks, -(-n2 // CHUNK)),
         Step(finish_chunks, -(-n3 // CHUNK)),
     )

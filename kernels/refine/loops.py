@@ -142,12 +142,14 @@ def mix(
     support,  # [BAND + 2, w + 2] uint8
     pixels,  # [w]
     pixel_places,  # [w]
-    corners,  # [ROOM, 3]
+    corners,  # [ROOM, size], by which the kernel's size is known; here and below
     places,  # [ROOM]
 ):
-    """Make x on F1: the 3x3 convolution of the low-level features, plus the interpolated projection."""
+    """Make x on F1: the convolution of the low-level features, plus the interpolated projection."""
     channels, size = planes.shape
-    stride, height, width = len(bias), len(lower_y), len(lower_x)
+    stride, height, width, side = len(bias), len(lower_y), len(lower_x), corners.shape[1]
+    reach = side // 2
+    coarse_height = len(coarse_slots) // coarse_width
     # Row r of a band is row top - 1 + r of the grid, column c is column c - 1; what is outside the map stays zero.
     line = (width + 2) * channels
     flat_planes, flat = planes.reshape(-1), x.reshape(-1)
@@ -174,9 +176,11 @@ def mix(
             above, below = max(r - 1, 0), min(r + 1, BAND + 1)
             count = 0
             for j in range(width):
-                near = support[r, j] | support[r, j + 1] | support[r, j + 2]
-                near |= support[above, j] | support[above, j + 1] | support[above, j + 2]
-                near |= support[below, j] | support[below, j + 1] | support[below, j + 2]
+                near = support[r, j + 1]
+                if reach:
+                    near |= support[r, j] | support[r, j + 2]
+                    near |= support[above, j] | support[above, j + 1] | support[above, j + 2]
+                    near |= support[below, j] | support[below, j + 1] | support[below, j + 2]
                 if near:
                     pixels[count] = i * width + j
                     pixel_places[count] = r * line + (j + 1) * channels
@@ -190,59 +194,23 @@ def mix(
                 while rows1[begin + n] >= (i + 1) * width:
                     i += 1
                 j = rows1[begin + n] - i * width
-                corner = (i - top) * line + j * channels
-                corners[n, 0], corners[n, 1], corners[n, 2] = corner, corner + line, corner + 2 * line
+                corner = (i - top + 1 - reach) * line + (j + 1 - reach) * channels
+                for r in range(side):
+                    corners[n, r] = corner + r * line
                 places[n] = (begin + n + i + 3) * stride
-                lay_over(
-                    i, j, lower_y, weight_y, lower_x, weight_x, coarse_width, coarse_slots, projected, bias,
-                    x[begin + n + i + 3],
-                )  # fmt: skip
+                row = x[begin + n + i + 3]
+                up = lower_y[i] * coarse_width
+                down = min(lower_y[i] + 1, coarse_height - 1) * coarse_width
+                left = lower_x[j]
+                right = min(left + 1, coarse_width - 1)
+                a, b = projected[coarse_slots[up + left]], projected[coarse_slots[up + right]]
+                c, d = projected[coarse_slots[down + left]], projected[coarse_slots[down + right]]
+                dy, dx = weight_y[i], weight_x[j]
+                for k in range(stride):
+                    upper = a[k] + dx * (b[k] - a[k])
+                    lower = c[k] + dx * (d[k] - c[k])
+                    row[k] = upper + dy * (lower - upper) + bias[k]
             accumulate(packed, corners, count, channels, channels, weights, widths, flat, places, NO_FLOOR)
-        tell(counter)
-
-
-@compiled
-def mix_points(
-    counter,
-    planes,  # [Cl, h * w]
-    rows1,  # [n1]
-    weights,
-    bias,  # [stride]
-    widths,
-    lower_y,  # [h]
-    weight_y,  # [h]
-    lower_x,  # [w]
-    weight_x,  # [w]
-    coarse_width,
-    coarse_slots,  # [h8 * w8]
-    projected,  # [n, stride]
-    x,  # [n1 + h + 3, stride], written but for the rows of zeros
-    packed,  # [CHUNK * Cl], scratch from here on
-    begins,  # [ROOM]
-    corners,  # [ROOM, 1]
-    places,  # [ROOM]
-):
-    """The same by a 1x1 convolution."""
-    channels, size = planes.shape
-    stride, width = len(bias), len(lower_x)
-    flat_planes, flat = planes.reshape(-1), x.reshape(-1)
-    while True:
-        begin = claim(counter) * CHUNK
-        if begin >= len(rows1):
-            return True
-        count = min(CHUNK, len(rows1) - begin)
-        i = rows1[begin] // width
-        for n in range(count):
-            while rows1[begin + n] >= (i + 1) * width:
-                i += 1
-            begins[n] = corners[n, 0] = n * channels
-            places[n] = (begin + n + i + 3) * stride
-            lay_over(
-                i, rows1[begin + n] - i * width, lower_y, weight_y, lower_x, weight_x, coarse_width, coarse_slots,
-                projected, bias, x[begin + n + i + 3],
-            )  # fmt: skip
-        pack(flat_planes, size, channels, rows1[begin:], begins, count, packed)
-        accumulate(packed, corners, count, channels, channels, weights, widths, flat, places, NO_FLOOR)
         tell(counter)
 
 
@@ -260,7 +228,7 @@ def convolve(
     bias,  # [stride]
     widths,
     out,  # [n + h + 3, stride], written but for the rows of zeros
-    corners,  # [ROOM, size], by which the kernel's size is known, here and below; scratch from here on
+    corners,  # [ROOM, size], scratch from here on
     places,  # [ROOM]
 ):
     """A convolution and ReLU; return whether the source has all pixels that it needs."""
@@ -333,34 +301,6 @@ def finish(
             for c in range(classes):
                 out[begin + n, c] = sums[n * head_stride + c]
         tell(counter)
-
-
-@inner
-def lay_over(
-    i,
-    j,
-    lower_y,  # [h]
-    weight_y,  # [h]
-    lower_x,  # [w]
-    weight_x,  # [w]
-    coarse_width,
-    coarse_slots,  # [h8 * w8]
-    projected,  # [n, stride]
-    bias,  # [stride]
-    row,  # [stride], written
-):
-    """Interpolate the projection at a pixel of the grid, and add the bias."""
-    up = lower_y[i] * coarse_width
-    down = min(up + coarse_width, len(coarse_slots) - coarse_width)
-    left = lower_x[j]
-    right = min(left + 1, coarse_width - 1)
-    a, b = projected[coarse_slots[up + left]], projected[coarse_slots[up + right]]
-    c, d = projected[coarse_slots[down + left]], projected[coarse_slots[down + right]]
-    dy, dx = weight_y[i], weight_x[j]
-    for k in range(len(row)):
-        upper = a[k] + dx * (b[k] - a[k])
-        lower = c[k] + dx * (d[k] - c[k])
-        row[k] = upper + dy * (lower - upper) + bias[k]
 
 
 @inner
