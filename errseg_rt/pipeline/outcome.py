@@ -39,7 +39,7 @@ class Outcome:
         place: Where they lie.
         classes: What the ids mean.
         geometry: How the frame lies on the grid.
-        layers: What refinement computed of them; None where it computed the whole stage.
+        layers: Those of refinement; None where it computed the whole stage.
         labels: Fused class ids, `uint8 [H, W]`.
         error_probability: Calibrated probability that the label is wrong, on the grid, `float32 [h, w]`; of a bundle
             without a map for the detail branch's labels that the semantic one is. None where the bundle has no error

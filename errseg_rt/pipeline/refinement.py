@@ -25,7 +25,7 @@ class Refined:
         detail: Detail logits, `[rows, K]` or `[K, h, w]`; None where nothing is flagged.
         where: The row of each grid pixel, `int32 [h, w]`, -1 where not flagged; for a map, `bool [h, w]`.
         count: How many rows are defined, `int32 []`; None: all.
-        layers: What was computed of them; None where the whole stage was.
+        layers: Those of stage 3; None where the whole stage was computed.
     """
 
     detail: Any | None
