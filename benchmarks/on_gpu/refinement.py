@@ -18,6 +18,7 @@ from benchmarks.on_gpu.timing import Ceilings, Timer, Wrong
 from errseg_rt.kernels import fuse_labels, refine, select
 from errseg_rt.kernels.refine import DeviceWeights, refine_reference
 from errseg_rt.kernels.select import Layers, Selection, select_reference, supports_reference
+from errseg_rt.kernels.select.operands import work_of
 
 SHARES = (0.03, 0.05, 0.1, 0.2)
 # Share of flagged labels, near ties apart, that the sparse stage must have in common with the dense one: as a rule, and
@@ -58,7 +59,7 @@ def refinement(size: Size, timer: Timer, ceilings: Ceilings) -> Iterator[Found]:
         if agreement < AGREEMENT:
             yield f"only {agreement:.3%} of the labels at {share:.0%} flagged are those of the dense stage"
         counts = selection.counts.tolist()
-        work = sum(count * each for count, each in zip(counts, layers.work, strict=True)) / dense_work
+        work = work_of(selection.counts, layers) / dense_work
         at = f"{share:.0%}"
         note = (
             f"{size.grid[0]}x{size.grid[1]}, C={size.width}, {size.low} low channels, fp16, channels last; F1 is "

@@ -25,6 +25,7 @@ from errseg_rt.kernels.refine import DeviceWeights
 from errseg_rt.kernels.refine import launches as of_refinement
 from errseg_rt.kernels.select import Selection
 from errseg_rt.kernels.select import launches as of_selection
+from errseg_rt.kernels.select.operands import work_of
 
 SHARE = 0.05
 # Pixels and depth of a tile, warps, stages; each takes seconds to compile, so the most promising first.
@@ -79,7 +80,7 @@ def variants(size: Size, timer: Timer, multiprocessors: int) -> Iterator[Found]:
     layers = made.weights.layers
     selection = select(on_device, threshold, layers=layers)
     count = int(selection.counts[2])
-    budget = int(0.5 * sum(int(n) * work for n, work in zip(selection.counts, layers.work, strict=True)))
+    budget = int(0.5 * work_of(selection.counts, layers))
 
     def refined() -> Tensors:
         return (refine(weights, selection, made.logits, made.low, made.coarse, made.gate)[:count],)
